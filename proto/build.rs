@@ -1,0 +1,40 @@
+//! Compiles the `.proto` files of this folder: with protox, so that no `protoc` is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+const FILES: &[&str] = &[
+    "google/rpc/status.proto",
+    "grpc/health/v1/health.proto",
+    "plastron/agent/v1/session.proto",
+    "plastron/attest/v1/tpm.proto",
+    "plastron/host/v1/host.proto",
+    "plastron/store/v1/store.proto",
+    "spiffe/workload/workload.proto",
+    "spire/api/server/agent/v1/agent.proto",
+    "spire/api/server/bundle/v1/bundle.proto",
+    "spire/api/server/debug/v1/debug.proto",
+    "spire/api/server/entry/v1/entry.proto",
+    "spire/api/server/localauthority/v1/localauthority.proto",
+    "spire/api/server/logger/v1/logger.proto",
+    "spire/api/server/svid/v1/svid.proto",
+    "spire/api/server/trustdomain/v1/trustdomain.proto",
+    "spire/api/types/status.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    for folder in ["google", "grpc", "plastron", "spiffe", "spire"] {
+        println!("cargo::rerun-if-changed={}", root.join(folder).display());
+    }
+    let descriptors = protox::compile(FILES, [&root])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .bytes(".plastron.attest.v1")
+        .bytes(".spiffe")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

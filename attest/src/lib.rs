@@ -1,0 +1,25 @@
+//! Whether TPM evidence proves a host, and why not.
+//!
+//! This crate decides and never acts: evidence, `now` and what the server remembers come in as arguments,
+//! proofs go out. It has no socket, file, clock or TPM library. The one exception to "no randomness" is
+//! [`credential`], whose encryption draws its own.
+//!
+//! A check never returns a `bool`. Each step takes the proof of the step before, so none can be left out:
+//!
+//! ```text
+//!   EK certificate + roots, or an enrolled hash ──▶ VerifiedEk
+//!   VerifiedEk + AK + recovered credential ───────▶ VerifiedAk
+//!   VerifiedAk + quote + binding ─────────────────▶ VerifiedQuote
+//!   VerifiedQuote + event log ────────────────────▶ VerifiedLog
+//! ```
+
+mod alg;
+mod name;
+mod pcr;
+mod reject;
+pub mod wire;
+
+pub use alg::{Digest, HashAlg};
+pub use name::Name;
+pub use pcr::{PcrSelection, PcrSet, PcrValues};
+pub use reject::{Part, Reject};

@@ -1,0 +1,60 @@
+//! The agent's half of node attestation.
+
+/// Proves the host to a server. Calls block; the agent makes them where that does no harm.
+pub trait NodeProver: Send {
+    /// The attestor's name on the wire, such as `tpm`.
+    fn name(&self) -> &'static str;
+
+    /// Gets ready: everything that needs no connection, so that the first message follows the handshake at
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now; the error says what to do.
+    fn prepare(&mut self) -> Result<(), ProverError>;
+
+    /// The first message, bound to a connection.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now; the error says what to do.
+    fn begin(&mut self, binding: &Binding) -> Result<Vec<u8>, ProverError>;
+
+    /// The answer to a challenge.
+    ///
+    /// # Errors
+    ///
+    /// The challenge is not one that this prover answers.
+    fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, ProverError>;
+}
+
+/// What evidence is bound to.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// TLS exporter of the connection.
+    pub exporter: [u8; 32],
+    /// The certificate request in DER; empty for an agent session, which asks for none.
+    pub csr: Vec<u8>,
+}
+
+/// The host can't prove itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ProverError {
+    /// The server asked for something that does not follow the protocol, or that is refused.
+    #[error("server's challenge is not acceptable: {0}")]
+    Challenge(String),
+    /// What is needed for a proof is missing.
+    #[error("{0}")]
+    NotReady(String),
+    /// A file can't be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The TPM failed.
+    #[error(transparent)]
+    Tpm(#[from] crate::TpmError),
+}

@@ -1,5 +1,7 @@
 //! Verification of an X509-SVID against the bundle of the trust domain it names.
 
+use std::borrow::Borrow;
+
 use rustls_pki_types::CertificateDer;
 use webpki::{
     ALL_VERIFICATION_ALGS, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter,
@@ -49,9 +51,9 @@ const MAX_CHAIN: usize = 8;
 /// # Errors
 ///
 /// Why the SVID is not believed.
-pub fn verify<'b>(
+pub fn verify<B: Borrow<Bundle>>(
     chain: &[CertificateDer<'_>],
-    bundle_of: impl FnOnce(&TrustDomain) -> Option<&'b Bundle>,
+    bundle_of: impl FnOnce(&TrustDomain) -> Option<B>,
     now: Timestamp,
 ) -> Result<VerifiedSvid, Refused> {
     let (leaf, intermediates) = chain.split_first().ok_or(Refused::Empty)?;
@@ -61,6 +63,7 @@ pub fn verify<'b>(
     let svid = X509Svid::parse(leaf)?;
     let bundle = bundle_of(svid.id.trust_domain())
         .ok_or_else(|| Refused::UnknownTrustDomain(svid.id.trust_domain().clone()))?;
+    let bundle: &Bundle = bundle.borrow();
     let roots: Vec<_> = bundle
         .x509_authorities
         .iter()

@@ -144,7 +144,7 @@ fn refuses_an_id_without_path() {
 
 #[test]
 fn refuses_an_empty_chain() {
-    assert_eq!(verify(&[], |_| None, NOW), Err(Refused::Empty));
+    assert_eq!(verify(&[], |_| None::<&Bundle>, NOW), Err(Refused::Empty));
 }
 
 #[test]

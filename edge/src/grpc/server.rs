@@ -1,0 +1,88 @@
+//! Serving one connection.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::{body::Body, service::Routes};
+use tower::Service;
+
+/// What one connection may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls and streams at once.
+    pub concurrent_streams: u32,
+    /// Bytes of request headers.
+    pub header_list_size: u32,
+    /// Silence after which a ping is sent, and after which the connection is given up where it is not answered.
+    pub keep_alive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrent_streams: 256,
+            header_list_size: 16 * 1024,
+            keep_alive: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a connection ends before its peer ends it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// GOAWAY: no new calls, those under way may finish.
+    Drain,
+    /// At once.
+    Now,
+}
+
+/// Serves `routes` on `io` until the peer hangs up or `stop` says so. Each request carries `connection` as an
+/// extension, an `Arc<C>`.
+///
+/// # Errors
+///
+/// The connection broke, or the peer does not speak HTTP/2.
+pub async fn serve<I, C, S>(
+    io: I,
+    routes: Routes,
+    connection: Arc<C>,
+    limits: Limits,
+    mut stop: S,
+) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    C: Send + Sync + 'static,
+    S: AsyncFnMut() -> Stop,
+{
+    let service = service_fn(move |request| call(routes.clone(), Arc::clone(&connection), request));
+    let mut serving = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.concurrent_streams)
+            .max_header_list_size(limits.header_list_size)
+            .keep_alive_interval(limits.keep_alive)
+            .keep_alive_timeout(limits.keep_alive)
+            .serve_connection(TokioIo::new(io), service)
+    );
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended,
+            stop = stop() => match stop {
+                Stop::Drain => serving.as_mut().graceful_shutdown(),
+                Stop::Now => return Ok(()),
+            },
+        }
+    }
+}
+
+async fn call<C: Send + Sync + 'static>(
+    mut routes: Routes,
+    connection: Arc<C>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(connection);
+    routes.call(request.map(Body::new)).await
+}

@@ -1,6 +1,6 @@
 //! Keys that the server signs with.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use svid::x509::PublicKey;
 
@@ -18,7 +18,7 @@ pub trait KeyManager: Send + Sync {
     /// # Errors
     ///
     /// They can't be read.
-    fn keys(&self) -> Result<Vec<(String, Arc<dyn Signer>)>, KeyError>;
+    fn keys(&self) -> Result<BTreeMap<String, Arc<dyn Signer>>, KeyError>;
 
     /// Forgets a key.
     ///

@@ -2,16 +2,23 @@
 //!
 //! | kind | trait | runs in |
 //! |---|---|---|
+//! | node attestor | [`NodeAttestor`] | server: bytes in, [`Step`] out, never any I/O |
 //! | node prover | [`NodeProver`] | agent: may use a [`TpmDevice`] |
 //! | workload attestor | [`WorkloadAttestor`] | agent: reads what the kernel says of a process |
 //! | key manager | [`KeyManager`] | server: keeps the keys that sign |
 
 mod keys;
+mod node;
 mod prover;
+mod software;
 mod tpm;
 mod workload;
 
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
+pub use node::{
+    Attested, Claim, Context, Expect, JoinToken, NodeAttestor, Records, Refusal, RefusalKind, Step,
+};
 pub use prover::{Binding, NodeProver, ProverError};
+pub use software::SoftwareKey;
 pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
 pub use workload::{Process, WorkloadAttestError, WorkloadAttestor};

@@ -1,0 +1,155 @@
+//! The server's half of node attestation: sans-IO. Bytes and what the server knows go in, a [`Step`] comes out.
+
+use std::{error::Error, fmt};
+
+use svid::{Selector, Timestamp, TrustDomain};
+
+/// Proves hosts to the server. Never does any I/O: what it needs to know is in the [`Context`].
+pub trait NodeAttestor: Send + Sync {
+    /// Its name on the wire, such as `tpm`; agents of its hosts are named under `/spire/agent/<name>/`.
+    fn name(&self) -> &'static str;
+
+    /// Whether evidence is bound to the connection that it arrives on. If so, a connection carries one
+    /// attestation, whatever its outcome.
+    fn binds_connection(&self) -> bool;
+
+    /// Looks at the first message.
+    ///
+    /// # Errors
+    ///
+    /// The host is refused.
+    fn start(&self, payload: &[u8], context: &Context<'_>) -> Result<Step, Refusal>;
+}
+
+/// One awaited answer. Consumed by it, so a challenge is answered once.
+pub trait Expect: Send + Sync {
+    /// Looks at the answer.
+    ///
+    /// # Errors
+    ///
+    /// The host is refused.
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Step, Refusal>;
+}
+
+/// What comes next.
+pub enum Step {
+    /// Send this, and hand the answer to `next`.
+    Challenge {
+        /// To the agent.
+        send: Vec<u8>,
+        /// Who looks at the answer.
+        next: Box<dyn Expect>,
+    },
+    /// The host is who it says it is.
+    Done(Attested),
+}
+
+/// Everything that the world may tell a decision.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// The server's trust domain.
+    pub trust_domain: &'a TrustDomain,
+    /// What the server knows.
+    pub records: &'a dyn Records,
+    /// TLS exporter of the connection, for attestors that bind to it.
+    pub exporter: Option<[u8; 32]>,
+    /// The certificate request in DER; its signature is verified.
+    pub csr: &'a [u8],
+    /// Fresh for this step.
+    pub nonce: [u8; 32],
+}
+
+/// What the server knows, as of one moment.
+pub trait Records: Sync {
+    /// A join token that was not used yet.
+    fn join_token(&self, token: &str) -> Option<JoinToken>;
+}
+
+/// A join token that was not used yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct JoinToken {
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A host that an attestor vouches for.
+#[derive(Clone, Debug)]
+pub struct Attested {
+    /// What follows `/spire/agent/<name>/` in the agent's ID.
+    pub suffix: String,
+    /// Values of selectors; the server gives them the attestor's name as kind.
+    pub selectors: Vec<String>,
+    /// Whether it renews by attesting again.
+    pub can_reattest: bool,
+    /// What is true only if it still is when the attestation is stored.
+    pub claims: Vec<Claim>,
+}
+
+/// Something that an attestation uses up or changes, in the same commit that records it.
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// This join token, which must not be used a second time.
+    JoinToken(String),
+}
+
+impl Attested {
+    /// The selectors, of the kind that `attestor` gives.
+    #[must_use]
+    pub fn selectors_of(&self, attestor: &str) -> Vec<Selector> {
+        self.selectors
+            .iter()
+            .filter_map(|value| Selector::new(attestor, value).ok())
+            .collect()
+    }
+}
+
+/// Evidence was refused: a stable code for the peer, the reason for the log and the audit trail.
+#[derive(Debug, thiserror::Error)]
+#[error("attestation refused ({code})")]
+pub struct Refusal {
+    /// Never changes.
+    pub code: &'static str,
+    /// How it is to be taken.
+    pub kind: RefusalKind,
+    /// Why.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// How a refusal is to be taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RefusalKind {
+    /// The proof is good, or could be, and the host is not welcome, or not yet.
+    Denied,
+    /// The message is not what it should be, or proves nothing.
+    Invalid,
+}
+
+impl Refusal {
+    /// A message that is not what it should be.
+    pub fn invalid(code: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            code,
+            kind: RefusalKind::Invalid,
+            source: source.into(),
+        }
+    }
+
+    /// A host that is not welcome.
+    pub fn denied(code: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            code,
+            kind: RefusalKind::Denied,
+            source: source.into(),
+        }
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Challenge { .. } => f.write_str("Challenge"),
+            Self::Done(attested) => f.debug_tuple("Done").field(attested).finish(),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The plugins of the server.
+
+use std::{path::Path, sync::Arc};
+
+use keys_disk::DiskKeys;
+use keys_memory::MemoryKeys;
+use node_join_token::JoinTokenAttestor;
+use plugin_api::{KeyError, KeyManager, NodeAttestor};
+use serde::Deserialize;
+
+/// `[plugins]` of the server's configuration.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct ServerPlugins {
+    /// Keys in a file; the default.
+    pub keys_disk: Option<keys_disk::Config>,
+    /// Keys in memory.
+    pub keys_memory: Option<keys_memory::Config>,
+    /// Attestation by join token.
+    pub node_join_token: Option<node_join_token::Config>,
+}
+
+/// The plugins can't be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerPluginError {
+    /// The keys can't be opened.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Nothing says how agents attest.
+    #[error("no node attestor is configured: add [plugins.node-tpm] or [plugins.node-join-token]")]
+    NoNodeAttestor,
+    /// Two plugins want to keep the keys.
+    #[error("[plugins.keys-disk] and [plugins.keys-memory] exclude each other; keep one")]
+    TwoKeyManagers,
+}
+
+impl ServerPlugins {
+    /// Checks what can be checked without starting anything.
+    ///
+    /// # Errors
+    ///
+    /// The plugins can't be used as configured.
+    pub fn check(&self) -> Result<(), ServerPluginError> {
+        if self.keys_disk.is_some() && self.keys_memory.is_some() {
+            return Err(ServerPluginError::TwoKeyManagers);
+        }
+        if self.node_join_token.is_none() {
+            return Err(ServerPluginError::NoNodeAttestor);
+        }
+        Ok(())
+    }
+
+    /// Opens the key manager.
+    ///
+    /// # Errors
+    ///
+    /// The keys can't be opened.
+    pub fn key_manager(&self, data_dir: &Path) -> Result<Arc<dyn KeyManager>, ServerPluginError> {
+        if self.keys_memory.is_some() {
+            return Ok(Arc::new(MemoryKeys::default()));
+        }
+        let path = self
+            .keys_disk
+            .as_ref()
+            .and_then(|config| config.keys_path.clone());
+        let path = path.unwrap_or_else(|| data_dir.join("keys.json"));
+        Ok(Arc::new(DiskKeys::open(path)?))
+    }
+
+    /// The node attestors that are switched on.
+    #[must_use]
+    pub fn node_attestors(&self) -> Vec<Arc<dyn NodeAttestor>> {
+        let mut attestors: Vec<Arc<dyn NodeAttestor>> = Vec::new();
+        if self.node_join_token.is_some() {
+            attestors.push(Arc::new(JoinTokenAttestor));
+        }
+        attestors
+    }
+}

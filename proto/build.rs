@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .generate_default_stubs(true)
         .bytes(".plastron.attest.v1")
         .bytes(".spiffe")
         .compile_fds(descriptors)?;

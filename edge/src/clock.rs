@@ -1,6 +1,6 @@
 //! The wall clock, as a value that is handed to whoever needs to know the time.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use svid::Timestamp;
 use tokio::time::Instant;
@@ -38,5 +38,18 @@ impl Clock {
             Source::System => SystemTime::now().into(),
             Source::Pinned(time, instant) => time.plus(instant.elapsed()),
         }
+    }
+
+    /// The time now, in nanoseconds since the Unix epoch; good until the year 2262.
+    #[must_use]
+    pub fn now_nanos(&self) -> i64 {
+        let nanos = match self.0 {
+            Source::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
+                Ok(since) => i64::try_from(since.as_nanos()),
+                Err(_) => Ok(0),
+            },
+            Source::Pinned(..) => Ok(self.now().as_unix().saturating_mul(1_000_000_000)),
+        };
+        nanos.unwrap_or(i64::MAX)
     }
 }

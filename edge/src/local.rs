@@ -48,8 +48,12 @@ pub fn listen(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
         path: path.into(),
         source,
     };
-    if let Some(folder) = path.parent() {
+    if let Some(folder) = path.parent()
+        && !folder.exists()
+    {
+        // Whoever may open the socket must get to it, whatever the process's umask.
         fs::create_dir_all(folder).map_err(failed)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(failed)?;
     }
     remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(failed)?;

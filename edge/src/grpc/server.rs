@@ -5,8 +5,11 @@ use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::{body::Body, service::Routes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+use tonic::body::Body;
 use tower::Service;
 
 /// What one connection may use.
@@ -30,16 +33,19 @@ impl Default for Limits {
     }
 }
 
-/// How a connection ends before its peer ends it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stop {
+/// What is to become of connections.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Course {
+    /// They are cut.
+    Cut,
     /// GOAWAY: no new calls, those under way may finish.
     Drain,
-    /// At once.
-    Now,
+    /// They are served.
+    #[default]
+    Serve,
 }
 
-/// Serves `routes` on `io` until the peer hangs up or `stop` says so. Each request carries `connection` as an
+/// Serves `service` on `io` until the peer hangs up or `course` says so. Each request carries `connection` as an
 /// extension, an `Arc<C>`.
 ///
 /// # Errors
@@ -47,17 +53,21 @@ pub enum Stop {
 /// The connection broke, or the peer does not speak HTTP/2.
 pub async fn serve<I, C, S>(
     io: I,
-    routes: Routes,
+    service: S,
     connection: Arc<C>,
     limits: Limits,
-    mut stop: S,
+    mut course: watch::Receiver<Course>,
 ) -> Result<(), hyper::Error>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     C: Send + Sync + 'static,
-    S: AsyncFnMut() -> Stop,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
 {
-    let service = service_fn(move |request| call(routes.clone(), Arc::clone(&connection), request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&connection));
+        service.clone().call(request.map(Body::new))
+    });
     let mut serving = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -70,19 +80,11 @@ where
     loop {
         tokio::select! {
             ended = &mut serving => return ended,
-            stop = stop() => match stop {
-                Stop::Drain => serving.as_mut().graceful_shutdown(),
-                Stop::Now => return Ok(()),
+            Ok(()) = course.changed() => match *course.borrow_and_update() {
+                Course::Cut => return Ok(()),
+                Course::Drain => serving.as_mut().graceful_shutdown(),
+                Course::Serve => {}
             },
         }
     }
-}
-
-async fn call<C: Send + Sync + 'static>(
-    mut routes: Routes,
-    connection: Arc<C>,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    request.extensions_mut().insert(connection);
-    routes.call(request.map(Body::new)).await
 }

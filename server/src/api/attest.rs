@@ -1,0 +1,324 @@
+//! AttestAgent: the conversation in which a host proves itself.
+//!
+//! ```text
+//!   agent                                   server
+//!     ── params{type, payload, csr} ──────────▶  attestor.start
+//!     ◀── challenge ───────────────────────────  Step::Challenge   } any number of
+//!     ── challenge_response ──────────────────▶  next.handle       } times
+//!                                                Step::Done: sign ▶ audit ▶ store ▶ publish
+//!     ◀── result{svid} ────────────────────────
+//! ```
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::Stream;
+use plugin_api::{Attested, Claim, Context, Expect, NodeAttestor, Records, Refusal, Step};
+use proto::spire::api::{
+    server::agent::v1::{
+        AttestAgentRequest, AttestAgentResponse,
+        attest_agent_request::{Params, Step as Message},
+        attest_agent_response::{Result as Outcome, Step as Answer},
+    },
+    types::AttestationData,
+};
+use svid::{SelectorSet, SpiffeId, x509::CertificateRequest};
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+use tracing::info;
+
+use super::{Connection, agent::AgentService, status};
+use crate::{
+    convert, issue,
+    journal::Record,
+    registry::{AgentSvid, Snapshot, TokenHash, changes},
+};
+
+/// How long the server waits for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Most challenges in one conversation.
+const MAX_STEPS: usize = 8;
+
+/// The server's side of a conversation, as a stream of what it says.
+pub(super) fn conversation(
+    service: AgentService,
+    connection: Arc<Connection>,
+    messages: Streaming<AttestAgentRequest>,
+) -> impl Stream<Item = Result<AttestAgentResponse, Status>> + Send {
+    let conversation = Conversation {
+        service,
+        connection,
+        messages,
+        steps: 0,
+        stage: Stage::ExpectParams,
+    };
+    futures::stream::try_unfold(conversation, Conversation::advance)
+}
+
+struct Conversation {
+    service: AgentService,
+    connection: Arc<Connection>,
+    messages: Streaming<AttestAgentRequest>,
+    steps: usize,
+    stage: Stage,
+}
+
+enum Stage {
+    ExpectParams,
+    ExpectAnswer(Evidence, Box<dyn Expect>),
+    Over,
+}
+
+/// What the first message brought.
+struct Evidence {
+    attestor: Arc<dyn NodeAttestor>,
+    exporter: Option<[u8; 32]>,
+    csr: Vec<u8>,
+    request: CertificateRequest,
+}
+
+type Said = Option<(AttestAgentResponse, Conversation)>;
+
+impl Conversation {
+    async fn advance(mut self) -> Result<Said, Status> {
+        let (evidence, step) = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return Ok(None),
+            Stage::ExpectParams => {
+                let (evidence, payload) = self.receive_params().await?;
+                let step = self
+                    .decide(&evidence, |context| evidence.attestor.start(&payload, context))
+                    .await?;
+                (evidence, step)
+            }
+            Stage::ExpectAnswer(evidence, next) => {
+                let answer = self.receive_answer().await?;
+                let step = self
+                    .decide(&evidence, |context| next.handle(&answer, context))
+                    .await?;
+                (evidence, step)
+            }
+        };
+        match step {
+            Step::Challenge { send, next } => {
+                self.steps += 1;
+                if self.steps > MAX_STEPS {
+                    return Err(Status::aborted("attestation takes too many steps"));
+                }
+                self.stage = Stage::ExpectAnswer(evidence, next);
+                Ok(Some((
+                    AttestAgentResponse {
+                        step: Some(Answer::Challenge(send)),
+                    },
+                    self,
+                )))
+            }
+            Step::Done(attested) => {
+                let outcome = self.conclude(evidence, attested).await?;
+                Ok(Some((
+                    AttestAgentResponse {
+                        step: Some(Answer::Result(outcome)),
+                    },
+                    self,
+                )))
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Message, Status> {
+        let received = timeout(ANSWER_WITHIN, self.messages.message()).await;
+        let message = received.map_err(|_| Status::deadline_exceeded("no message from agent in 60 s"))??;
+        message
+            .and_then(|message| message.step)
+            .ok_or_else(|| Status::invalid_argument("failed to receive request from stream: it ended"))
+    }
+
+    async fn receive_params(&mut self) -> Result<(Evidence, Vec<u8>), Status> {
+        let Message::Params(params) = self.receive().await? else {
+            return Err(Status::invalid_argument("malformed param: missing params"));
+        };
+        let arrived = Instant::now();
+        let (data, csr) = check_params(params)?;
+        let attestor = self
+            .service
+            .attestors
+            .iter()
+            .find(|attestor| attestor.name() == data.r#type)
+            .cloned();
+        let attestor = attestor.ok_or_else(|| {
+            let kind = data.r#type;
+            Status::failed_precondition(format!(
+                "error getting node attestor: could not find node attestor type {kind:?}"
+            ))
+        })?;
+        let exporter = if attestor.binds_connection() {
+            let taken = self.connection.take_exporter(arrived);
+            Some(taken.map_err(|error| Status::failed_precondition(error.to_string()))?)
+        } else {
+            None
+        };
+        let request = CertificateRequest::verify(&csr)
+            .map_err(|error| status::invalid("failed to parse CSR", &error))?;
+        Ok((
+            Evidence {
+                attestor,
+                exporter,
+                csr,
+                request,
+            },
+            data.payload,
+        ))
+    }
+
+    async fn receive_answer(&mut self) -> Result<Vec<u8>, Status> {
+        match self.receive().await? {
+            Message::ChallengeResponse(answer) => Ok(answer),
+            Message::Params(_) => Err(Status::invalid_argument("expected a challenge response")),
+        }
+    }
+
+    async fn decide(
+        &self,
+        evidence: &Evidence,
+        decide: impl FnOnce(&Context<'_>) -> Result<Step, Refusal>,
+    ) -> Result<Step, Status> {
+        let decided = {
+            let snapshot = self.service.registry.snapshot();
+            decide(&Context {
+                now: self.service.clock.now(),
+                trust_domain: &snapshot.trust_domain,
+                records: &*snapshot,
+                exporter: evidence.exporter,
+                csr: &evidence.csr,
+                nonce: edge::random(),
+            })
+        };
+        match decided {
+            Ok(step) => Ok(step),
+            Err(refusal) => {
+                self.note_refusal(evidence, &refusal).await;
+                Err(status::refused(&refusal))
+            }
+        }
+    }
+
+    async fn note_refusal(&self, evidence: &Evidence, refusal: &Refusal) {
+        let (attestor, address) = (evidence.attestor.name(), self.connection.address_text());
+        let reason = edge::Chain(&*refusal.source).to_string();
+        info!(
+            node_attestor_type = attestor,
+            caller_addr = address,
+            reject = refusal.code,
+            error = reason,
+            "Attestation refused"
+        );
+        let record = Record::new("attestation_refused", &address)
+            .with("node_attestor_type", &attestor)
+            .with("reject", &refusal.code)
+            .with("reason", &reason);
+        // That the trail can't be written is logged there; the refusal stands.
+        let _unaudited = self
+            .service
+            .registry
+            .change(move |draft| draft.audit(record))
+            .await;
+    }
+
+    async fn conclude(&self, evidence: Evidence, attested: Attested) -> Result<Outcome, Status> {
+        let name = evidence.attestor.name();
+        let id = self.agent_id(name, &attested)?;
+        let ca = &self.service.ca;
+        let signing = ca.signing().map_err(|error| status::not_signed(&error))?;
+        let key = evidence.request.public_key;
+        let template = issue::agent_svid(id.clone(), key, &self.service.lifetimes, ca.occasion(&signing));
+        let signed = signing
+            .sign(&template)
+            .map_err(|error| status::not_signed(&error))?;
+        let attestation = self.attestation(
+            name,
+            &id,
+            &attested,
+            AgentSvid {
+                serial: signed.svid().serial.clone(),
+                not_after: signed.svid().not_after,
+            },
+        );
+        let ledger = signed.ledger_record(Record::new("svid_issued", &id));
+        let recorded = self.service.registry.change(move |draft| {
+            changes::record_attestation(draft, attestation)?;
+            draft.audit(ledger);
+            Ok(())
+        });
+        let recorded = recorded.await.map_err(|error| status::not_changed(&error))?;
+        recorded.map_err(status::not_recorded)?;
+        let svid = signed.recorded();
+        info!(agent_id = %id, node_attestor_type = name, serial_num = %svid.serial, expires_at = %svid.not_after,
+            caller_addr = self.connection.address_text(), "Agent attested");
+        Ok(Outcome {
+            svid: Some(convert::svid_to_wire(&svid)),
+            reattestable: attested.can_reattest,
+        })
+    }
+
+    fn agent_id(&self, attestor: &str, attested: &Attested) -> Result<SpiffeId, Status> {
+        let trust_domain = self.service.registry.snapshot().trust_domain.clone();
+        let id = SpiffeId::new(
+            trust_domain,
+            &format!("/spire/agent/{attestor}/{}", attested.suffix),
+        );
+        id.map_err(|error| status::invalid("invalid agent ID", &error))
+    }
+
+    fn attestation(
+        &self,
+        attestor: &'static str,
+        id: &SpiffeId,
+        attested: &Attested,
+        svid: AgentSvid,
+    ) -> changes::Attestation {
+        let mut token = attested.claims.iter().map(|claim| match claim {
+            Claim::JoinToken(token) => TokenHash::of(token),
+        });
+        changes::Attestation {
+            path: id.shared_path(),
+            attestation_type: attestor,
+            svid,
+            selectors: attested
+                .selectors_of(attestor)
+                .into_iter()
+                .collect::<SelectorSet>(),
+            can_reattest: attested.can_reattest,
+            token: token.next_back(),
+            address: self.connection.address_text(),
+        }
+    }
+}
+
+fn check_params(params: Params) -> Result<(AttestationData, Vec<u8>), Status> {
+    let malformed = |what: &str| Status::invalid_argument(format!("malformed param: {what}"));
+    let data = params.data.ok_or_else(|| malformed("missing attestation data"))?;
+    let csr = params
+        .params
+        .ok_or_else(|| malformed("missing X509-SVID parameters"))?
+        .csr;
+    if csr.is_empty() {
+        return Err(malformed("missing CSR"));
+    }
+    if data.r#type.is_empty() {
+        return Err(malformed("missing attestation data type"));
+    }
+    if data.payload.is_empty() {
+        return Err(malformed("missing attestation data payload"));
+    }
+    Ok((data, csr))
+}
+
+impl Records for Snapshot {
+    fn join_token(&self, token: &str) -> Option<plugin_api::JoinToken> {
+        let known = self.tokens.get(&TokenHash::of(token))?;
+        Some(plugin_api::JoinToken {
+            expires_at: known.expires_at,
+        })
+    }
+}

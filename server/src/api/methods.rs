@@ -1,0 +1,81 @@
+//! Which methods there are, on which listener, and to whom they are open. What is not here does not exist.
+
+use crate::authorize::Access;
+
+const NOBODY: Access = Access {
+    admin: false,
+    agent: false,
+    anyone: false,
+    downstream: false,
+    local: false,
+};
+const ADMIN: Access = Access {
+    admin: true,
+    local: true,
+    ..NOBODY
+};
+const AGENT: Access = Access {
+    agent: true,
+    ..NOBODY
+};
+const ANYONE: Access = Access {
+    anyone: true,
+    ..NOBODY
+};
+const LOCAL: Access = Access {
+    local: true,
+    ..NOBODY
+};
+
+/// To whom the method with this path is open; `None` if there is none.
+pub(super) fn access(path: &str) -> Option<Access> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    match service {
+        "grpc.health.v1.Health" => health(method),
+        "plastron.agent.v1.AgentSession" => (method == "Session").then_some(AGENT),
+        "spire.api.server.agent.v1.Agent" => agent(method),
+        "spire.api.server.bundle.v1.Bundle" => bundle(method),
+        "spire.api.server.entry.v1.Entry" => entry(method),
+        "spire.api.server.svid.v1.SVID" => svid(method),
+        _ => None,
+    }
+}
+
+fn agent(method: &str) -> Option<Access> {
+    match method {
+        "AttestAgent" => Some(ANYONE),
+        "BanAgent" | "CountAgents" | "CreateJoinToken" | "DeleteAgent" | "GetAgent" | "ListAgents" => {
+            Some(ADMIN)
+        }
+        "PostStatus" | "RenewAgent" => Some(AGENT),
+        _ => None,
+    }
+}
+
+fn bundle(method: &str) -> Option<Access> {
+    match method {
+        "GetBundle" => Some(ANYONE),
+        _ => None,
+    }
+}
+
+fn entry(method: &str) -> Option<Access> {
+    match method {
+        "BatchCreateEntry" | "BatchDeleteEntry" | "BatchUpdateEntry" | "CountEntries" | "GetEntry"
+        | "ListEntries" => Some(ADMIN),
+        "GetAuthorizedEntries" | "SyncAuthorizedEntries" => Some(AGENT),
+        _ => None,
+    }
+}
+
+fn health(method: &str) -> Option<Access> {
+    matches!(method, "Check" | "List" | "Watch").then_some(LOCAL)
+}
+
+fn svid(method: &str) -> Option<Access> {
+    match method {
+        "BatchNewX509SVID" => Some(AGENT),
+        "MintX509SVID" => Some(ADMIN),
+        _ => None,
+    }
+}

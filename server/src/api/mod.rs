@@ -1,0 +1,179 @@
+//! The edge of the server: listeners, and one thin handler a method. Handlers convert, ask, and convert back;
+//! who may call is decided at the [`gate`] in front of them, what happens elsewhere.
+
+mod agent;
+mod attest;
+mod bundle;
+mod connection;
+mod entry;
+mod filter;
+mod gate;
+mod health;
+mod limit;
+mod listen;
+mod methods;
+mod page;
+mod session;
+mod status;
+mod svid;
+mod sync;
+
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+
+use ::svid::SpiffeId;
+use edge::{Clock, grpc::Course};
+use plugin_api::NodeAttestor;
+use proto::{
+    grpc::health::v1::health_server::HealthServer,
+    plastron::agent::v1::agent_session_server::AgentSessionServer,
+    spire::api::server::{
+        agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
+        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+    },
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
+use tonic::service::Routes;
+
+pub use connection::{Connection, NotBound};
+use gate::{Gate, Rules};
+use limit::{Limiter, Rate};
+
+use crate::{ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
+
+/// What the handlers work with.
+pub struct Api {
+    /// What the server knows.
+    pub registry: Registry,
+    /// What signs.
+    pub ca: Ca,
+    /// Who follows.
+    pub sessions: Sessions,
+    /// How agents prove themselves.
+    pub attestors: Vec<Arc<dyn NodeAttestor>>,
+    /// How long what is issued lives.
+    pub lifetimes: Lifetimes,
+    /// Who administers, beside those with an admin entry.
+    pub admin_ids: HashSet<SpiffeId>,
+    /// Which calls are limited.
+    pub limits: RateLimits,
+    /// The time.
+    pub clock: Clock,
+    /// Whether the server can serve.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// Largest message of an attestation: evidence with an event log.
+const MAX_EVIDENCE: usize = 6 * 1024 * 1024;
+/// Largest opening of a session: an agent's entries by revision.
+const MAX_OPEN: usize = 16 * 1024 * 1024;
+
+const fn nonzero(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+const ATTEST: Rate = Rate {
+    per_second: nonzero(100),
+    burst: nonzero(1000),
+};
+const SIGN: Rate = Rate {
+    per_second: nonzero(2000),
+    burst: nonzero(10_000),
+};
+
+impl Api {
+    /// Serves both listeners until `course` says so, and every call under way has ended.
+    pub async fn serve(
+        self,
+        tcp: TcpListener,
+        tls: Arc<ServerConfig>,
+        local: UnixListener,
+        course: watch::Receiver<Course>,
+    ) {
+        let rules = Arc::new(Rules {
+            registry: self.registry.clone(),
+            admin_ids: self.admin_ids.clone(),
+            clock: self.clock,
+        });
+        let limiter = |on: bool, rate| {
+            if on {
+                Limiter::new(rate)
+            } else {
+                Limiter::default()
+            }
+        };
+        let limiters = [
+            limiter(self.limits.attestation, ATTEST),
+            limiter(self.limits.signing, SIGN),
+        ];
+        let routes = self.routes(limiters.clone());
+        let with_local = routes
+            .clone()
+            .add_service(HealthServer::new(health::HealthService { ready: self.ready }));
+        let tidy = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                limiters.iter().for_each(Limiter::tidy);
+            }
+        };
+        let serving = async {
+            tokio::join!(
+                listen::tcp(
+                    tcp,
+                    tls,
+                    Gate::new(Arc::clone(&rules), routes.prepare()),
+                    course.clone()
+                ),
+                listen::unix(local, Gate::new(Arc::clone(&rules), with_local.prepare()), course),
+            )
+        };
+        tokio::select! {
+            ((), ()) = serving => {}
+            () = tidy => {}
+        }
+    }
+
+    /// The services of both listeners.
+    fn routes(&self, [attest_limit, sign_limit]: [Limiter; 2]) -> Routes {
+        let (registry, clock) = (&self.registry, self.clock);
+        let agents = agent::AgentService {
+            registry: registry.clone(),
+            ca: self.ca.clone(),
+            attestors: self.attestors.clone(),
+            lifetimes: self.lifetimes,
+            attest_limit,
+            sign_limit: sign_limit.clone(),
+            clock,
+        };
+        let svids = svid::SvidService {
+            registry: registry.clone(),
+            ca: self.ca.clone(),
+            lifetimes: self.lifetimes,
+            sign_limit,
+            clock,
+        };
+        let bundles = bundle::BundleService {
+            registry: registry.clone(),
+            sessions: self.sessions.clone(),
+        };
+        let sessions = session::SessionService {
+            registry: registry.clone(),
+            sessions: self.sessions.clone(),
+            clock,
+        };
+        Routes::new(AgentServer::new(agents).max_decoding_message_size(MAX_EVIDENCE))
+            .add_service(BundleServer::new(bundles))
+            .add_service(EntryServer::new(entry::EntryService {
+                registry: registry.clone(),
+                clock,
+            }))
+            .add_service(SvidServer::new(svids))
+            .add_service(AgentSessionServer::new(sessions).max_decoding_message_size(MAX_OPEN))
+    }
+}

@@ -1,0 +1,303 @@
+//! The agent session: changes are pushed as they happen, and acknowledged.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use edge::Clock;
+use futures::Stream;
+use proto::plastron::agent::v1::{
+    AgentMessage, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
+    agent_message::Message as FromAgent, agent_session_server::AgentSession,
+    server_message::Message as ToAgent,
+};
+use svid::Timestamp;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
+use tracing::info;
+
+use super::{entry::wire, gate, status};
+use crate::{
+    convert,
+    registry::{Agent, EntryId, Registry, Snapshot, authorized_entries, changes},
+    sessions::{Ended, Session, Sessions},
+};
+
+pub(super) struct SessionService {
+    pub(super) registry: Registry,
+    pub(super) sessions: Sessions,
+    pub(super) clock: Clock,
+}
+
+/// How long an agent may take to say what it knows.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Most entries in one update.
+const UPDATE: usize = 500;
+
+#[async_trait]
+impl AgentSession for SessionService {
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<BoxStream<ServerMessage>>, Status> {
+        let caller = gate::caller(&request)?;
+        let agent = Arc::clone(
+            caller
+                .agent()
+                .ok_or_else(|| status::bug("session without agent"))?,
+        );
+        let mut messages = request.into_inner();
+        let open = receive_open(&mut messages).await?;
+        self.note_version(&agent, &open).await?;
+        let session = self.sessions.open(Arc::clone(&agent.path)).await;
+        info!(agent_path = %agent.path, known_entries = open.known.len(), "Agent session opened");
+        let conversation = Conversation {
+            registry: self.registry.clone(),
+            clock: self.clock,
+            ends_at: agent.next.as_ref().unwrap_or(&agent.current).not_after,
+            serial: agent.next.as_ref().unwrap_or(&agent.current).serial.clone(),
+            path: Arc::clone(&agent.path),
+            messages,
+            session,
+            sent: open.known.into_iter().map(known).collect(),
+            sent_bundle: 0,
+            owed: BTreeMap::new(),
+            queue: vec![ToAgent::Welcome(Welcome::default())],
+            is_due: true,
+            is_over: false,
+        };
+        Ok(Response::new(Box::pin(stream(conversation))))
+    }
+}
+
+impl SessionService {
+    async fn note_version(&self, agent: &Agent, open: &Open) -> Result<(), Status> {
+        if open.agent_version.len() > Agent::MAX_VERSION {
+            return Err(Status::invalid_argument(
+                "agent version is too long (max 255 characters)",
+            ));
+        }
+        if open.agent_version == agent.version {
+            return Ok(());
+        }
+        let (path, version) = (Arc::clone(&agent.path), open.agent_version.clone());
+        let noted = self
+            .registry
+            .change(move |draft| changes::note_version(draft, &path, &version))
+            .await;
+        noted.map(drop).map_err(|error| status::not_changed(&error))
+    }
+}
+
+async fn receive_open(messages: &mut Streaming<AgentMessage>) -> Result<Open, Status> {
+    let received = timeout(OPEN_WITHIN, messages.message()).await;
+    let message = received.map_err(|_| Status::deadline_exceeded("no message from agent in 10 s"))??;
+    match message.and_then(|message| message.message) {
+        Some(FromAgent::Open(open)) => Ok(open),
+        _ => Err(Status::invalid_argument("a session begins with `open`")),
+    }
+}
+
+fn known(entry: KnownEntry) -> (EntryId, i64) {
+    (entry.id.into(), entry.revision_number)
+}
+
+/// The server's side of a session.
+struct Conversation {
+    registry: Registry,
+    clock: Clock,
+    path: Arc<str>,
+    /// When the SVID ends that the session rests on.
+    ends_at: Timestamp,
+    serial: svid::x509::SerialNumber,
+    messages: Streaming<AgentMessage>,
+    session: Session,
+    /// The entries that the agent has, by revision.
+    sent: BTreeMap<EntryId, i64>,
+    /// The bundle that the agent was sent last.
+    sent_bundle: u64,
+    /// For each revision that is not acknowledged yet, the bundle that it carried.
+    owed: BTreeMap<u64, u64>,
+    /// What is to be said next, last first.
+    queue: Vec<ToAgent>,
+    /// Something may have changed since it was looked at last.
+    is_due: bool,
+    is_over: bool,
+}
+
+fn stream(conversation: Conversation) -> impl Stream<Item = Result<ServerMessage, Status>> + Send {
+    futures::stream::try_unfold(conversation, Conversation::advance)
+}
+
+type Said = Option<(ServerMessage, Conversation)>;
+
+impl Conversation {
+    async fn advance(mut self) -> Result<Said, Status> {
+        loop {
+            if let Some(message) = self.queue.pop() {
+                return Ok(Some((
+                    ServerMessage {
+                        message: Some(message),
+                    },
+                    self,
+                )));
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            if std::mem::take(&mut self.is_due) {
+                self.look();
+                continue;
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Waits for whatever comes first: a change, an acknowledgement, the end.
+    async fn wait(&mut self) -> Result<(), Status> {
+        let left = self.ends_at.since(self.clock.now());
+        tokio::select! {
+            () = self.session.woken() => self.is_due = true,
+            ended = self.session.ended() => return Err(Status::aborted(match ended {
+                Ended::Replaced => "session was replaced by a newer one",
+                Ended::Unresponsive => "bundle was not acknowledged in time",
+            })),
+            message = self.messages.message() => match message?.map(|message| message.message) {
+                None => self.is_over = true,
+                Some(Some(FromAgent::Ack(ack))) => self.acknowledged(ack.revision).await,
+                Some(_) => return Err(Status::invalid_argument("unexpected message in session")),
+            },
+            () = tokio::time::sleep(left.min(LOOK)) => {
+                if self.ends_at <= self.clock.now() {
+                    return Err(Status::unauthenticated("the SVID that the session rests on has ended"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn acknowledged(&mut self, revision: u64) {
+        let rest = self.owed.split_off(&(revision.saturating_add(1)));
+        let covered = std::mem::replace(&mut self.owed, rest);
+        if let Some(sequence) = covered.into_values().max() {
+            self.session.acknowledged(sequence).await;
+        }
+    }
+
+    /// Queues what the agent does not have yet.
+    fn look(&mut self) {
+        let snapshot = self.registry.snapshot();
+        let standing = snapshot
+            .agents
+            .get(&self.path)
+            .filter(|agent| !agent.banned)
+            .cloned();
+        let Some(agent) = standing else {
+            let banned = snapshot.agents.contains_key(&self.path);
+            self.withdraw(if banned { "agent_banned" } else { "agent_evicted" });
+            return;
+        };
+        let is_ours = agent.current.serial == self.serial
+            || agent.next.as_ref().is_some_and(|next| next.serial == self.serial);
+        if !is_ours {
+            self.withdraw_silently();
+            return;
+        }
+        self.queue_updates(&snapshot, &agent);
+    }
+
+    fn withdraw(&mut self, code: &str) {
+        info!(agent_path = %self.path, code, "Agent lost its standing");
+        let reason = "every SVID of this host is void".into();
+        self.queue.push(ToAgent::Withdrawal(Withdrawal {
+            code: code.into(),
+            reason,
+        }));
+        self.is_over = true;
+    }
+
+    /// The agent attested anew and goes on elsewhere.
+    fn withdraw_silently(&mut self) {
+        self.is_over = true;
+    }
+
+    fn queue_updates(&mut self, snapshot: &Snapshot, agent: &Agent) {
+        let authorized = authorized_entries(snapshot, agent, self.clock.now());
+        let mut gone = std::mem::take(&mut self.sent);
+        let mut changed = Vec::new();
+        for entry in authorized {
+            if gone.remove(entry.id()) != Some(entry.revision) {
+                changed.push(wire(&snapshot.trust_domain, &entry, None));
+            }
+            self.sent.insert(Arc::clone(entry.id()), entry.revision);
+        }
+        let bundle = (self.sent_bundle != snapshot.authorities.sequence)
+            .then(|| convert::bundle_to_wire(&snapshot.authorities.bundle(snapshot.trust_domain.clone())));
+        self.sent_bundle = snapshot.authorities.sequence;
+        if changed.is_empty() && gone.is_empty() && bundle.is_none() {
+            return;
+        }
+        self.owed.insert(snapshot.revision, self.sent_bundle);
+        let removed = gone.into_keys().map(|id| id.as_ref().to_owned()).collect();
+        self.queue = updates(snapshot.revision, bundle, changed, removed);
+    }
+}
+
+/// Updates that say all this, last first. The bundle comes in the first: what entries bring may need it.
+fn updates(
+    revision: u64,
+    bundle: Option<proto::spire::api::types::Bundle>,
+    mut changed: Vec<proto::spire::api::types::Entry>,
+    removed: Vec<String>,
+) -> Vec<ToAgent> {
+    let mut queue = Vec::new();
+    while changed.len() > UPDATE {
+        let entries = changed.split_off(changed.len() - UPDATE);
+        let more = !queue.is_empty();
+        queue.push(ToAgent::Update(Update {
+            revision,
+            entries,
+            more,
+            ..Update::default()
+        }));
+    }
+    let more = !queue.is_empty();
+    queue.push(ToAgent::Update(Update {
+        revision,
+        bundle,
+        entries: changed,
+        removed_entry_ids: removed,
+        more,
+    }));
+    queue
+}
+
+/// Longest sleep: a clock that is set is noticed after that.
+const LOOK: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_updates_come_in_parts_bundle_first() {
+        let entries = vec![Default::default(); 2 * UPDATE + 1];
+        let mut queue = updates(7, Some(Default::default()), entries, vec!["gone".into()]);
+        let mut parts = Vec::new();
+        while let Some(ToAgent::Update(update)) = queue.pop() {
+            assert_eq!(update.revision, 7);
+            parts.push((
+                update.bundle.is_some(),
+                update.entries.len(),
+                update.removed_entry_ids.len(),
+                update.more,
+            ));
+        }
+        assert_eq!(
+            parts,
+            [
+                (true, 1, 1, true),
+                (false, UPDATE, 0, true),
+                (false, UPDATE, 0, false)
+            ]
+        );
+    }
+}

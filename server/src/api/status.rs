@@ -1,0 +1,118 @@
+//! Every error that leaves the server becomes a [`Status`] here, and nowhere else.
+
+use std::{error::Error, time::Duration};
+
+use edge::Chain;
+use plugin_api::{Refusal, RefusalKind};
+use prost::Message;
+use proto::{
+    google::rpc,
+    spire::api::types::{self, PermissionDeniedDetails, permission_denied_details::Reason},
+};
+use tonic::{Code, Status};
+
+use crate::{
+    authorize::Denied,
+    ca::SignError,
+    registry::{ChangeError, changes::NotRecorded},
+};
+
+/// A call that is not allowed; agents learn what to do from the details.
+pub(super) fn denied(denied: &Denied) -> Status {
+    let reason = match denied {
+        Denied::AgentBanned(_) => Reason::AgentBanned,
+        Denied::AgentExpired(_) => Reason::AgentExpired,
+        Denied::AgentNotActive(_) => Reason::AgentNotActive,
+        Denied::AgentNotAttested(_) => Reason::AgentNotAttested,
+        Denied::Method(_) => return Status::permission_denied(denied.to_string()),
+    };
+    with_reason(&denied.to_string(), reason)
+}
+
+/// An agent that renews by attesting again.
+pub(super) fn must_reattest() -> Status {
+    with_reason("agent must reattest instead of renew", Reason::AgentMustReattest)
+}
+
+fn with_reason(message: &str, reason: Reason) -> Status {
+    let details = PermissionDeniedDetails {
+        reason: reason.into(),
+    };
+    let any = prost_types::Any {
+        type_url: "type.googleapis.com/spire.api.types.PermissionDeniedDetails".into(),
+        value: details.encode_to_vec(),
+    };
+    let status = rpc::Status {
+        code: Code::PermissionDenied.into(),
+        message: message.into(),
+        details: vec![any],
+    };
+    Status::with_details(Code::PermissionDenied, message, status.encode_to_vec().into())
+}
+
+/// Evidence that was refused: the peer learns the rule, not the value.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    let message = format!("failed to attest: {} ({})", refusal.source, refusal.code);
+    match refusal.kind {
+        RefusalKind::Denied => Status::permission_denied(message),
+        RefusalKind::Invalid => Status::invalid_argument(message),
+    }
+}
+
+/// An attestation that succeeded and does not count.
+pub(super) fn not_recorded(error: NotRecorded) -> Status {
+    match error {
+        NotRecorded::Banned => with_reason(&error.to_string(), Reason::AgentBanned),
+        NotRecorded::TokenUsed => Status::invalid_argument(error.to_string()),
+    }
+}
+
+/// A field or message that is wrong.
+pub(super) fn invalid(what: &str, why: &(dyn Error + 'static)) -> Status {
+    Status::invalid_argument(format!("{what}: {}", Chain(why)))
+}
+
+/// A change that was not made.
+pub(super) fn not_changed(error: &ChangeError) -> Status {
+    match error {
+        ChangeError::NotStored(_) | ChangeError::Stopped => Status::unavailable(error.to_string()),
+    }
+}
+
+/// An SVID that was not signed.
+pub(super) fn not_signed(error: &SignError) -> Status {
+    let message = format!("failed to sign X509-SVID: {}", Chain(error));
+    match error {
+        SignError::Journal(_) | SignError::NotReady => Status::unavailable(message),
+        SignError::Mint(_) => Status::internal(message),
+    }
+}
+
+/// A caller that asks too often.
+pub(super) fn too_often(retry_in: Duration) -> Status {
+    let seconds = retry_in.as_secs_f64();
+    Status::resource_exhausted(format!(
+        "too many requests from this address; retry in {seconds:.1} s"
+    ))
+}
+
+/// A call without what the gate puts into each one: our own mistake.
+pub(super) fn bug(what: &str) -> Status {
+    Status::internal(format!("BUG: {what}"))
+}
+
+/// The status of one item of a batch that went well.
+pub(super) fn item_ok() -> types::Status {
+    types::Status {
+        code: 0,
+        message: "OK".into(),
+    }
+}
+
+/// The status of one item of a batch.
+pub(super) fn item(status: &Status) -> types::Status {
+    types::Status {
+        code: status.code().into(),
+        message: status.message().into(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Who may call what: pure decisions from the method, who calls, and what the server knows.
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use svid::{SpiffeId, Timestamp, x509::X509Svid};
+
+use crate::registry::{Agent, Snapshot};
+
+/// Who is at the other end, before anything is decided.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// Somebody without a certificate.
+    Anonymous,
+    /// A process on this host, let in by the socket's permissions.
+    Local {
+        /// Its user.
+        uid: u32,
+        /// Its number.
+        pid: i32,
+    },
+    /// The holder of a verified SVID.
+    Svid(X509Svid),
+}
+
+/// A caller that may make the call at hand. Only [`authorize`] makes one.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    name: CallerName,
+    agent: Option<Arc<Agent>>,
+    first_use: bool,
+}
+
+/// Who calls, for logs and the audit trail.
+#[derive(Clone, Debug)]
+enum CallerName {
+    Anonymous,
+    Id(SpiffeId),
+    Local { uid: u32, pid: i32 },
+}
+
+/// Classes of caller that a method is open to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Access {
+    /// Holders of an SVID that administers.
+    pub admin: bool,
+    /// Attested agents.
+    pub agent: bool,
+    /// Anyone.
+    pub anyone: bool,
+    /// Holders of an SVID of a downstream entry.
+    pub downstream: bool,
+    /// Processes on the local socket.
+    pub local: bool,
+}
+
+/// A call is not allowed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Denied {
+    /// The agent is banned.
+    #[error("agent {0} is banned")]
+    AgentBanned(SpiffeId),
+    /// The agent's SVID has ended.
+    #[error("agent {0} SVID is expired")]
+    AgentExpired(SpiffeId),
+    /// The agent uses an SVID that was replaced.
+    #[error("agent {0} SVID was replaced by a newer one")]
+    AgentNotActive(SpiffeId),
+    /// Nobody of that name attested.
+    #[error("agent {0} is not attested")]
+    AgentNotAttested(SpiffeId),
+    /// The caller is of no class that may call.
+    #[error("authorization denied for method {0}")]
+    Method(String),
+}
+
+impl Caller {
+    /// The agent that calls, where the call was made as one.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Arc<Agent>> {
+        self.agent.as_ref()
+    }
+
+    /// Whether the agent uses an SVID for the first time: its predecessor is over.
+    #[must_use]
+    pub fn is_first_use(&self) -> bool {
+        self.first_use
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            CallerName::Anonymous => f.write_str("anonymous"),
+            CallerName::Id(id) => write!(f, "{id}"),
+            CallerName::Local { uid, pid } => write!(f, "local uid={uid} pid={pid}"),
+        }
+    }
+}
+
+/// Decides whether `presented` may call `method`, which is open to `access`.
+///
+/// # Errors
+///
+/// It may not; for an agent, the error says what it should do.
+pub fn authorize(
+    method: &str,
+    access: Access,
+    presented: &Presented,
+    admin_ids: &HashSet<SpiffeId>,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Caller, Denied> {
+    let denied = || Denied::Method(method.into());
+    let permit = |name| Caller {
+        name,
+        agent: None,
+        first_use: false,
+    };
+    match presented {
+        Presented::Local { uid, pid } if access.local || access.anyone => {
+            Ok(permit(CallerName::Local { uid: *uid, pid: *pid }))
+        }
+        Presented::Local { .. } => Err(denied()),
+        Presented::Anonymous if access.anyone => Ok(permit(CallerName::Anonymous)),
+        Presented::Anonymous => Err(denied()),
+        Presented::Svid(svid) => {
+            if access.agent && is_agent_path(svid.id.path()) && svid.id.is_member_of(&snapshot.trust_domain) {
+                return agent(svid, snapshot, now);
+            }
+            let administers = access.admin && is_admin(svid, admin_ids, snapshot, now);
+            let is_downstream = access.downstream && has_entry(svid, snapshot, now, |entry| entry.downstream);
+            if access.anyone || administers || is_downstream {
+                return Ok(permit(CallerName::Id(svid.id.clone())));
+            }
+            Err(denied())
+        }
+    }
+}
+
+fn agent(svid: &X509Svid, snapshot: &Snapshot, now: Timestamp) -> Result<Caller, Denied> {
+    let id = || svid.id.clone();
+    if svid.not_after < now {
+        return Err(Denied::AgentExpired(id()));
+    }
+    let agent = snapshot
+        .agents
+        .get(svid.id.path())
+        .ok_or_else(|| Denied::AgentNotAttested(id()))?;
+    if agent.banned {
+        return Err(Denied::AgentBanned(id()));
+    }
+    let first_use = agent.next.as_ref().is_some_and(|next| next.serial == svid.serial);
+    if agent.current.serial != svid.serial && !first_use {
+        return Err(Denied::AgentNotActive(id()));
+    }
+    Ok(Caller {
+        name: CallerName::Id(id()),
+        agent: Some(Arc::clone(agent)),
+        first_use,
+    })
+}
+
+fn is_agent_path(path: &str) -> bool {
+    path.starts_with("/spire/agent/")
+}
+
+fn is_admin(svid: &X509Svid, admin_ids: &HashSet<SpiffeId>, snapshot: &Snapshot, now: Timestamp) -> bool {
+    now <= svid.not_after
+        && (admin_ids.contains(&svid.id) || has_entry(svid, snapshot, now, |entry| entry.admin))
+}
+
+fn has_entry(
+    svid: &X509Svid,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    is_wanted: impl Fn(&crate::registry::Entry) -> bool,
+) -> bool {
+    let path = svid.id.shared_path();
+    let mut entries = snapshot.entries.with_spiffe_id(&path);
+    svid.not_after >= now
+        && svid.id.is_member_of(&snapshot.trust_domain)
+        && entries.any(|entry| !entry.is_expired(now) && is_wanted(entry))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use svid::{TrustDomain, x509::SerialNumber};
+
+use super::*;
+use crate::registry::{AgentSvid, Entry, PathKey};
+
+const NOW: Timestamp = Timestamp::from_unix(1000);
+
+fn svid(id: &str, serial: u8, not_after: i64) -> Presented {
+    Presented::Svid(X509Svid {
+        id: SpiffeId::parse(id).unwrap(),
+        serial: SerialNumber::from_bytes(&[serial]),
+        not_before: Timestamp::from_unix(0),
+        not_after: Timestamp::from_unix(not_after),
+    })
+}
+
+fn snapshot() -> Snapshot {
+    let mut snapshot = Snapshot::empty(TrustDomain::parse("td").unwrap());
+    let issued = |serial| AgentSvid {
+        serial: SerialNumber::from_bytes(&[serial]),
+        not_after: Timestamp::from_unix(2000),
+    };
+    for (path, banned) in [("/spire/agent/x/good", false), ("/spire/agent/x/banned", true)] {
+        let agent = Agent {
+            path: path.into(),
+            attestation_type: "x".into(),
+            current: issued(1),
+            next: Some(issued(2)),
+            banned,
+            can_reattest: false,
+            selectors: svid::SelectorSet::default(),
+            version: String::new(),
+            attested_at: NOW,
+        };
+        snapshot.agents.insert(path.into(), Arc::new(agent));
+    }
+    for (id, admin, downstream) in [
+        ("admin", true, false),
+        ("down", false, true),
+        ("plain", false, false),
+    ] {
+        let key = |path: &str| PathKey {
+            path: path.into(),
+            id: id.into(),
+        };
+        let entry = Entry {
+            spiffe_id: key(&format!("/{id}")),
+            parent_id: key("/p"),
+            admin,
+            downstream,
+            ..Entry::default()
+        };
+        snapshot.entries.insert(Arc::new(entry));
+    }
+    snapshot
+}
+
+fn check(access: Access, presented: &Presented, expected: Result<&str, Denied>) {
+    let admin_ids = HashSet::from([SpiffeId::parse("spiffe://other/boss").unwrap()]);
+    let outcome = authorize("m", access, presented, &admin_ids, &snapshot(), NOW);
+    assert_eq!(outcome.map(|caller| caller.to_string()), expected.map(Into::into));
+}
+
+const NONE: Access = Access {
+    admin: false,
+    agent: false,
+    anyone: false,
+    downstream: false,
+    local: false,
+};
+const AGENT: Access = Access { agent: true, ..NONE };
+const ADMIN: Access = Access {
+    admin: true,
+    local: true,
+    ..NONE
+};
+
+fn denied() -> Denied {
+    Denied::Method("m".into())
+}
+
+fn id(text: &str) -> SpiffeId {
+    SpiffeId::parse(text).unwrap()
+}
+
+#[test]
+fn agents_are_judged_by_row_serial_ban_and_time() {
+    let good = "spiffe://td/spire/agent/x/good";
+    check(AGENT, &svid(good, 1, 2000), Ok(good));
+    check(AGENT, &svid(good, 2, 2000), Ok(good));
+    check(AGENT, &svid(good, 3, 2000), Err(Denied::AgentNotActive(id(good))));
+    check(AGENT, &svid(good, 1, 999), Err(Denied::AgentExpired(id(good))));
+    let banned = "spiffe://td/spire/agent/x/banned";
+    check(
+        AGENT,
+        &svid(banned, 1, 2000),
+        Err(Denied::AgentBanned(id(banned))),
+    );
+    let unknown = "spiffe://td/spire/agent/x/unknown";
+    check(
+        AGENT,
+        &svid(unknown, 1, 2000),
+        Err(Denied::AgentNotAttested(id(unknown))),
+    );
+    check(
+        AGENT,
+        &svid("spiffe://other/spire/agent/x/good", 1, 2000),
+        Err(denied()),
+    );
+    check(AGENT, &svid("spiffe://td/plain", 1, 2000), Err(denied()));
+    check(AGENT, &Presented::Anonymous, Err(denied()));
+    check(AGENT, &Presented::Local { uid: 0, pid: 1 }, Err(denied()));
+}
+
+#[test]
+fn the_first_use_of_a_new_serial_is_noticed() {
+    let first_use = |serial| {
+        let presented = svid("spiffe://td/spire/agent/x/good", serial, 2000);
+        authorize("m", AGENT, &presented, &HashSet::new(), &snapshot(), NOW)
+            .unwrap()
+            .is_first_use()
+    };
+    assert!(!first_use(1));
+    assert!(first_use(2));
+}
+
+#[test]
+fn administrators_are_named_or_have_an_admin_entry() {
+    check(
+        ADMIN,
+        &svid("spiffe://td/admin", 9, 2000),
+        Ok("spiffe://td/admin"),
+    );
+    check(
+        ADMIN,
+        &svid("spiffe://other/boss", 9, 2000),
+        Ok("spiffe://other/boss"),
+    );
+    check(ADMIN, &svid("spiffe://other/boss", 9, 999), Err(denied()));
+    check(ADMIN, &svid("spiffe://td/admin", 9, 999), Err(denied()));
+    check(ADMIN, &svid("spiffe://td/plain", 9, 2000), Err(denied()));
+    check(ADMIN, &svid("spiffe://other/admin", 9, 2000), Err(denied()));
+    check(
+        ADMIN,
+        &svid("spiffe://td/spire/agent/x/good", 1, 2000),
+        Err(denied()),
+    );
+    check(
+        ADMIN,
+        &Presented::Local { uid: 7, pid: 8 },
+        Ok("local uid=7 pid=8"),
+    );
+    check(ADMIN, &Presented::Anonymous, Err(denied()));
+}
+
+#[test]
+fn downstream_servers_have_an_entry_that_says_so() {
+    let access = Access {
+        downstream: true,
+        ..NONE
+    };
+    check(access, &svid("spiffe://td/down", 9, 2000), Ok("spiffe://td/down"));
+    check(access, &svid("spiffe://td/admin", 9, 2000), Err(denied()));
+}
+
+#[test]
+fn what_is_open_to_anyone_is_open_to_all() {
+    let access = Access { anyone: true, ..NONE };
+    check(access, &Presented::Anonymous, Ok("anonymous"));
+    check(
+        access,
+        &Presented::Local { uid: 0, pid: 1 },
+        Ok("local uid=0 pid=1"),
+    );
+    check(
+        access,
+        &svid("spiffe://td/plain", 9, 2000),
+        Ok("spiffe://td/plain"),
+    );
+}
+
+#[test]
+fn no_rule_means_no_access() {
+    for presented in [
+        Presented::Anonymous,
+        svid("spiffe://td/admin", 9, 2000),
+        Presented::Local { uid: 0, pid: 1 },
+    ] {
+        check(NONE, &presented, Err(denied()));
+    }
+}

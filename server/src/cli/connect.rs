@@ -1,0 +1,99 @@
+//! Reaching a running server.
+
+use std::{io, path::PathBuf};
+
+use edge::{
+    config::ConfigError,
+    grpc::{Client, ConnectError},
+    json::JsonError,
+};
+use tonic::Status;
+
+use super::Common;
+use crate::{StartError, config::Unworkable};
+
+/// A command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration can't be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The server can't be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Some items of a batch failed; each was said.
+    #[error("{failed} of {all} could not be {what}")]
+    Items {
+        /// How many failed.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+        /// `created`, `deleted`.
+        what: &'static str,
+    },
+    /// A file can't be read or written.
+    #[error("cannot access `{}`", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was given makes no sense.
+    #[error("{0}")]
+    Input(String),
+    /// The answer can't be printed.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The server says that it can't serve.
+    #[error("server is not healthy")]
+    NotHealthy,
+    /// The runtime can't be started.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+    /// The server refused.
+    #[error("{} ({})", .0.message(), code(.0))]
+    Refused(Box<Status>),
+    /// The server could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A task ended that should not.
+    #[error("{0} ended unexpectedly; see the log")]
+    Task(&'static str),
+    /// The configuration can't work.
+    #[error(transparent)]
+    Unworkable(#[from] Unworkable),
+}
+
+impl From<Status> for CommandError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+fn code(status: &Status) -> String {
+    format!("{:?}", status.code())
+}
+
+/// Runs a command that talks to the server.
+pub(super) fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CommandError::Runtime)?.block_on(command)
+}
+
+impl Common {
+    /// Connects, and has `call` make its calls.
+    pub(super) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(Client) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let (client, connection) = edge::grpc::connect(&self.socket_path).await?;
+        let mut connection = std::pin::pin!(connection);
+        let mut calling = std::pin::pin!(call(client));
+        tokio::select! {
+            outcome = &mut calling => outcome,
+            // When the connection is gone, the call knows it as well, and better.
+            () = &mut connection => calling.await,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The command line. `run` is the server; everything else talks to a running one over its local socket.
+
+mod agent;
+mod bundle;
+mod connect;
+mod entry;
+mod health;
+mod output;
+mod run;
+mod token;
+mod x509;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config;
+pub use connect::CommandError;
+use output::Output;
+
+/// Attests hosts and workloads, and issues SPIFFE identities to them.
+///
+/// A first start: write /etc/plastron/server.toml with a trust domain and a node attestor, check it with
+/// `plastron-server config check`, start the service, then enrol a host (`host import`) or make a join token
+/// (`token generate`), and register what runs on it (`entry create`).
+#[derive(Debug, Parser)]
+#[command(name = "plastron-server", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Attested agents.
+    #[command(subcommand)]
+    Agent(agent::Command),
+    /// The bundle that others verify our SVIDs with.
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Registration entries: which workload on which node gets which SPIFFE ID.
+    #[command(subcommand)]
+    Entry(entry::Command),
+    /// Asks a running server whether it can serve; exits with 1 if not.
+    Healthcheck(health::Healthcheck),
+    /// Runs the server.
+    Run(run::Run),
+    /// Join tokens: secrets that attest one agent, once.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// X509-SVIDs without a workload.
+    #[command(subcommand)]
+    X509(x509::Command),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Reads the configuration as `run` does, and says what is wrong with it.
+    Check(ConfigArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Debug)]
+struct ConfigArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Sets one key, over the file; may be repeated. Example: --set server.bind_port=8082
+    #[arg(long, value_name = "TABLE.KEY=VALUE")]
+    set: Vec<String>,
+    /// Replaces $NAME and ${NAME} in the file by environment variables.
+    #[arg(long)]
+    expand_env: bool,
+}
+
+/// How to reach the server, and how to print what it says.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// The server's local socket.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_SOCKET)]
+    socket_path: PathBuf,
+    /// `pretty` for people, `json` for programs: field names and values are those of SPIRE's `-output json`.
+    #[arg(long, value_enum, default_value_t = Output::Pretty)]
+    output: Output,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<config::Config, CommandError> {
+        let options = edge::config::Options {
+            set: self.set.clone(),
+            expand_env: self.expand_env,
+        };
+        let config: config::Config = edge::config::load(&self.config, &options)?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    ///
+    /// It could not be done; the error says what to do.
+    pub fn execute(self) -> Result<(), CommandError> {
+        match self.command {
+            Command::Agent(command) => connect::block_on(command.execute()),
+            Command::Bundle(command) => connect::block_on(command.execute()),
+            Command::Config(ConfigCommand::Check(args)) => {
+                args.load()?;
+                output::line(&format!("{} is good", args.config.display()));
+                Ok(())
+            }
+            Command::Entry(command) => connect::block_on(command.execute()),
+            Command::Healthcheck(command) => connect::block_on(command.execute()),
+            Command::Run(command) => command.execute(),
+            Command::Token(command) => connect::block_on(command.execute()),
+            Command::X509(command) => connect::block_on(command.execute()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The server's configuration: what the file says, and what follows from it.
+
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+
+use edge::{health, log};
+use plugin_api::KeyKind;
+use plugin_catalog::{ServerPluginError, ServerPlugins};
+use serde::{Deserialize, Deserializer};
+use svid::{SpiffeId, TrustDomain};
+
+use crate::{issue::Lifetimes, store};
+
+/// `server.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[store]`.
+    #[serde(default)]
+    pub store: store::Config,
+    /// `[plugins.NAME]`.
+    #[serde(default)]
+    pub plugins: ServerPlugins,
+}
+
+/// `[server]`; names as SPIRE's where it has them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The trust domain that the server signs for.
+    pub trust_domain: TrustDomain,
+    /// Address to listen on.
+    #[serde(default = "default_bind_address")]
+    pub bind_address: IpAddr,
+    /// Port to listen on.
+    #[serde(default = "default_bind_port")]
+    pub bind_port: u16,
+    /// The local socket: whoever may open it administers the server.
+    #[serde(default = "default_socket_path")]
+    pub socket_path: PathBuf,
+    /// Where the server keeps its state.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// How much is logged.
+    #[serde(default)]
+    pub log_level: log::Level,
+    /// The form of log lines.
+    #[serde(default)]
+    pub log_format: log::Format,
+    /// How long signing authorities live.
+    #[serde(default = "default_ca_ttl", with = "humantime_serde")]
+    pub ca_ttl: Duration,
+    /// Kind of the X.509 authorities' keys.
+    #[serde(default = "default_key_kind", deserialize_with = "key_kind")]
+    pub ca_key_type: KeyKind,
+    /// Kind of the JWT authorities' keys.
+    #[serde(default = "default_key_kind", deserialize_with = "key_kind")]
+    pub jwt_key_type: KeyKind,
+    /// How long X509-SVIDs live where the entry does not say.
+    #[serde(default = "default_svid_ttl", with = "humantime_serde")]
+    pub default_x509_svid_ttl: Duration,
+    /// How long agents' SVIDs live; as `default_x509_svid_ttl` if not set.
+    #[serde(default, with = "humantime_serde")]
+    pub agent_ttl: Option<Duration>,
+    /// SPIFFE IDs that administer the server.
+    #[serde(default)]
+    pub admin_ids: HashSet<SpiffeId>,
+    /// Which calls are limited by source.
+    #[serde(default)]
+    pub ratelimit: RateLimits,
+    /// The health listener.
+    #[serde(default)]
+    pub health_checks: health::Config,
+}
+
+/// Which calls are limited by source.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimits {
+    /// Attestation.
+    pub attestation: bool,
+    /// Signing.
+    pub signing: bool,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            attestation: true,
+            signing: true,
+        }
+    }
+}
+
+/// A configuration that reads well and can't work.
+#[derive(Debug, thiserror::Error)]
+pub enum Unworkable {
+    /// The plugins.
+    #[error(transparent)]
+    Plugins(#[from] ServerPluginError),
+    /// SVIDs would be cut short by the authority's end.
+    #[error(
+        "{name} ({}) is longer than a sixth of ca_ttl ({}): SVIDs could end early when authorities rotate; \
+         set ca_ttl to {} or more",
+        humantime::format_duration(*ttl), humantime::format_duration(*ca_ttl), humantime::format_duration(*ttl * 6)
+    )]
+    TtlTooLong {
+        /// Which setting.
+        name: &'static str,
+        /// Its value.
+        ttl: Duration,
+        /// The authorities' life.
+        ca_ttl: Duration,
+    },
+    /// Nothing lives that short.
+    #[error("{0} must be at least 1s")]
+    TtlTooShort(&'static str),
+}
+
+impl Config {
+    /// Checks what a file can't show.
+    ///
+    /// # Errors
+    ///
+    /// The configuration can't work.
+    pub fn check(&self) -> Result<(), Unworkable> {
+        let Lifetimes { x509_svid, agent, ca } = self.lifetimes();
+        for (name, ttl) in [
+            ("ca_ttl", ca),
+            ("default_x509_svid_ttl", x509_svid),
+            ("agent_ttl", agent),
+        ] {
+            if ttl < Duration::from_secs(1) {
+                return Err(Unworkable::TtlTooShort(name));
+            }
+        }
+        for (name, ttl) in [("default_x509_svid_ttl", x509_svid), ("agent_ttl", agent)] {
+            if ttl > ca / 6 {
+                return Err(Unworkable::TtlTooLong {
+                    name,
+                    ttl,
+                    ca_ttl: ca,
+                });
+            }
+        }
+        self.plugins.check()?;
+        Ok(())
+    }
+
+    /// How long what is issued lives.
+    #[must_use]
+    pub fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            x509_svid: self.server.default_x509_svid_ttl,
+            agent: self.server.agent_ttl.unwrap_or(self.server.default_x509_svid_ttl),
+            ca: self.server.ca_ttl,
+        }
+    }
+}
+
+/// Where the configuration is looked for.
+pub const DEFAULT_PATH: &str = "/etc/plastron/server.toml";
+/// Where the local socket is looked for.
+pub const DEFAULT_SOCKET: &str = "/run/plastron-server/api.sock";
+
+fn default_bind_address() -> IpAddr {
+    std::net::Ipv4Addr::UNSPECIFIED.into()
+}
+
+const fn default_bind_port() -> u16 {
+    8081
+}
+
+fn default_socket_path() -> PathBuf {
+    DEFAULT_SOCKET.into()
+}
+
+fn default_data_dir() -> PathBuf {
+    "/var/lib/plastron-server".into()
+}
+
+const fn default_ca_ttl() -> Duration {
+    Duration::from_secs(24 * 3600)
+}
+
+const fn default_svid_ttl() -> Duration {
+    Duration::from_secs(3600)
+}
+
+const fn default_key_kind() -> KeyKind {
+    KeyKind::EcP256
+}
+
+fn key_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeyKind, D::Error> {
+    #[derive(Deserialize)]
+    enum Name {
+        #[serde(rename = "ec-p256")]
+        EcP256,
+        #[serde(rename = "ec-p384")]
+        EcP384,
+        #[serde(rename = "rsa-2048")]
+        Rsa2048,
+        #[serde(rename = "rsa-4096")]
+        Rsa4096,
+    }
+    Ok(match Name::deserialize(deserializer)? {
+        Name::EcP256 => KeyKind::EcP256,
+        Name::EcP384 => KeyKind::EcP384,
+        Name::Rsa2048 => KeyKind::Rsa2048,
+        Name::Rsa4096 => KeyKind::Rsa4096,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        edge::config::parse(Path::new("server.toml"), text, &[]).unwrap()
+    }
+
+    #[test]
+    fn the_shortest_configuration_works() {
+        let config = parse("[server]\ntrust_domain = \"example.org\"\n[plugins.node-join-token]\n");
+        config.check().unwrap();
+        assert_eq!(config.server.bind_port, 8081);
+        assert_eq!(config.lifetimes().agent, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let refused = |text: &str| {
+            let text = format!("[server]\ntrust_domain = \"td\"\n{text}");
+            parse(&text).check().unwrap_err().to_string()
+        };
+        assert!(refused("").contains("no node attestor"));
+        let long = refused("default_x509_svid_ttl = \"5h\"\n[plugins.node-join-token]\n");
+        assert!(long.contains("set ca_ttl to 1day 6h or more"), "{long}");
+        assert!(refused("agent_ttl = \"1ms\"\n[plugins.node-join-token]\n").contains("at least 1s"));
+        let both = refused("[plugins.node-join-token]\n[plugins.keys-disk]\n[plugins.keys-memory]\n");
+        assert!(both.contains("exclude each other"), "{both}");
+    }
+}

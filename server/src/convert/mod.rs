@@ -1,0 +1,18 @@
+//! Between the wire's types and ours. Everything is parsed here, completely, or refused with a reason that names
+//! the field; inside the server there are no half-parsed values.
+
+mod agent;
+mod bundle;
+mod entry;
+mod id;
+mod mask;
+mod selector;
+mod svid;
+
+pub use agent::agent_to_wire;
+pub use bundle::bundle_to_wire;
+pub use entry::{EntryFieldError, entry_from_store, entry_from_wire, entry_to_wire};
+pub use id::{IdError, agent_id, id_to_wire, member_id, workload_id};
+pub use mask::{ALL_ENTRY_FIELDS, mask_agent, mask_bundle, mask_entry};
+pub use selector::{selector_match, selectors_from_wire, selectors_to_wire, trust_domain_match};
+pub use svid::svid_to_wire;

@@ -1,0 +1,285 @@
+//! plastron-server: attests agents, holds entries, issues SVIDs.
+//!
+//! This file wires the tasks; each is described where it lives. Only here are tasks spawned.
+
+pub mod api;
+pub mod authorize;
+pub mod ca;
+pub mod cli;
+pub mod config;
+pub mod convert;
+pub mod issue;
+pub mod journal;
+pub mod registry;
+pub mod sessions;
+pub mod store;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use api::Api;
+use ca::{Ca, Outputs, Rotation, RotationConfig};
+use config::{Config, Unworkable};
+use edge::{Clock, grpc::Course, health, local, notify, tls};
+use journal::{Journal, JournalError};
+use plugin_catalog::ServerPluginError;
+use registry::{LoadError, Owner, Registry, changes};
+use sessions::Hub;
+use store::{Store, StoreError};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tracing::{error, info};
+
+/// A server whose tasks run and whose listeners are bound.
+pub struct Server {
+    tasks: JoinSet<&'static str>,
+    address: SocketAddr,
+    ready: watch::Receiver<bool>,
+    course: watch::Sender<Course>,
+    journal: std::thread::JoinHandle<()>,
+}
+
+/// The server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address can't be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration can't work.
+    #[error(transparent)]
+    Config(#[from] Unworkable),
+    /// The data directory can't be made.
+    #[error("cannot use data directory `{}`", path.display())]
+    DataDir {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The audit trail can't be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The state can't be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A plugin can't be used.
+    #[error(transparent)]
+    Plugin(#[from] ServerPluginError),
+    /// The local socket can't be listened on.
+    #[error(transparent)]
+    Socket(#[from] local::ListenError),
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// TLS can't be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Changes that wait for the sessions to be told.
+const PUBLICATIONS: usize = 1024;
+/// How long calls under way may take when the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// Builds every task in order, and binds the listeners.
+    ///
+    /// # Errors
+    ///
+    /// The server can't start; the error says what to do.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        config.check()?;
+        let data_dir = &config.server.data_dir;
+        let unusable = |source| StartError::DataDir {
+            path: data_dir.clone(),
+            source,
+        };
+        std::fs::create_dir_all(data_dir).map_err(unusable)?;
+        let store = Arc::new(Store::open(data_dir, config.store)?);
+        let (journal, journal_thread) = Journal::open(data_dir.join("audit"), clock)?;
+        let keys = config.plugins.key_manager(data_dir)?;
+
+        let (publications, receiver) = mpsc::channel(PUBLICATIONS);
+        let trust_domain = config.server.trust_domain.clone();
+        let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
+        let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);
+
+        let (signing, signed_with) = watch::channel(None);
+        let (certificate, shown) = watch::channel(None);
+        let ca = Ca::new(signed_with, journal, clock);
+        let rotation = RotationConfig {
+            lifetimes: config.lifetimes(),
+            ca_key: config.server.ca_key_type,
+            jwt_key: config.server.jwt_key_type,
+            confirmed,
+        };
+        let rotation = Rotation::new(
+            rotation,
+            registry.clone(),
+            keys,
+            ca.clone(),
+            clock,
+            Outputs { signing, certificate },
+        );
+
+        let (tcp, local, health) = bind(&config).await?;
+        let address = tcp.local_addr().map_err(|source| StartError::Bind {
+            address: bind_address(&config),
+            source,
+        })?;
+        let tls = tls::server_config(shown.clone(), bundles(registry.clone()), clock)?;
+        let (ready_sender, ready) = watch::channel(false);
+        let (course, followed) = watch::channel(Course::Serve);
+        let api = Api {
+            registry: registry.clone(),
+            ca,
+            sessions,
+            attestors: config.plugins.node_attestors(),
+            lifetimes: config.lifetimes(),
+            admin_ids: config.server.admin_ids.clone(),
+            limits: config.server.ratelimit,
+            clock,
+            ready: ready.clone(),
+        };
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("registry", owner.run()));
+        tasks.spawn(named("sessions", hub.run()));
+        tasks.spawn(named("rotation", rotation.run()));
+        tasks.spawn(named("prune", prune(registry)));
+        tasks.spawn(named("ready", become_ready(shown, ready_sender)));
+        tasks.spawn(named("watchdog", watchdog()));
+        tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
+        if let Some(listener) = health {
+            let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
+            tasks.spawn(named("health", serve_health(listener, settings, ready)));
+        }
+        info!(%address, trust_domain_id = %config.server.trust_domain, "Server started");
+        Ok(Self {
+            tasks,
+            address,
+            ready,
+            course,
+            journal: journal_thread,
+        })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Becomes true when the server can serve.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Runs until `stop` is done, then lets calls under way finish. A task that ends before is a fault.
+    ///
+    /// # Errors
+    ///
+    /// The name of the task that ended.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), &'static str> {
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            Some(ended) = self.tasks.join_next() => Err(ended.unwrap_or("a task that panicked")),
+        };
+        if let Err(task) = outcome {
+            error!(task, "Task ended");
+        }
+        notify::stopping();
+        self.course.send_replace(Course::Drain);
+        let drained = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if ended.is_ok_and(|task| task == "api") {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            info!("Calls under way were cut off");
+        }
+        self.tasks.shutdown().await;
+        // Everyone who could write is gone: the thread has nothing to wait for.
+        let _panicked = self.journal.join();
+        outcome
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+fn bind_address(config: &Config) -> SocketAddr {
+    SocketAddr::new(config.server.bind_address, config.server.bind_port)
+}
+
+async fn bind(config: &Config) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
+    let address = bind_address(config);
+    let tcp = TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind { address, source })?;
+    // The folder keeps others out; in it, the group may administer.
+    let local = local::listen(&config.server.socket_path, 0o770)?;
+    let settings = &config.server.health_checks;
+    let health = if settings.listener_enabled {
+        let address = SocketAddr::new(settings.bind_address, settings.bind_port);
+        Some(
+            health::bind(settings)
+                .await
+                .map_err(|source| StartError::Bind { address, source })?,
+        )
+    } else {
+        None
+    };
+    Ok((tcp, local, health))
+}
+
+/// Clients are verified with our own bundle.
+fn bundles(registry: Registry) -> tls::BundleSource {
+    Arc::new(move |trust_domain| {
+        let snapshot = registry.snapshot();
+        let ours = *trust_domain == snapshot.trust_domain;
+        ours.then(|| Arc::new(snapshot.authorities.bundle(trust_domain.clone())))
+    })
+}
+
+/// Removes what has ended, every second.
+async fn prune(registry: Registry) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // What could not be stored now is tried again a second later.
+        let _again = registry.change(changes::prune).await;
+    }
+}
+
+/// The server is ready when it has a certificate to show.
+async fn become_ready(mut certificate: tls::Certificate, ready: watch::Sender<bool>) {
+    if certificate.wait_for(Option::is_some).await.is_ok() {
+        ready.send_replace(true);
+        notify::ready();
+        info!("Server ready");
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn watchdog() {
+    notify::watchdog().await;
+    std::future::pending::<()>().await;
+}
+
+async fn serve_health(listener: TcpListener, settings: health::Config, ready: watch::Receiver<bool>) {
+    if let Err(error) = health::serve(listener, &settings, ready).await {
+        error!(%error, "Health listener failed");
+    }
+}

@@ -1,0 +1,161 @@
+//! Keys and values of the registry's records in the store.
+
+use std::sync::Arc;
+
+use prost::Message;
+use proto::{plastron::store::v1 as stored, spire::api::types};
+use svid::{Selector, SelectorError, Timestamp, TrustDomain, x509::SerialNumber};
+
+use super::{Agent, AgentSvid, JoinToken, LoadError, Snapshot, TokenHash};
+use crate::{
+    ca::{self, Authorities},
+    convert::{self, EntryFieldError},
+    registry::Entry,
+    store::Store,
+};
+
+pub(super) const AUTHORITIES: &[u8] = b"authorities";
+const ENTRY: &[u8] = b"entry/";
+const AGENT: &[u8] = b"agent/";
+const TOKEN: &[u8] = b"token/";
+
+/// A record can't be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// It is not protobuf of its kind.
+    #[error("not a message of its kind")]
+    Decode(#[from] prost::DecodeError),
+    /// A field of an entry is wrong.
+    #[error(transparent)]
+    Entry(#[from] EntryFieldError),
+    /// A field is missing.
+    #[error("field `{0}` is missing")]
+    Missing(&'static str),
+    /// A selector is wrong.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+}
+
+/// Reads everything.
+pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot, LoadError> {
+    let mut state = Snapshot::empty(trust_domain);
+    state.revision = store.revision()?;
+    let trust_domain = state.trust_domain.clone();
+    each(store, ENTRY, |_, value| {
+        let entry = decode_entry(&trust_domain, value)?;
+        state.entries.insert(Arc::new(entry));
+        Ok(())
+    })?;
+    each(store, AGENT, |_, value| {
+        let agent = decode_agent(value)?;
+        state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
+        Ok(())
+    })?;
+    each(store, TOKEN, |suffix, value| {
+        let hash = suffix.first_chunk().ok_or(CodecError::Missing("token hash"))?;
+        state.tokens.insert(TokenHash(*hash), decode_token(value)?);
+        Ok(())
+    })?;
+    each(store, AUTHORITIES, |_, value| {
+        state.authorities = Arc::new(ca::decode(value)?);
+        Ok(())
+    })?;
+    Ok(state)
+}
+
+/// Visits the records under `prefix`; the visitor gets what follows the prefix in the key.
+fn each(
+    store: &Store,
+    prefix: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), CodecError>,
+) -> Result<(), LoadError> {
+    store.scan(prefix, |key, value| {
+        let suffix = key.strip_prefix(prefix).unwrap_or(key);
+        visit(suffix, value).map_err(|source| LoadError::Record {
+            key: key.escape_ascii().to_string(),
+            source,
+        })
+    })
+}
+
+pub(super) fn entry_key(id: &str) -> Vec<u8> {
+    [ENTRY, id.as_bytes()].concat()
+}
+
+pub(super) fn encode_entry(trust_domain: &TrustDomain, entry: &Entry) -> Vec<u8> {
+    let entry = convert::entry_to_wire(trust_domain, entry);
+    stored::Entry { entry: Some(entry) }.encode_to_vec()
+}
+
+fn decode_entry(trust_domain: &TrustDomain, value: &[u8]) -> Result<Entry, CodecError> {
+    let entry = stored::Entry::decode(value)?
+        .entry
+        .ok_or(CodecError::Missing("entry"))?;
+    Ok(convert::entry_from_store(trust_domain, &entry)?)
+}
+
+pub(super) fn agent_key(path: &str) -> Vec<u8> {
+    [AGENT, path.as_bytes()].concat()
+}
+
+pub(super) fn encode_agent(agent: &Agent) -> Vec<u8> {
+    let svid = |svid: &AgentSvid| stored::AgentSvid {
+        serial: svid.serial.as_bytes().into(),
+        not_after: svid.not_after.as_unix(),
+    };
+    let record = stored::Agent {
+        path: agent.path.as_ref().into(),
+        attestation_type: agent.attestation_type.clone(),
+        current: Some(svid(&agent.current)),
+        next: agent.next.as_ref().map(svid),
+        banned: agent.banned,
+        can_reattest: agent.can_reattest,
+        selectors: convert::selectors_to_wire(&agent.selectors),
+        agent_version: agent.version.clone(),
+        attested_at: agent.attested_at.as_unix(),
+        host_id: String::new(),
+    };
+    record.encode_to_vec()
+}
+
+fn decode_agent(value: &[u8]) -> Result<Agent, CodecError> {
+    let record = stored::Agent::decode(value)?;
+    let svid = |svid: stored::AgentSvid| AgentSvid {
+        serial: SerialNumber::from_bytes(&svid.serial),
+        not_after: Timestamp::from_unix(svid.not_after),
+    };
+    let selector = |selector: &types::Selector| Selector::new(&selector.r#type, &selector.value);
+    Ok(Agent {
+        path: record.path.into(),
+        attestation_type: record.attestation_type,
+        current: record.current.map(svid).ok_or(CodecError::Missing("current"))?,
+        next: record.next.map(svid),
+        banned: record.banned,
+        can_reattest: record.can_reattest,
+        selectors: record.selectors.iter().map(selector).collect::<Result<_, _>>()?,
+        version: record.agent_version,
+        attested_at: Timestamp::from_unix(record.attested_at),
+    })
+}
+
+pub(super) fn token_key(hash: &TokenHash) -> Vec<u8> {
+    [TOKEN, &hash.0].concat()
+}
+
+pub(super) fn encode_token(token: JoinToken) -> Vec<u8> {
+    stored::JoinToken {
+        expires_at: token.expires_at.as_unix(),
+    }
+    .encode_to_vec()
+}
+
+fn decode_token(value: &[u8]) -> Result<JoinToken, CodecError> {
+    let record = stored::JoinToken::decode(value)?;
+    Ok(JoinToken {
+        expires_at: Timestamp::from_unix(record.expires_at),
+    })
+}
+
+pub(super) fn encode_authorities(authorities: &Authorities) -> Vec<u8> {
+    ca::encode(authorities)
+}

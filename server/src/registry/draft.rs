@@ -1,0 +1,156 @@
+//! The state as it will be if the commit succeeds, and what the commit will write.
+
+use std::sync::Arc;
+
+use svid::Timestamp;
+
+use super::{Agent, Entry, JoinToken, Snapshot, TokenHash, codec};
+use crate::{
+    ca::Authorities,
+    journal::Record,
+    store::{Batch, Condition},
+};
+
+/// A state that is being changed.
+pub struct Draft {
+    state: Snapshot,
+    now: Timestamp,
+    batch: Batch,
+    audit: Vec<Record>,
+    touched: Vec<Touched>,
+}
+
+/// What a change touched, for those to whom it matters.
+#[derive(Clone, Debug)]
+pub enum Touched {
+    /// An agent appeared, changed or is gone.
+    Agent(Arc<str>),
+    /// The bundle changed.
+    Authorities,
+    /// An entry was added, changed or removed.
+    Entry {
+        /// As it was.
+        old: Option<Arc<Entry>>,
+        /// As it is.
+        new: Option<Arc<Entry>>,
+    },
+}
+
+/// What a commit needs.
+pub(super) struct Finished {
+    pub(super) state: Snapshot,
+    pub(super) batch: Batch,
+    pub(super) audit: Vec<Record>,
+    pub(super) touched: Vec<Touched>,
+}
+
+impl Draft {
+    pub(super) fn new(state: Snapshot, now: Timestamp) -> Self {
+        Self {
+            state,
+            now,
+            batch: Batch::default(),
+            audit: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Finished {
+        Finished {
+            state: self.state,
+            batch: self.batch,
+            audit: self.audit,
+            touched: self.touched,
+        }
+    }
+
+    /// The state, with what was changed so far.
+    #[must_use]
+    pub fn state(&self) -> &Snapshot {
+        &self.state
+    }
+
+    /// The time of the change.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Notes a decision for the audit trail.
+    pub fn audit(&mut self, record: Record) {
+        self.audit.push(record);
+    }
+
+    /// Adds an entry, or replaces the one with its identifier.
+    pub fn put_entry(&mut self, entry: Entry) -> Arc<Entry> {
+        let entry = Arc::new(entry);
+        self.batch.put(
+            codec::entry_key(entry.id()),
+            codec::encode_entry(&self.state.trust_domain, &entry),
+        );
+        let old = self.state.entries.insert(Arc::clone(&entry));
+        self.touched.push(Touched::Entry {
+            old,
+            new: Some(Arc::clone(&entry)),
+        });
+        entry
+    }
+
+    /// Removes an entry.
+    pub fn remove_entry(&mut self, id: &str) -> Option<Arc<Entry>> {
+        let old = self.state.entries.remove(id)?;
+        self.batch.delete(codec::entry_key(id));
+        self.touched.push(Touched::Entry {
+            old: Some(Arc::clone(&old)),
+            new: None,
+        });
+        Some(old)
+    }
+
+    /// Adds an agent, or replaces the one with its path.
+    pub fn put_agent(&mut self, agent: Agent) {
+        self.batch
+            .put(codec::agent_key(&agent.path), codec::encode_agent(&agent));
+        self.touched.push(Touched::Agent(Arc::clone(&agent.path)));
+        self.state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
+    }
+
+    /// Forgets an agent.
+    pub fn remove_agent(&mut self, path: &str) -> Option<Arc<Agent>> {
+        let old = self.state.agents.remove(path)?;
+        self.batch.delete(codec::agent_key(path));
+        self.touched.push(Touched::Agent(Arc::clone(&old.path)));
+        Some(old)
+    }
+
+    /// Adds a join token.
+    pub fn put_token(&mut self, hash: TokenHash, token: JoinToken) {
+        self.batch
+            .put(codec::token_key(&hash), codec::encode_token(token));
+        self.state.tokens.insert(hash, token);
+    }
+
+    /// Takes a join token away; whoever asks second finds none.
+    pub fn take_token(&mut self, hash: &TokenHash) -> Option<JoinToken> {
+        let token = self.state.tokens.remove(hash)?;
+        self.batch.require(Condition::Present(codec::token_key(hash)));
+        self.batch.delete(codec::token_key(hash));
+        Some(token)
+    }
+
+    /// Forgets a join token that ended.
+    pub fn remove_token(&mut self, hash: &TokenHash) {
+        self.state.tokens.remove(hash);
+        self.batch.delete(codec::token_key(hash));
+    }
+
+    /// Replaces the authorities.
+    pub fn put_authorities(&mut self, authorities: Authorities) {
+        self.batch.put(
+            codec::AUTHORITIES.to_vec(),
+            codec::encode_authorities(&authorities),
+        );
+        self.touched.push(Touched::Authorities);
+        self.state.authorities = Arc::new(authorities);
+    }
+}

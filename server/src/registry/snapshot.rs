@@ -1,0 +1,41 @@
+//! The state at one revision.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use svid::TrustDomain;
+
+use super::{Agent, Entries, JoinToken, TokenHash};
+use crate::ca::Authorities;
+
+/// Everything at one revision. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The server's trust domain: all paths belong to it.
+    pub trust_domain: TrustDomain,
+    /// Which revision of the store this is.
+    pub revision: u64,
+    /// All entries.
+    pub entries: Entries,
+    /// All agents, by the path of their SPIFFE ID.
+    pub agents: OrdMap<Arc<str>, Arc<Agent>>,
+    /// All tokens that were not used yet.
+    pub tokens: OrdMap<TokenHash, JoinToken>,
+    /// The server's signing authorities.
+    pub authorities: Arc<Authorities>,
+}
+
+impl Snapshot {
+    /// Nothing.
+    #[must_use]
+    pub fn empty(trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            revision: 0,
+            entries: Entries::default(),
+            agents: OrdMap::new(),
+            tokens: OrdMap::new(),
+            authorities: Arc::default(),
+        }
+    }
+}

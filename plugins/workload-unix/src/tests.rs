@@ -1,0 +1,97 @@
+use std::{env, fs};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustix::process::{Pid, PidfdFlags, getegid, geteuid, pidfd_open};
+
+use super::*;
+
+fn this_process() -> Process {
+    let pid = rustix::process::getpid();
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    Process::new(
+        Pid::as_raw(Some(pid)),
+        geteuid().as_raw(),
+        getegid().as_raw(),
+        pidfd,
+    )
+}
+
+fn attest(config: Config) -> Vec<String> {
+    let selectors = UnixAttestor::new(config).attest(&this_process()).unwrap();
+    selectors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn finds_user_and_groups() {
+    let found = attest(Config::default());
+    assert!(
+        found.contains(&format!("unix:uid:{}", geteuid().as_raw())),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&format!("unix:gid:{}", getegid().as_raw())),
+        "{found:?}"
+    );
+    assert!(
+        !found.iter().any(|selector| selector.starts_with("unix:path:")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn finds_the_executable_on_request() {
+    let found = attest(Config {
+        discover_workload_path: true,
+        ..Config::default()
+    });
+    let path = env::current_exe().unwrap();
+    assert!(
+        found.contains(&format!("unix:path:{}", path.display())),
+        "{found:?}"
+    );
+    let expected: String = digest(&SHA256, &fs::read(path).unwrap())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(found.contains(&format!("unix:sha256:{expected}")), "{found:?}");
+}
+
+#[test]
+fn large_executables_are_not_read() {
+    for limit in [1, -1] {
+        let found = attest(Config {
+            discover_workload_path: true,
+            workload_size_limit: limit,
+        });
+        assert!(found.iter().any(|selector| selector.starts_with("unix:path:")));
+        assert!(
+            !found.iter().any(|selector| selector.starts_with("unix:sha256:")),
+            "limit {limit}"
+        );
+    }
+}
+
+#[test]
+fn reads_groups_strictly() {
+    let process = this_process();
+    assert_eq!(
+        groups::supplementary("Name:\tx\nGroups:\t4 24 \n", &process).unwrap(),
+        [4, 24]
+    );
+    assert!(groups::supplementary("Groups:\t\n", &process).unwrap().is_empty());
+    assert!(groups::supplementary("Groups:\tx\n", &process).is_err());
+    assert!(groups::supplementary("Name:\tx\n", &process).is_err());
+}
+
+#[test]
+fn a_process_that_ended_is_an_error() {
+    let process = this_process();
+    let gone = Process::new(
+        i32::MAX,
+        process.uid,
+        process.gid,
+        process.pidfd().try_clone_to_owned().unwrap(),
+    );
+    assert!(UnixAttestor::new(Config::default()).attest(&gone).is_err());
+}

@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .generate_default_stubs(true)
         .bytes(".plastron.attest.v1")
-        .bytes(".spiffe")
+        .bytes(".X509SVID")
+        .bytes(".X509BundlesResponse")
+        .bytes(".JWTBundlesResponse")
         .compile_fds(descriptors)?;
     Ok(())
 }

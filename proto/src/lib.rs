@@ -5,6 +5,8 @@
 
 use std::sync::LazyLock;
 
+pub use prost::bytes;
+
 use prost_reflect::DescriptorPool;
 
 /// Descriptors of every message and service: for reflection, and for JSON as SPIRE's tools print it.

@@ -104,6 +104,16 @@ impl Bundle {
             .collect()
     }
 
+    /// When the last of the roots ends; `None` if there is none that can be read.
+    #[must_use]
+    pub fn x509_not_after(&self) -> Option<Timestamp> {
+        let ends = self.x509_authorities.iter().filter_map(|root| {
+            let (_, certificate) = X509Certificate::from_der(&root.certificate).ok()?;
+            Some(Timestamp::from_unix(certificate.validity().not_after.timestamp()))
+        });
+        ends.max()
+    }
+
     /// Parses the JWK Set of `trust_domain`. Keys of unknown use or type are left out (§4.2).
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Which plugins this build has: one line each. A table in the configuration switches a plugin on.
 
+mod agent;
 mod server;
 
+pub use agent::{AgentPluginError, AgentPlugins};
 pub use server::{ServerPluginError, ServerPlugins};

@@ -1,0 +1,148 @@
+//! Proving the host: the agent's side of AttestAgent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plugin_api::{Binding, NodeProver, ProverError};
+use proto::spire::api::{
+    server::{
+        agent::v1::{
+            AgentX509svidParams, AttestAgentRequest, AttestAgentResponse,
+            agent_client::AgentClient,
+            attest_agent_request::{Params, Step as ToServer},
+            attest_agent_response::{Result as Outcome, Step as FromServer},
+        },
+        bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
+    },
+    types::{AttestationData, Bundle},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::link::{Link, Lost};
+
+/// The prover; its calls block, and happen on threads that may.
+#[derive(Clone)]
+pub struct Prover(Arc<Mutex<Box<dyn NodeProver>>>);
+
+/// The host did not get an identity.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    /// The connection ended.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The host can't prove itself.
+    #[error(transparent)]
+    Prover(#[from] ProverError),
+    /// The server refused.
+    #[error("{} ({:?})", .0.message(), .0.code())]
+    Refused(Box<Status>),
+    /// The runtime is ending.
+    #[error("agent is stopping")]
+    Stopping,
+    /// The server said something that is not in the protocol.
+    #[error("server answered an attestation without {0}")]
+    Unexpected(&'static str),
+}
+
+impl From<Status> for AttestError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// More challenges than any attestor has.
+const MAX_STEPS: usize = 8;
+
+impl Prover {
+    /// Wraps a prover.
+    #[must_use]
+    pub fn new(prover: Box<dyn NodeProver>) -> Self {
+        Self(Arc::new(Mutex::new(prover)))
+    }
+
+    /// Gets everything ready that needs no connection.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now.
+    pub async fn prepare(&self) -> Result<(), AttestError> {
+        self.with(|prover| prover.prepare()).await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut dyn NodeProver) -> Result<T, ProverError> + Send + 'static,
+    ) -> Result<T, AttestError> {
+        let prover = Arc::clone(&self.0);
+        let acted = tokio::task::spawn_blocking(move || {
+            act(prover.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
+        });
+        Ok(acted.await.map_err(|_| AttestError::Stopping)??)
+    }
+}
+
+/// Proves the host over `link`, for a certificate as `csr` asks. Answers with the outcome and the server's bundle.
+///
+/// # Errors
+///
+/// The host did not get an identity; the error says what to do.
+pub async fn attest(
+    link: &mut Link,
+    prover: &Prover,
+    csr: Vec<u8>,
+) -> Result<(Outcome, Bundle), AttestError> {
+    let client = link.client.clone();
+    let exporter = link.exporter;
+    link.during(async {
+        let name = prover.with(|prover| Ok(prover.name())).await?;
+        let binding = Binding {
+            exporter,
+            csr: csr.clone(),
+        };
+        let payload = prover.with(move |prover| prover.begin(&binding)).await?;
+        let (requests, queue) = mpsc::channel(1);
+        let params = Params {
+            data: Some(AttestationData {
+                r#type: name.into(),
+                payload,
+            }),
+            params: Some(AgentX509svidParams { csr }),
+        };
+        send(&requests, ToServer::Params(params)).await?;
+        let responses = AgentClient::new(client.clone())
+            .attest_agent(ReceiverStream::new(queue))
+            .await?;
+        let outcome = converse(prover, &requests, responses.into_inner()).await?;
+        let bundle = BundleClient::new(client)
+            .get_bundle(GetBundleRequest::default())
+            .await?;
+        Ok((outcome, bundle.into_inner()))
+    })
+    .await?
+}
+
+async fn converse(
+    prover: &Prover,
+    requests: &mpsc::Sender<AttestAgentRequest>,
+    mut responses: Streaming<AttestAgentResponse>,
+) -> Result<Outcome, AttestError> {
+    for _ in 0..MAX_STEPS {
+        let response = responses.message().await?.and_then(|response| response.step);
+        match response.ok_or(AttestError::Unexpected("a result"))? {
+            FromServer::Result(outcome) => return Ok(outcome),
+            FromServer::Challenge(challenge) => {
+                let answer = prover.with(move |prover| prover.answer(&challenge)).await?;
+                send(requests, ToServer::ChallengeResponse(answer)).await?;
+            }
+        }
+    }
+    Err(AttestError::Unexpected("an end"))
+}
+
+async fn send(requests: &mpsc::Sender<AttestAgentRequest>, step: ToServer) -> Result<(), AttestError> {
+    requests
+        .send(AttestAgentRequest { step: Some(step) })
+        .await
+        .map_err(|_| AttestError::Lost(Lost))
+}

@@ -1,0 +1,66 @@
+//! Entries, as the agent keeps them.
+
+use std::sync::Arc;
+
+use proto::spire::api::types;
+use svid::{Selector, SelectorError, SelectorSet, SpiffeId, SpiffeIdError, TrustDomain, TrustDomainError};
+
+/// What a workload on this host may have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CachedEntry {
+    /// Its identifier.
+    pub id: Arc<str>,
+    /// The SPIFFE ID that it gives.
+    pub spiffe_id: SpiffeId,
+    /// What a workload must show.
+    pub selectors: SelectorSet,
+    /// Grows with each update.
+    pub revision: i64,
+    /// When it was made, in seconds since the epoch.
+    pub created_at: i64,
+    /// Tells entries of one workload apart.
+    pub hint: String,
+    /// The SVID is signed only when somebody asks.
+    pub on_demand: bool,
+}
+
+/// An entry of the server can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// The SPIFFE ID is wrong.
+    #[error("SPIFFE ID is not usable")]
+    Id(#[from] SpiffeIdError),
+    /// A field is missing.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A selector is wrong.
+    #[error("selector is not usable")]
+    Selector(#[from] SelectorError),
+    /// The trust domain is wrong.
+    #[error("trust domain is not usable")]
+    TrustDomain(#[from] TrustDomainError),
+}
+
+impl TryFrom<types::Entry> for CachedEntry {
+    type Error = EntryError;
+
+    fn try_from(wire: types::Entry) -> Result<Self, EntryError> {
+        let id = wire.spiffe_id.ok_or(EntryError::Missing("spiffe_id"))?;
+        let selector = |selector: &types::Selector| Selector::new(&selector.r#type, &selector.value);
+        Ok(Self {
+            id: wire.id.into(),
+            spiffe_id: SpiffeId::new(TrustDomain::parse(&id.trust_domain)?, &id.path)?,
+            selectors: wire
+                .selectors
+                .iter()
+                .map(selector)
+                .collect::<Result<SelectorSet, _>>()?,
+            revision: wire.revision_number,
+            created_at: wire.created_at,
+            hint: wire.hint,
+            on_demand: wire
+                .additional_attributes
+                .is_some_and(|attributes| attributes.disable_x509_svid_prefetch),
+        })
+    }
+}

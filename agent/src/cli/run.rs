@@ -1,0 +1,46 @@
+//! `run`.
+
+use clap::Args;
+use edge::{Clock, log};
+use nix::sys::stat::{Mode, umask};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CommandError, ConfigArgs};
+use crate::Agent;
+
+/// Runs the agent.
+///
+/// Ends on SIGTERM or SIGINT.
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
+        // What the agent writes is nobody else's; its socket gets its permissions explicitly.
+        umask(Mode::from_bits_truncate(0o077));
+        let config = self.config.load()?;
+        let _level = log::init(config.agent.log_level, config.agent.log_format);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.map_err(CommandError::Runtime)?.block_on(async {
+            let agent = Agent::start(config, Clock::system()).await?;
+            agent.run(stop_signal()).await.map_err(CommandError::Task)
+        })
+    }
+}
+
+async fn stop_signal() {
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without the handler, the signal ends the process by itself.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}

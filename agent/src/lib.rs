@@ -1,0 +1,209 @@
+//! plastron-agent: proves this host, keeps its SVIDs fresh, serves workloads.
+//!
+//! This file wires the tasks; each is described where it lives. Only here are tasks spawned.
+
+pub mod attest;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod link;
+pub mod refusal;
+pub mod session;
+pub mod sign;
+pub mod standing;
+pub mod state;
+pub mod svid_key;
+pub mod trust;
+pub mod wire;
+pub mod workload;
+pub mod workload_svid;
+
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use attest::Prover;
+use cache::{Cache, Keeper};
+use config::{Config, Unworkable};
+use edge::{Clock, grpc::Course, health, local, notify};
+use link::Address;
+use plugin_catalog::AgentPluginError;
+use standing::Standing;
+use state::{DataDir, StateError};
+use tokio::{sync::watch, task::JoinSet};
+use tracing::{error, info};
+use trust::{Trust, TrustError};
+use workload::WorkloadApi;
+
+/// An agent whose tasks run and whose socket is bound.
+pub struct Agent {
+    tasks: JoinSet<&'static str>,
+    course: watch::Sender<Course>,
+}
+
+/// The agent can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't work.
+    #[error(transparent)]
+    Config(#[from] Unworkable),
+    /// The health listener can't be bound.
+    #[error("cannot listen on {address}")]
+    Health {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A plugin can't be used.
+    #[error(transparent)]
+    Plugin(#[from] AgentPluginError),
+    /// The socket can't be listened on.
+    #[error(transparent)]
+    Socket(#[from] local::ListenError),
+    /// The data directory can't be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The token file can't be read.
+    #[error("cannot read join_token_file `{}`", path.display())]
+    Token {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server can't be verified.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+impl Agent {
+    /// Builds every task in order, and binds the socket.
+    ///
+    /// # Errors
+    ///
+    /// The agent can't start; the error says what to do.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        config.check()?;
+        let data_dir = DataDir::open(config.agent.data_dir.clone())?;
+        let trust = Trust::load(&config.agent, data_dir.clone(), clock.now())?;
+        let has_svid = data_dir.svid()?.is_some();
+        let prover = Prover::new(config.plugins.node_prover(token(&config.agent, has_svid)?)?);
+
+        let (client, current_client) = watch::channel(None);
+        let (keeper, handle) = Keeper::new(sign::signer(current_client, clock), clock);
+        let address = Address {
+            host: config.agent.server_address.clone(),
+            port: config.agent.server_port,
+        };
+        let standing = Standing {
+            address,
+            trust,
+            data_dir,
+            prover,
+            keeper: handle.clone(),
+            client,
+            clock,
+        };
+
+        let listener = local::listen(&config.agent.socket_path, 0o777)?;
+        let health = bind_health(&config.agent.health_checks).await?;
+        let (ready_sender, ready) = watch::channel(false);
+        let (course, followed) = watch::channel(Course::Serve);
+        let cache = handle.cache();
+        let api = WorkloadApi {
+            keeper: handle,
+            attestors: config.plugins.workload_attestors(),
+            ready: ready.clone(),
+            clock,
+        };
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("cache", keeper.run()));
+        tasks.spawn(named("standing", standing.run()));
+        tasks.spawn(named("ready", become_ready(cache, ready_sender)));
+        tasks.spawn(named("watchdog", watchdog()));
+        tasks.spawn(named("workload API", api.serve(listener, followed)));
+        if let Some(listener) = health {
+            let settings = config.agent.health_checks.clone();
+            tasks.spawn(named("health", serve_health(listener, settings, ready)));
+        }
+        info!(socket_path = %config.agent.socket_path.display(), trust_domain_id = %config.agent.trust_domain, "Agent started");
+        // The Workload API answers from now on, if only that there is nothing yet: what waits for it may start.
+        notify::ready();
+        Ok(Self { tasks, course })
+    }
+
+    /// Runs until `stop` is done. A task that ends before is a fault.
+    ///
+    /// # Errors
+    ///
+    /// The name of the task that ended.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), &'static str> {
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            Some(ended) = self.tasks.join_next() => Err(ended.unwrap_or("a task that panicked")),
+        };
+        if let Err(task) = outcome {
+            error!(task, "Task ended");
+        }
+        notify::stopping();
+        self.course.send_replace(Course::Drain);
+        self.tasks.shutdown().await;
+        outcome
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+/// The join token. One that can't be read any more is no fault where it was used already.
+fn token(config: &config::Agent, has_svid: bool) -> Result<Option<String>, StartError> {
+    match (&config.join_token, &config.join_token_file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(path)) => match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(_) if has_svid => Ok(Some(String::new())),
+            Err(source) => Err(StartError::Token {
+                path: path.clone(),
+                source,
+            }),
+        },
+        (None, None) => Ok(has_svid.then(String::new)),
+    }
+}
+
+async fn bind_health(config: &health::Config) -> Result<Option<tokio::net::TcpListener>, StartError> {
+    if !config.listener_enabled {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(config.bind_address, config.bind_port);
+    let bound = health::bind(config).await;
+    bound
+        .map(Some)
+        .map_err(|source| StartError::Health { address, source })
+}
+
+/// The agent is ready when it has heard the server.
+async fn become_ready(mut cache: watch::Receiver<Arc<Cache>>, ready: watch::Sender<bool>) {
+    if cache.wait_for(|cache| cache.is_synced).await.is_ok() {
+        ready.send_replace(true);
+        info!("Agent ready");
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn watchdog() {
+    notify::watchdog().await;
+    std::future::pending::<()>().await;
+}
+
+async fn serve_health(
+    listener: tokio::net::TcpListener,
+    settings: health::Config,
+    ready: watch::Receiver<bool>,
+) {
+    if let Err(error) = health::serve(listener, &settings, ready).await {
+        error!(%error, "Health listener failed");
+    }
+}

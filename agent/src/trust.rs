@@ -1,0 +1,160 @@
+//! Whom the agent takes for the server: the newest bundle it knows; at first, what the operator gave it.
+
+use std::{fs, io, path::PathBuf, sync::Arc};
+
+use edge::tls::Expected;
+use rustls_pki_types::CertificateDer;
+use svid::{Bundle, BundleError, SpiffeId, SpiffeIdError, Timestamp, TrustDomain, X509Authority};
+
+use crate::{
+    config,
+    state::{DataDir, StateError},
+};
+
+/// How the server is verified.
+#[derive(Debug)]
+pub struct Trust {
+    server_id: SpiffeId,
+    bundle: Option<Arc<Bundle>>,
+    data_dir: DataDir,
+}
+
+/// The server can't be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The bootstrap bundle is neither PEM nor a JWK Set.
+    #[error("trust_bundle_path `{}` holds neither PEM certificates nor a JWK Set", path.display())]
+    Bundle {
+        /// Which file.
+        path: PathBuf,
+        /// Why it is no JWK Set.
+        source: BundleError,
+    },
+    /// The bundle holds no root.
+    #[error("trust_bundle_path `{}` holds no certificate", path.display())]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// All roots have ended.
+    #[error(
+        "every root in the trust bundle ended by {ended}; copy what `plastron-server bundle show` prints now to trust_bundle_path, \
+         and check this host's clock, which shows {now}"
+    )]
+    Expired {
+        /// When the last one ended.
+        ended: Timestamp,
+        /// The time here.
+        now: Timestamp,
+    },
+    /// The server's ID can't be formed.
+    #[error("trust domain is not usable")]
+    Id(#[from] SpiffeIdError),
+    /// The file can't be read.
+    #[error("cannot read trust_bundle_path `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory can't be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Trust {
+    /// Finds the newest bundle: the one that was kept, else the one that the operator gave.
+    ///
+    /// # Errors
+    ///
+    /// What is there can't be used.
+    pub fn load(config: &config::Agent, data_dir: DataDir, now: Timestamp) -> Result<Self, TrustError> {
+        let trust_domain = &config.trust_domain;
+        let kept = data_dir
+            .bundle(trust_domain)?
+            .filter(|bundle| check_age(bundle, now).is_ok());
+        let bundle = match (kept, &config.trust_bundle_path) {
+            (Some(kept), _) => Some(kept),
+            (None, Some(path)) => Some(read(path.clone(), trust_domain, now)?),
+            (None, None) => None,
+        };
+        let server_id = SpiffeId::new(trust_domain.clone(), "/spire/server")?;
+        Ok(Self {
+            server_id,
+            bundle: bundle.map(Arc::new),
+            data_dir,
+        })
+    }
+
+    /// Whom to expect at the other end.
+    ///
+    /// # Errors
+    ///
+    /// Every root that is known has ended.
+    pub fn expected(&self, now: Timestamp) -> Result<Expected, TrustError> {
+        let id = self.server_id.clone();
+        match &self.bundle {
+            None => Ok(Expected::Anyone(id)),
+            Some(bundle) => {
+                check_age(bundle, now)?;
+                Ok(Expected::Verified {
+                    id,
+                    bundle: Arc::clone(bundle),
+                })
+            }
+        }
+    }
+
+    /// Takes a newer bundle, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// It can't be kept; it is used all the same.
+    pub fn update(&mut self, bundle: Arc<Bundle>) -> Result<(), TrustError> {
+        if self.bundle.as_ref() == Some(&bundle) {
+            return Ok(());
+        }
+        self.bundle = Some(Arc::clone(&bundle));
+        Ok(self.data_dir.keep_bundle(&bundle)?)
+    }
+}
+
+fn read(path: PathBuf, trust_domain: &TrustDomain, now: Timestamp) -> Result<Bundle, TrustError> {
+    let text = fs::read(&path).map_err(|source| TrustError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let certificates = pem::parse_many(&text).unwrap_or_default();
+    let roots: Vec<_> = certificates
+        .into_iter()
+        .filter(|pem| pem.tag() == "CERTIFICATE")
+        .collect();
+    let bundle = if roots.is_empty() {
+        Bundle::from_jwks(trust_domain.clone(), &text).map_err(|source| TrustError::Bundle {
+            path: path.clone(),
+            source,
+        })?
+    } else {
+        let authorities = roots.into_iter().map(|pem| X509Authority {
+            certificate: CertificateDer::from(pem.into_contents()),
+            tainted: false,
+        });
+        Bundle {
+            x509_authorities: authorities.collect(),
+            ..Bundle::empty(trust_domain.clone())
+        }
+    };
+    if bundle.x509_authorities.is_empty() {
+        return Err(TrustError::Empty { path });
+    }
+    check_age(&bundle, now)?;
+    Ok(bundle)
+}
+
+fn check_age(bundle: &Bundle, now: Timestamp) -> Result<(), TrustError> {
+    match bundle.x509_not_after() {
+        Some(ended) if ended < now => Err(TrustError::Expired { ended, now }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,50 @@
+//! What every call of the Workload API needs: the header that a program tricked into connecting does not send
+//! (Workload Endpoint §6).
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tonic::{Status, body::Body, service::Routes};
+use tower::Service;
+
+/// Lets calls through that carry the header.
+#[derive(Clone)]
+pub(super) struct Gate {
+    routes: Routes,
+}
+
+const HEADER: &str = "workload.spiffe.io";
+const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
+
+impl Gate {
+    pub(super) fn new(routes: Routes) -> Self {
+        Self { routes }
+    }
+}
+
+impl Service<Request<Body>> for Gate {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let needs_header = request.uri().path().starts_with(WORKLOAD_API);
+        let mut values = request.headers().get_all(HEADER).iter();
+        let has_header = values.next().is_some_and(|value| value == "true") && values.next().is_none();
+        if needs_header && !has_header {
+            let status = Status::invalid_argument("security header missing from request");
+            return Box::pin(async { Ok(status.into_http()) });
+        }
+        let mut routes = self.routes.clone();
+        Box::pin(async move { routes.call(request).await })
+    }
+}

@@ -96,6 +96,9 @@ pub enum Reject {
     PcrUninitialized(u8),
 
     // --- Event log ---
+    /// [54] The log has no digests of this bank: one of SHA-1 alone passes for SHA-256.
+    #[error("event log has no digests of bank {0}")]
+    LogBank(HashAlg),
     /// [45] Larger or of more parts than any real log: memory is exhausted.
     #[error("event log exceeds a limit")]
     LogLimit,
@@ -182,6 +185,7 @@ impl Reject {
             Self::EkTemplate => "ek_template",
             Self::EkWeak => "ek_weak",
             Self::ExtraData => "extra_data",
+            Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
             Self::LogEventData(_) => "log_event_data",
             Self::LogLimit => "log_limit",

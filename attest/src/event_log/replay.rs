@@ -1,0 +1,129 @@
+//! Whether a log explains PCRs: its events are extended anew, and the result is compared with the quote.
+
+use std::iter;
+
+use super::{
+    EventLog,
+    event::EventKind,
+    record::{Record, Records},
+};
+use crate::{Digest, HashAlg, PcrSelection, PcrValues, Reject};
+
+/// The PCRs of `selection` as `log` explains them, if a quote over them holds `pcr_digest`, made with `hash`.
+/// `claimed` are the values that the prover read: they only serve to say which PCR is not explained.
+///
+/// # Errors
+///
+/// [`Reject::LogBank`] and [`Reject::LogBanks`] as [`EventLog::replay`], [`Reject::PcrSelection`] if nothing
+/// is selected. If the digest is another one: [`Reject::LogMismatch`] with the first PCR that differs,
+/// [`Reject::PcrDigest`] if `claimed` does not have it either, [`Reject::LogUnexplained`] without `claimed`.
+pub fn explain(
+    selection: &PcrSelection,
+    pcr_digest: &[u8],
+    hash: HashAlg,
+    claimed: Option<&PcrValues>,
+    log: &EventLog,
+) -> Result<PcrValues, Reject> {
+    if selection.is_empty() {
+        return Err(Reject::PcrSelection);
+    }
+    let replayed = replay(selection, log)?;
+    let is_signed = |values: &PcrValues| values.digest(selection, hash).as_bytes() == pcr_digest;
+    if is_signed(&replayed) {
+        return Ok(replayed);
+    }
+    let Some(claimed) = claimed else {
+        return Err(Reject::LogUnexplained);
+    };
+    if !is_signed(claimed) {
+        return Err(Reject::PcrDigest);
+    }
+    Err(mismatch(selection, claimed, &replayed))
+}
+
+fn replay(selection: &PcrSelection, log: &EventLog) -> Result<PcrValues, Reject> {
+    let mut replayed = PcrValues::default();
+    for (alg, _) in selection.banks() {
+        for (alg, index, value) in log.replay(alg)?.iter() {
+            replayed.set(alg, index, *value);
+        }
+    }
+    // What is not quoted is not proven, so it is not shown.
+    Ok(replayed.select(selection))
+}
+
+/// The first PCR of the selection that differs.
+fn mismatch(selection: &PcrSelection, claimed: &PcrValues, replayed: &PcrValues) -> Reject {
+    let claimed = claimed.select(selection);
+    selection
+        .banks()
+        .flat_map(|(alg, set)| set.iter().map(move |index| (alg, index)))
+        .find(|(alg, index)| claimed.get(*alg, *index) != replayed.get(*alg, *index))
+        .map_or(Reject::LogUnexplained, |(alg, index)| {
+            Reject::LogMismatch(alg, index)
+        })
+}
+
+impl EventLog {
+    /// The PCRs of a bank as its events leave them. PCRs that none extends are left out, but for PCR 0.
+    ///
+    /// Each event must have a digest of the bank, or else the log tells what the PCRs do not prove (check 54,
+    /// PFP 1.04 §9.1). It need not have one of each bank that the log declares: Windows extends some of them
+    /// only, and the replay of the others fails by this rule.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::LogBank`] if the log has no such bank, [`Reject::LogBanks`] if an event has no digest of it.
+    pub fn replay(&self, alg: HashAlg) -> Result<PcrValues, Reject> {
+        if self.banks().all(|bank| bank != alg) {
+            return Err(Reject::LogBank(alg));
+        }
+        let mut values = PcrValues::default();
+        values.set(alg, 0, self.initial_pcr0(alg));
+        for event in self.events() {
+            let digest = event.digests.of(alg).ok_or(Reject::LogBanks(event.index))?;
+            values.extend(alg, event.pcr, digest);
+        }
+        Ok(values)
+    }
+
+    /// PCR 0 begins with the locality from which the TPM was started (TPM 2.0 Library, Part 1 §17).
+    fn initial_pcr0(&self, alg: HashAlg) -> Digest {
+        iter::repeat_n(0, alg.digest_len() - 1)
+            .chain([self.startup_locality])
+            .collect()
+    }
+}
+
+/// What the data of the event begins with that tells the locality (PFP 1.04 §9.4.5.3).
+const STARTUP_LOCALITY: &[u8] = b"StartupLocality\0";
+/// What PCR 0 begins with after an H-CRTM event.
+const LOCALITY_HCRTM: u8 = 4;
+
+/// The locality from which the TPM was started: 0 if no event tells another one, 4 if an H-CRTM was measured
+/// before the start. All records are read.
+pub(super) fn startup_locality(records: &mut Records<'_>) -> Result<u8, Reject> {
+    let mut told = None;
+    let mut hcrtm = false;
+    for record in records {
+        let record = record?;
+        hcrtm |= record.extended() == Some(0) && record.kind == EventKind::EFI_HCRTM_EVENT;
+        let locality = locality(&record)?;
+        if locality.is_some() && told.is_some() {
+            return Err(Reject::LogMalformed);
+        }
+        told = told.or(locality);
+    }
+    Ok(if hcrtm { LOCALITY_HCRTM } else { told.unwrap_or(0) })
+}
+
+fn locality(record: &Record<'_>) -> Result<Option<u8>, Reject> {
+    if record.kind != EventKind::NO_ACTION || record.pcr != 0 {
+        return Ok(None);
+    }
+    match record.data.strip_prefix(STARTUP_LOCALITY) {
+        None => Ok(None),
+        Some([locality @ (0 | 3 | LOCALITY_HCRTM)]) => Ok(Some(*locality)),
+        Some(_) => Err(Reject::LogMalformed),
+    }
+}

@@ -1,0 +1,67 @@
+//! Whether a log explains a quote.
+
+use super::*;
+
+fn log() -> EventLog {
+    Builder::agile(&[HashAlg::Sha1, HashAlg::Sha256])
+        .honest(0, IPL, b"zero")
+        .honest(4, IPL, b"four")
+        .honest(7, IPL, b"seven")
+        .parse()
+        .unwrap()
+}
+
+fn selection(pcrs: &[u8]) -> PcrSelection {
+    PcrSelection::new(vec![(HashAlg::Sha256, pcrs.iter().copied().collect())]).unwrap()
+}
+
+fn check(pcrs: &[u8], quoted: &PcrValues, claimed: Option<&PcrValues>, expected: Result<usize, Reject>) {
+    let selection = selection(pcrs);
+    let signed = quoted.digest(&selection, HashAlg::Sha256);
+    let actual = explain(&selection, signed.as_bytes(), HashAlg::Sha256, claimed, &log());
+    assert_eq!(actual.map(|values| values.iter().count()), expected);
+}
+
+#[test]
+fn shows_what_was_quoted_and_nothing_else() {
+    let values = log().replay(HashAlg::Sha256).unwrap();
+    check(&[0, 4, 7], &values, None, Ok(3));
+    check(&[0, 4], &values, Some(&PcrValues::default()), Ok(2));
+    // What no event extends is explained by the reset.
+    check(&[4, 9, 17], &values, None, Ok(3));
+}
+
+#[test]
+fn names_the_pcr_that_it_does_not_explain() {
+    let mut values = log().replay(HashAlg::Sha256).unwrap();
+    values.extend(HashAlg::Sha256, 4, &[1; 32]);
+    values.extend(HashAlg::Sha256, 7, &[1; 32]);
+    let mismatch = |pcr| Err(Reject::LogMismatch(HashAlg::Sha256, pcr));
+    check(&[0, 4, 7], &values, Some(&values), mismatch(4));
+    check(&[0, 7], &values, Some(&values), mismatch(7));
+    check(&[0], &values, Some(&values), Ok(1));
+    check(&[0, 4], &values, None, Err(Reject::LogUnexplained));
+}
+
+#[test]
+fn refuses_claims_that_were_not_signed() {
+    let good = log().replay(HashAlg::Sha256).unwrap();
+    let mut other = good.clone();
+    other.extend(HashAlg::Sha256, 4, &[1; 32]);
+    check(&[0, 4], &other, Some(&good), Err(Reject::PcrDigest));
+}
+
+#[test]
+fn refuses_selections_that_prove_nothing() {
+    let nothing = HashAlg::Sha256.digest(&[]);
+    let selection = PcrSelection::default();
+    let actual = explain(&selection, nothing.as_bytes(), HashAlg::Sha256, None, &log());
+    assert_eq!(actual, Err(Reject::PcrSelection));
+}
+
+#[test]
+fn refuses_banks_that_the_log_has_not() {
+    let sha384 = PcrSelection::new(vec![(HashAlg::Sha384, [0].into_iter().collect())]).unwrap();
+    let actual = explain(&sha384, &[], HashAlg::Sha256, None, &log());
+    assert_eq!(actual, Err(Reject::LogBank(HashAlg::Sha384)));
+}

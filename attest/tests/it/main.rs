@@ -1,0 +1,12 @@
+//! The crate against evidence of real machines; where it comes from is in `testdata/SOURCES.md`.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
+mod event_logs;
+mod fixtures;
+mod mutated_logs;

@@ -14,6 +14,7 @@
 //! ```
 
 mod alg;
+pub mod credential;
 mod name;
 mod pcr;
 mod reject;

@@ -1,0 +1,3 @@
+//! The tests that need a TPM.
+
+mod harness;

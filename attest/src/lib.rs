@@ -14,6 +14,7 @@
 //! ```
 
 mod alg;
+pub mod credential;
 pub mod event_log;
 mod name;
 mod pcr;

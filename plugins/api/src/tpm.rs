@@ -1,5 +1,7 @@
 //! What a prover asks of the host's TPM.
 
+use std::path::PathBuf;
+
 use attest::{Name, PcrSelection, PcrValues};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
@@ -114,11 +116,26 @@ pub enum TpmError {
         "the TPM has no free slot for a persistent key; remove an unused one with `tpm2_evictcontrol` (list: `tpm2_getcap handles-persistent`)"
     )]
     NoFreeSlot,
+    /// The memory for keys in use is full.
+    #[error(
+        "the TPM has no room to load a key; use `device:/dev/tpmrm0`, or free it with `tpm2_flushcontext --transient-object`"
+    )]
+    NoMemory,
     /// The device is missing, busy or not permitted.
     #[error("cannot open TPM `{tcti}`; is it there, and may this user read and write it (group `tss`)?")]
     Open {
         /// How it was addressed.
         tcti: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A password file can't be used.
+    #[error("cannot take a password from `{}`, which `{setting}` in [plugins.node-tpm] names", path.display())]
+    Secret {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -1,0 +1,22 @@
+//! A software TPM for each test, as real as its maker allows: swtpm, with certificates from a CA of its own.
+//!
+//! [`Swtpm::start`] manufactures a TPM and powers it on; dropping it powers it off and removes its state.
+//! [`Proxy`] sits between a program and the TPM: it counts commands, and does what an interposer would do.
+//! A missing program is a failure, never a skipped test.
+
+mod ca;
+mod log;
+mod manufacture;
+mod operate;
+mod ports;
+mod process;
+mod proxy;
+mod swtpm;
+mod tool;
+mod wire;
+
+pub use ca::ca_certificates;
+pub use log::{Extend, Measured, read_log};
+pub use proxy::Proxy;
+pub use swtpm::{Options, Startup, Swtpm};
+pub use tool::run;

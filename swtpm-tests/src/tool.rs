@@ -1,0 +1,77 @@
+//! Other people's programs.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{self, Command},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Seconds that a program may take.
+const DEADLINE: &str = "60";
+
+/// Runs a program to its end, and returns what it printed.
+///
+/// # Panics
+///
+/// It is missing (the panic names the Debian package), fails, or takes more than a minute.
+pub fn run(command: &mut Command) -> String {
+    let program = command.get_program().to_owned();
+    require(program.to_str().unwrap());
+    let mut limited = Command::new("timeout");
+    limited
+        .args(["--kill-after=5", DEADLINE])
+        .arg(&program)
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        limited.env(name, value.unwrap());
+    }
+    let output = limited.output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?} failed: {}\n{printed}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+    );
+    printed
+}
+
+/// Fails unless a program is installed.
+pub(crate) fn require(program: &str) {
+    let package = match program {
+        "swtpm" => "swtpm",
+        "swtpm_setup" | "swtpm_localca" => "swtpm-tools",
+        _ => "tpm2-tools",
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|dir| dir.join(program).exists());
+    assert!(found, "`{program}` is missing: apt-get install {package}");
+}
+
+/// A new, empty directory. Those of test processes that are gone are removed on the way.
+pub(crate) fn new_dir() -> PathBuf {
+    static OURS: OnceLock<PathBuf> = OnceLock::new();
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let ours = OURS.get_or_init(|| {
+        let all = env::temp_dir().join("plastron-swtpm");
+        fs::create_dir_all(&all).unwrap();
+        remove_orphans(&all);
+        all.join(process::id().to_string())
+    });
+    let dir = ours.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn remove_orphans(all: &Path) {
+    for dir in fs::read_dir(all).unwrap().flatten() {
+        if !Path::new("/proc").join(dir.file_name()).exists() {
+            // Another test process may be at it, too.
+            fs::remove_dir_all(dir.path()).ok();
+        }
+    }
+}

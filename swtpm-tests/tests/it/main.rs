@@ -1,0 +1,4 @@
+//! The tests that need a TPM.
+
+mod harness;
+mod tpm;

@@ -10,18 +10,25 @@
 //!   EK certificate + roots, or an enrolled hash ──▶ VerifiedEk
 //!   VerifiedEk + AK + recovered credential ───────▶ VerifiedAk
 //!   VerifiedAk + quote + binding ─────────────────▶ VerifiedQuote
-//!   VerifiedQuote + event log ────────────────────▶ VerifiedLog
+//!   VerifiedQuote + event log ────────────────────▶ VerifiedPcrs
 //! ```
 
+mod ak;
 mod alg;
+mod binding;
 pub mod credential;
+pub mod ek;
 pub mod event_log;
 mod name;
 mod pcr;
+mod quote;
 mod reject;
 pub mod wire;
 
+pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
+pub use binding::{Binding, EvidenceKind};
 pub use name::Name;
 pub use pcr::{PcrSelection, PcrSet, PcrValues};
+pub use quote::{Quote, VerifiedPcrs, VerifiedQuote};
 pub use reject::{Part, Reject};

@@ -1,0 +1,183 @@
+//! Endorsement certificates, with the quirks that vendors gave them. Quirks are tolerated here and nowhere else,
+//! and signatures are always checked over the original bytes.
+
+use std::fmt;
+
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::ParsedExtension,
+    oid_registry::asn1_rs::{Oid, oid},
+    prelude::FromDer,
+};
+
+use super::{
+    der,
+    names::{self, TpmAttributes},
+};
+use crate::{Reject, wire::PublicKey};
+
+/// A parsed endorsement certificate. Nothing of it is verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EkCertificate {
+    /// The certificate alone, without what vendors put around it.
+    der: Vec<u8>,
+    id: CertificateId,
+    attributes: TpmAttributes,
+    /// The content of the key's BIT STRING.
+    key_bits: Vec<u8>,
+}
+
+/// By which certificates are told apart: issuer and serial number.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CertificateId {
+    /// Name of the issuer, as `CN=…, O=…, C=…`.
+    pub issuer: String,
+    /// Serial number, big-endian, without leading zeros.
+    pub serial: Vec<u8>,
+}
+
+/// Longest certificate in bytes, with padding: NV indices hold 2 KB.
+const MAX_LEN: usize = 8 * 1024;
+/// tcg-kp-EKCertificate.
+const EK_CERTIFICATE: Oid<'static> = oid!(2.23.133.8.1);
+
+impl EkCertificate {
+    /// Parses a certificate as it stands in NV memory [3, 4, 5, 7, 8].
+    ///
+    /// Tolerated are a header `10 01 00` with a length before it, zeros or ones after it, sets that are not
+    /// sorted, and a key that is marked for OAEP alone.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, or not made for an endorsement key.
+    pub fn parse(nv: &[u8]) -> Result<Self, Reject> {
+        let der = unwrap(nv)?;
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| Reject::EkCertificateMalformed)?;
+        if !is_padding(rest) {
+            return Err(Reject::EkCertificateMalformed);
+        }
+        check_usage(&certificate)?;
+        check_critical(&certificate)?;
+        Ok(Self {
+            der: der.get(..der.len() - rest.len()).unwrap_or(der).into(),
+            id: CertificateId::of(&certificate),
+            attributes: names::attributes(&certificate)?,
+            key_bits: certificate.public_key().subject_public_key.data.to_vec(),
+        })
+    }
+
+    /// In DER.
+    #[must_use]
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// By which it is told apart.
+    #[must_use]
+    pub fn id(&self) -> CertificateId {
+        self.id.clone()
+    }
+
+    /// What it says of the TPM.
+    #[must_use]
+    pub const fn attributes(&self) -> &TpmAttributes {
+        &self.attributes
+    }
+
+    /// Checks that it is for `key` [13]. The algorithm that it names is not looked at: some vendors name one that
+    /// only encrypts, and the key's own public area says more.
+    pub(super) fn check_key(&self, key: &PublicKey) -> Result<(), Reject> {
+        let bits = match key {
+            PublicKey::Ecc(key) => der::point(key),
+            PublicKey::Rsa(key) => der::rsa_public_key(key),
+        };
+        if self.key_bits == bits {
+            Ok(())
+        } else {
+            Err(Reject::EkMismatch)
+        }
+    }
+}
+
+impl CertificateId {
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        Self {
+            issuer: certificate.issuer().to_string(),
+            serial: certificate.serial.to_bytes_be(),
+        }
+    }
+}
+
+/// `serial 0a1b of CN=…`.
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "serial {} of {}", hex::encode(&self.serial), self.issuer)
+    }
+}
+
+/// Takes off the header that some vendors put before a certificate (PC Client TPM 1.2 §7.4.5): tag, type, length.
+fn unwrap(nv: &[u8]) -> Result<&[u8], Reject> {
+    if nv.len() > MAX_LEN {
+        return Err(Reject::TooLarge);
+    }
+    match nv {
+        [0x10, 0x01, 0x00, high, low, rest @ ..] => {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            // The length counts what follows it, in some parts a two-byte type as well.
+            let body = rest.get(..length).unwrap_or(rest);
+            Ok(body.strip_prefix(&[0x10, 0x02]).unwrap_or(body))
+        }
+        _ => Ok(nv),
+    }
+}
+
+fn is_padding(rest: &[u8]) -> bool {
+    rest.iter().all(|byte| *byte == 0) || rest.iter().all(|byte| *byte == 0xff)
+}
+
+/// Not a CA; for encryption or key agreement; for endorsement, where it says for what [3].
+fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
+    let malformed = |_| Reject::EkCertificateMalformed;
+    if certificate.is_ca() {
+        return Err(Reject::EkCertificateUsage);
+    }
+    let usage = certificate
+        .key_usage()
+        .map_err(malformed)?
+        .map(|extension| extension.value);
+    if usage.is_some_and(|usage| !usage.key_encipherment() && !usage.key_agreement()) {
+        return Err(Reject::EkCertificateUsage);
+    }
+    let purposes = certificate
+        .extended_key_usage()
+        .map_err(malformed)?
+        .map(|extension| extension.value);
+    if purposes.is_some_and(|purposes| !purposes.other.contains(&EK_CERTIFICATE)) {
+        return Err(Reject::EkCertificateUsage);
+    }
+    Ok(())
+}
+
+/// Critical extensions are those that we process [4]. No policy is required of anyone, so that of certificate
+/// policies is processed by ignoring it (RFC 5280 §6.1).
+pub(super) fn check_critical(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
+    let is_processed = |extension: &ParsedExtension<'_>| {
+        matches!(
+            extension,
+            ParsedExtension::BasicConstraints(_)
+                | ParsedExtension::CertificatePolicies(_)
+                | ParsedExtension::ExtendedKeyUsage(_)
+                | ParsedExtension::KeyUsage(_)
+                | ParsedExtension::SubjectAlternativeName(_)
+        )
+    };
+    let mut critical = certificate
+        .iter_extensions()
+        .filter(|extension| extension.critical);
+    if critical.all(|extension| is_processed(extension.parsed_extension())) {
+        Ok(())
+    } else {
+        Err(Reject::EkCertificateCritical)
+    }
+}

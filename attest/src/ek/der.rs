@@ -1,0 +1,69 @@
+//! The DER form of a key, rebuilt from the key (RFC 5280 §4.1.2.7, RFC 3279 §2.3.1, RFC 5480 §2).
+
+use crate::wire::{Curve, EccKey, PublicKey, RsaKey};
+
+/// rsaEncryption with NULL parameters.
+const RSA_ALGORITHM: [u8; 13] = [
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
+/// id-ecPublicKey.
+const EC_ALGORITHM: [u8; 9] = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const SEQUENCE: u8 = 0x30;
+
+/// SubjectPublicKeyInfo of a key.
+pub(super) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
+    let (algorithm, bits) = match key {
+        PublicKey::Ecc(key) => (ec_algorithm(key.curve), point(key)),
+        PublicKey::Rsa(key) => (RSA_ALGORITHM.to_vec(), rsa_public_key(key)),
+    };
+    let bits = element(BIT_STRING, &[&[0], bits.as_slice()].concat());
+    element(SEQUENCE, &[element(SEQUENCE, &algorithm), bits].concat())
+}
+
+/// An uncompressed point (SEC 1 §2.3.3).
+pub(super) fn point(key: &EccKey) -> Vec<u8> {
+    [&[4], &*key.x, &*key.y].concat()
+}
+
+/// RSAPublicKey (RFC 8017 §A.1.1).
+pub(super) fn rsa_public_key(key: &RsaKey) -> Vec<u8> {
+    element(
+        SEQUENCE,
+        &[integer(&key.modulus), integer(&key.exponent.to_be_bytes())].concat(),
+    )
+}
+
+fn ec_algorithm(curve: Curve) -> Vec<u8> {
+    let curve = match curve {
+        Curve::P256 => P256.as_slice(),
+        Curve::P384 => &P384,
+        Curve::P521 => &P521,
+    };
+    [&EC_ALGORITHM, curve].concat()
+}
+
+/// A positive INTEGER of big-endian bytes.
+fn integer(number: &[u8]) -> Vec<u8> {
+    let significant: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
+    let is_negative = significant.first().is_none_or(|byte| byte & 0x80 != 0);
+    let sign = if is_negative { &[0][..] } else { &[] };
+    element(INTEGER, &[sign, &significant].concat())
+}
+
+/// Tag, length and content; no key comes near 65,535 bytes.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+    let [high, low] = length.to_be_bytes();
+    let header = match length {
+        0..=0x7f => vec![tag, low],
+        0x80..=0xff => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [&header, content].concat()
+}

@@ -1,0 +1,42 @@
+//! Everything that a change has to pass.
+
+use anyhow::Result;
+
+use crate::{
+    packages,
+    run::{self, Parts, cargo},
+    test, tools,
+};
+
+/// `cargo xtask ci`.
+///
+/// # Errors
+///
+/// The first part that fails.
+pub(crate) fn run() -> Result<()> {
+    let mut parts = Parts::default();
+    parts.part("format", || run::run(&mut cargo(&["fmt", "--all", "--check"])))?;
+    parts.part("packages", || packages::ensure(packages::BUILD))?;
+    parts.part("dependencies", tools::deny)?;
+    let results = test::run_tests(&mut parts)?;
+    parts.part("lints", || {
+        run::run(&mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    parts.part("documents", || {
+        run::run(
+            cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    })?;
+    println!("\n{parts}\n{}", results.join("\n"));
+    Ok(())
+}

@@ -212,7 +212,7 @@ impl Standing {
             .borrow()
             .entries
             .values()
-            .map(|entry| (entry.id.clone(), entry.revision))
+            .map(|entry| (Arc::clone(&entry.id), entry.revision))
             .collect();
         let client = link.client.clone();
         Ok(link.during(Session::open(client, known)).await??)
@@ -238,7 +238,7 @@ impl Standing {
             match event {
                 Ok(SessionEvent::Pushed(pushed)) => {
                     if let Some(bundle) = &pushed.bundle {
-                        self.keep_bundle(Arc::clone(bundle));
+                        self.keep_bundle(bundle);
                     }
                     let passed_on = self.keeper.push(*pushed);
                     if now.link.during(passed_on).await.is_err() || now.session.acknowledge().await.is_err() {
@@ -282,12 +282,12 @@ impl Standing {
 
     fn take_bundle(&mut self, wire: proto::spire::api::types::Bundle) {
         match wire::bundle(wire) {
-            Ok(bundle) => self.keep_bundle(Arc::new(bundle)),
+            Ok(bundle) => self.keep_bundle(&Arc::new(bundle)),
             Err(error) => warn!(error = %Chain(&error), "Server's bundle can't be used"),
         }
     }
 
-    fn keep_bundle(&mut self, bundle: Arc<svid::Bundle>) {
+    fn keep_bundle(&mut self, bundle: &Arc<svid::Bundle>) {
         if let Err(error) = self.trust.update(bundle) {
             warn!(error = %Chain(&error), "Bundle not kept; a restart would need the bootstrap bundle");
         }

@@ -111,12 +111,12 @@ impl Trust {
     /// # Errors
     ///
     /// It can't be kept; it is used all the same.
-    pub fn update(&mut self, bundle: Arc<Bundle>) -> Result<(), TrustError> {
-        if self.bundle.as_ref() == Some(&bundle) {
+    pub fn update(&mut self, bundle: &Arc<Bundle>) -> Result<(), TrustError> {
+        if self.bundle.as_ref() == Some(bundle) {
             return Ok(());
         }
-        self.bundle = Some(Arc::clone(&bundle));
-        Ok(self.data_dir.keep_bundle(&bundle)?)
+        self.bundle = Some(Arc::clone(bundle));
+        Ok(self.data_dir.keep_bundle(bundle)?)
     }
 }
 

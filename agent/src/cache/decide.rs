@@ -38,7 +38,10 @@ mod tests {
 
     use super::*;
 
-    fn cache(entries: &[(&str, i64, Option<(i64, i64)>)]) -> Cache {
+    /// Identifier, revision, and of the SVID its entry's revision and when it is to be renewed.
+    type Case<'a> = (&'a str, i64, Option<(i64, i64)>);
+
+    fn cache(entries: &[Case<'_>]) -> Cache {
         let mut cache = Cache::default();
         for (id, revision, svid) in entries {
             let entry = CachedEntry {
@@ -65,7 +68,7 @@ mod tests {
         cache
     }
 
-    fn check(entries: &[(&str, i64, Option<(i64, i64)>)], expected: &[&str]) {
+    fn check(entries: &[Case<'_>], expected: &[&str]) {
         let due = due(&cache(entries), Timestamp::from_unix(100));
         assert_eq!(
             due.iter().map(|entry| entry.id.as_ref()).collect::<Vec<_>>(),

@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
 
 use super::CommandError;
 
@@ -45,14 +44,4 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
         .iter()
         .map(|(name, value)| format!("{name:width$} : {value}\n"))
         .collect()
-}
-
-/// A table with a header.
-pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    for row in rows {
-        table.add_row(row);
-    }
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }

@@ -29,7 +29,7 @@ const ESSENTIAL: u32 = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRI
 const TEMPLATE: u32 = 0x0005_0472;
 
 impl AttestationKey {
-    /// Reads a TPMT_PUBLIC, and checks that it is made by our template [17, 18, 19, 23].
+    /// Reads a TPMT_PUBLIC, and checks that it is made by our template (17, 18, 19, 23).
     ///
     /// A TPM loads a key whose private half it was given only without fixedTPM, fixedParent and restricted, so
     /// these attributes are the whole defence against a key made in software.
@@ -66,7 +66,7 @@ impl AttestationKey {
         &self.name
     }
 
-    /// Proves the key by a credential that its TPM recovered [20–22].
+    /// Proves the key by a credential that its TPM recovered (20–22).
     ///
     /// # Errors
     ///

@@ -46,7 +46,7 @@ const PCR_HASH: HashAlg = HashAlg::Sha256;
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
 
 impl Quote {
-    /// Parses TPMS_ATTEST and TPMT_SIGNATURE [28, 29].
+    /// Parses TPMS_ATTEST and TPMT_SIGNATURE (28, 29).
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Quote {
         })
     }
 
-    /// Checks that it is about `binding` [31–33]. Costs next to nothing, so it comes before any signature.
+    /// Checks that it is about `binding` (31–33). Costs next to nothing, so it comes before any signature.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Quote {
             .map_err(|_| Reject::ExtraData)
     }
 
-    /// Verifies it: about `binding`, signed by `ak`, a primary key of the endorsement hierarchy [23, 24, 30–33].
+    /// Verifies it: about `binding`, signed by `ak`, a primary key of the endorsement hierarchy (23, 24, 30–33).
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl VerifiedQuote {
         &self.pcr_digest
     }
 
-    /// Checks that it covers what was asked for, and banks that count [34, 37].
+    /// Checks that it covers what was asked for, and banks that count (34, 37).
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl VerifiedQuote {
         }
     }
 
-    /// Checks that `log` explains it, and is a log of firmware that measures [36, 38, 46, 48, 49, 54]. `claimed`
+    /// Checks that `log` explains it, and is a log of firmware that measures (36, 38, 46, 48, 49, 54). `claimed`
     /// are values that the prover read, to name the PCR that is not explained.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Why evidence is refused: one variant per check, with a code that never changes.
 //!
-//! Numbers in brackets are those of the check list in `SECURITY.md`; the second half of each line is the
+//! Numbers in parentheses are those of the check list in `SECURITY.md`; the second half of each line is the
 //! attack that the check stops.
 
 use crate::{HashAlg, wire::WireError};
@@ -9,129 +9,129 @@ use crate::{HashAlg, wire::WireError};
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reject {
     // --- Endorsement key and its certificate ---
-    /// [1] No path to a configured root: a certificate from any other CA passes for a vendor's.
+    /// (1) No path to a configured root: a certificate from any other CA passes for a vendor's.
     #[error("endorsement key certificate leads to no configured root")]
     EkChainUnknown,
-    /// [1] A signature on the path does not verify: a forged certificate.
+    /// (1) A signature on the path does not verify: a forged certificate.
     #[error("a signature in the endorsement key's certificate chain does not verify")]
     EkChainSignature,
-    /// [2] A certificate on the path is not valid now: a withdrawn or ancient one.
+    /// (2) A certificate on the path is not valid now: a withdrawn or ancient one.
     #[error("a certificate in the endorsement key's chain is not valid now")]
     EkChainExpired,
-    /// [2] An issuer is no CA, may not sign, or not so deep: an end certificate passes for a CA.
+    /// (2) An issuer is no CA, may not sign, or not so deep: an end certificate passes for a CA.
     #[error("an issuer in the endorsement key's chain is not allowed to issue")]
     EkChainNotCa,
-    /// [3] The leaf is a CA, or made for another use: a vendor's other certificate passes for that of an EK.
+    /// (3) The leaf is a CA, or made for another use: a vendor's other certificate passes for that of an EK.
     #[error("certificate is not made for an endorsement key")]
     EkCertificateUsage,
-    /// [4] A critical extension that we do not process: a restriction is dropped silently.
+    /// (4) A critical extension that we do not process: a restriction is dropped silently.
     #[error("endorsement key certificate has an unknown critical extension")]
     EkCertificateCritical,
-    /// [5] Manufacturer, model or version are missing or double: attributes are smuggled in.
+    /// (5) Manufacturer, model or version are missing or double: attributes are smuggled in.
     #[error("endorsement key certificate does not name manufacturer, model and version once each")]
     EkCertificateAttributes,
-    /// [7, 8] Not a certificate, also not with a vendor's wrapper: parsers that differ see different keys.
+    /// (7, 8) Not a certificate, also not with a vendor's wrapper: parsers that differ see different keys.
     #[error("endorsement key certificate is malformed")]
     EkCertificateMalformed,
-    /// [10] Too small, of another exponent, or off the curve: a key that can be computed.
+    /// (10) Too small, of another exponent, or off the curve: a key that can be computed.
     #[error("endorsement key is weak")]
     EkWeak,
-    /// [13] Key and certificate differ: somebody else's certificate is shown.
+    /// (13) Key and certificate differ: somebody else's certificate is shown.
     #[error("endorsement key is not the one in its certificate")]
     EkMismatch,
-    /// [14] Not of a known template: an ordinary storage key, usable as a decryption oracle.
+    /// (14) Not of a known template: an ordinary storage key, usable as a decryption oracle.
     #[error("endorsement key is not made by a known template")]
     EkTemplate,
-    /// [15] The key belongs to another host: a cloned identity.
+    /// (15) The key belongs to another host: a cloned identity.
     #[error("endorsement key belongs to another host")]
     EkOfOtherHost,
 
     // --- Attestation key and credential ---
-    /// [15, 22] The key belongs to another host: a cloned identity.
+    /// (15, 22) The key belongs to another host: a cloned identity.
     #[error("attestation key belongs to another host")]
     AkOfOtherHost,
-    /// [17] Not bound to this TPM, not made in it, or not restricted: a software key signs what it likes.
+    /// (17) Not bound to this TPM, not made in it, or not restricted: a software key signs what it likes.
     #[error("attestation key is not a restricted signing key of this TPM alone")]
     AkAttributes,
-    /// [18] Policy or attributes differ from the template: the key could be duplicated.
+    /// (18) Policy or attributes differ from the template: the key could be duplicated.
     #[error("attestation key is not made by our template")]
     AkTemplate,
-    /// [19] Its Name uses a weak hash or none: two keys with one Name.
+    /// (19) Its Name uses a weak hash or none: two keys with one Name.
     #[error("attestation key's Name uses a hash that is not accepted")]
     AkNameHash,
-    /// [20, 21] The recovered credential differs: the key is not in the TPM of the endorsement key.
+    /// (20, 21) The recovered credential differs: the key is not in the TPM of the endorsement key.
     #[error("credential was not recovered")]
     CredentialMismatch,
-    /// [23] Signature scheme or hash differ from the key's: a downgrade.
+    /// (23) Signature scheme or hash differ from the key's: a downgrade.
     #[error("signature scheme is not that of the attestation key")]
     SignatureScheme,
-    /// [24] The signature does not verify: nothing it covers is true.
+    /// (24) The signature does not verify: nothing it covers is true.
     #[error("signature does not verify")]
     SignatureInvalid,
 
     // --- Quote ---
-    /// [28] The magic is not the TPM's: a key that signs anything signed a forgery.
+    /// (28) The magic is not the TPM's: a key that signs anything signed a forgery.
     #[error("statement was not generated by a TPM")]
     AttestMagic,
-    /// [29] A statement of another kind: one passes for the other.
+    /// (29) A statement of another kind: one passes for the other.
     #[error("statement is not of the expected kind")]
     AttestType,
-    /// [30] Signed under another hierarchy: a key that anybody may re-create elsewhere.
+    /// (30) Signed under another hierarchy: a key that anybody may re-create elsewhere.
     #[error("statement is not signed by a primary key of the endorsement hierarchy")]
     QualifiedSigner,
-    /// [31–33] Another connection, nonce, CSR or hello: replayed or relayed evidence.
+    /// (31–33) Another connection, nonce, CSR or hello: replayed or relayed evidence.
     #[error("statement is not about this connection, request and hello")]
     ExtraData,
-    /// [34] Another selection than asked for: PCRs that anyone may reset pass for firmware's.
+    /// (34) Another selection than asked for: PCRs that anyone may reset pass for firmware's.
     #[error("quote covers other PCRs than were asked for")]
     PcrSelection,
-    /// [36] The values do not have the signed digest.
+    /// (36) The values do not have the signed digest.
     #[error("PCR values do not have the digest that was signed")]
     PcrDigest,
-    /// [37] Only a SHA-1 bank: collisions can be made.
+    /// (37) Only a SHA-1 bank: collisions can be made.
     #[error("quote covers no bank that is accepted")]
     PcrBank(HashAlg),
-    /// [38] A PCR of the firmware was never extended: measured boot is off, anybody can extend it.
+    /// (38) A PCR of the firmware was never extended: measured boot is off, anybody can extend it.
     #[error("PCR {0} was never extended: measured boot is off")]
     PcrUninitialized(u8),
 
     // --- Event log ---
-    /// [54] The log has no digests of this bank: one of SHA-1 alone passes for SHA-256.
+    /// (54) The log has no digests of this bank: one of SHA-1 alone passes for SHA-256.
     #[error("event log has no digests of bank {0}")]
     LogBank(HashAlg),
-    /// [45] Larger or of more parts than any real log: memory is exhausted.
+    /// (45) Larger or of more parts than any real log: memory is exhausted.
     #[error("event log exceeds a limit")]
     LogLimit,
-    /// [45] Not a log.
+    /// (45) Not a log.
     #[error("event log is malformed")]
     LogMalformed,
-    /// [46] The log does not explain this PCR: events were hidden or invented.
+    /// (46) The log does not explain this PCR: events were hidden or invented.
     #[error("event log does not replay to PCR {1} of bank {0}")]
     LogMismatch(HashAlg, u8),
-    /// [46] The log does not explain the quote, and no values came that would tell which PCR.
+    /// (46) The log does not explain the quote, and no values came that would tell which PCR.
     #[error("event log does not replay to the quoted digest")]
     LogUnexplained,
-    /// [46] There is no log at all, and no policy pins the values.
+    /// (46) There is no log at all, and no policy pins the values.
     #[error("no event log was sent")]
     LogMissing,
-    /// [48] An event's data does not have its digest: the text was swapped, the digest kept.
+    /// (48) An event's data does not have its digest: the text was swapped, the digest kept.
     #[error("data of event {0} does not have its digest")]
     LogEventData(u32),
-    /// [49] Separators are missing, double or of an error value: events follow the hand-over to the OS.
+    /// (49) Separators are missing, double or of an error value: events follow the hand-over to the OS.
     #[error("separator of PCR {0} is missing, double or reports an error")]
     LogSeparator(u8),
-    /// [54] An event lacks a digest of a bank: the bank's value says less than the log.
+    /// (54) An event lacks a digest of a bank: the bank's value says less than the log.
     #[error("event {0} does not have one digest for each bank")]
     LogBanks(u32),
 
     // --- Message ---
-    /// [28] Not the structure that it should be.
+    /// (28) Not the structure that it should be.
     #[error("{0} is malformed")]
     Malformed(Part, #[source] WireError),
-    /// [—] A message out of turn, or of the wrong form.
+    /// (—) A message out of turn, or of the wrong form.
     #[error("message is not the expected one")]
     Unexpected,
-    /// [45] More keys, certificates or bytes than any host has.
+    /// (45) More keys, certificates or bytes than any host has.
     #[error("message exceeds a limit")]
     TooLarge,
 }

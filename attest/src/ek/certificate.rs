@@ -42,7 +42,7 @@ const MAX_LEN: usize = 8 * 1024;
 const EK_CERTIFICATE: Oid<'static> = oid!(2.23.133.8.1);
 
 impl EkCertificate {
-    /// Parses a certificate as it stands in NV memory [3, 4, 5, 7, 8].
+    /// Parses a certificate as it stands in NV memory (3, 4, 5, 7, 8).
     ///
     /// Tolerated are a header `10 01 00` with a length before it, zeros or ones after it, sets that are not
     /// sorted, and a key that is marked for OAEP alone.
@@ -85,7 +85,7 @@ impl EkCertificate {
         &self.attributes
     }
 
-    /// Checks that it is for `key` [13]. The algorithm that it names is not looked at: some vendors name one that
+    /// Checks that it is for `key` (13). The algorithm that it names is not looked at: some vendors name one that
     /// only encrypts, and the key's own public area says more.
     pub(super) fn check_key(&self, key: &PublicKey) -> Result<(), Reject> {
         let bits = match key {
@@ -136,7 +136,7 @@ fn is_padding(rest: &[u8]) -> bool {
     rest.iter().all(|byte| *byte == 0) || rest.iter().all(|byte| *byte == 0xff)
 }
 
-/// Not a CA; for encryption or key agreement; for endorsement, where it says for what [3].
+/// Not a CA; for encryption or key agreement; for endorsement, where it says for what (3).
 fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
     let malformed = |_| Reject::EkCertificateMalformed;
     if certificate.is_ca() {
@@ -159,7 +159,7 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Critical extensions are those that we process [4]. No policy is required of anyone, so that of certificate
+/// Critical extensions are those that we process (4). No policy is required of anyone, so that of certificate
 /// policies is processed by ignoring it (RFC 5280 §6.1).
 pub(super) fn check_critical(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
     let is_processed = |extension: &ParsedExtension<'_>| {

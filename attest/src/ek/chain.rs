@@ -1,4 +1,4 @@
-//! The way from an endorsement certificate to a root that an operator configured [1, 2]. Never a root of the web,
+//! The way from an endorsement certificate to a root that an operator configured (1, 2). Never a root of the web,
 //! or of the operating system.
 
 use std::collections::HashMap;
@@ -137,7 +137,7 @@ impl EkRoots {
     }
 
     /// Finds a way from `leaf` to a root at `now` (seconds since the epoch), over known certificates and those
-    /// that were sent along [1, 2].
+    /// that were sent along (1, 2).
     ///
     /// # Errors
     ///

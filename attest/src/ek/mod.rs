@@ -39,7 +39,7 @@ pub struct VerifiedEk {
 }
 
 impl EndorsementKey {
-    /// Reads a TPMT_PUBLIC, and checks that it is an endorsement key's [10, 14].
+    /// Reads a TPMT_PUBLIC, and checks that it is an endorsement key's (10, 14).
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl EndorsementKey {
         EkHash::of(&self.public.key)
     }
 
-    /// Proves the key by a certificate that leads to a root, and is for this very key [13].
+    /// Proves the key by a certificate that leads to a root, and is for this very key (13).
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ pub struct TpmAttributes {
     pub version: String,
 }
 
-/// Reads the attributes: one of each, in the subject alternative name [5].
+/// Reads the attributes: one of each, in the subject alternative name (5).
 pub(super) fn attributes(certificate: &X509Certificate<'_>) -> Result<TpmAttributes, Reject> {
     let extension = certificate
         .subject_alternative_name()

@@ -25,7 +25,7 @@ const POLICY_B_SHA384: &str =
     "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12";
 const POLICY_B_SHA512: &str = "b8221ca69e8550a4914de3faa6a18c072cc01208073a928d5d66d59ef79e49a429c41a6b269571d57edb25fbdb1838425608b413cd616a5f6db5b6071af99bea";
 
-/// Checks that a public area is one of the templates, and its key a sound one [10, 14].
+/// Checks that a public area is one of the templates, and its key a sound one (10, 14).
 pub(super) fn check(public: &Public) -> Result<(), Reject> {
     let policy = hex::encode(&public.auth_policy);
     let is_known = match (&public.key, public.name_alg) {

@@ -6,13 +6,13 @@
 //!
 //! ```text
 //!   bytes ──▶ EventLog::parse ─────▶ EventLog      refuses: no log, one larger than any real one,
-//!                                       │                   an event with two digests of a bank [45, 54]
+//!                                       │                   an event with two digests of a bank (45, 54)
 //!                                       ▼
 //!   quote ──▶ explain ─────────────▶ PcrValues     refuses: PCRs that the events do not add up to,
-//!                                       │                   an event without a digest of the bank [46, 54]
+//!                                       │                   an event without a digest of the bank (46, 54)
 //!                                       ▼
 //!   PCRs ───▶ Measurements::verify ▶ Measurements  refuses: no, several or failed separators,
-//!                                       │                   a variable whose data was swapped [48, 49]
+//!                                       │                   a variable whose data was swapped (48, 49)
 //!                                       ▼
 //!   PCR ────▶ Measurements::of ────▶ Measurement   gives: digest, phase, and the bytes that have the digest
 //! ```

@@ -1,6 +1,7 @@
 //! Chores of the house: `cargo xtask --help`.
 
 mod ci;
+mod demo;
 mod packages;
 mod run;
 mod test;
@@ -15,6 +16,8 @@ use clap::Parser;
 enum Chore {
     /// All tests, and every check that a change has to pass: format, lints, documents, dependencies.
     Ci,
+    /// The main job, end to end on this machine: a host gets an identity, and a program on it uses one.
+    Demo,
     /// All tests.
     Test,
 }
@@ -22,6 +25,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Ci => ci::run(),
+        Chore::Demo => demo::demo(),
         Chore::Test => test::run(),
     };
     match outcome {

@@ -7,6 +7,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod ek_certificates;
 mod event_logs;
 mod fixtures;
 mod mutated_logs;

@@ -8,6 +8,8 @@
 )]
 
 mod ek_certificates;
+mod ek_chains;
 mod event_logs;
 mod fixtures;
 mod mutated_logs;
+mod vendor;

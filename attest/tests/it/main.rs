@@ -9,7 +9,10 @@
 
 mod ek_certificates;
 mod ek_chains;
+mod ek_keys;
+mod ek_leaves;
 mod event_logs;
 mod fixtures;
 mod mutated_logs;
+mod tpm;
 mod vendor;

@@ -60,6 +60,16 @@ impl Ca {
         certificate.der().to_vec()
     }
 
+    /// The endorsement certificate of a new key, changed with what stands around, in DER.
+    pub(crate) fn endorse_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = leaf_params(|_| ());
+        change(&mut params);
+        let certificate = params
+            .signed_by(&KeyPair::generate().unwrap(), &self.issuer)
+            .unwrap();
+        certificate.der().to_vec()
+    }
+
     /// The endorsement certificate of a new key, parsed.
     pub(crate) fn leaf(&self, change: Change) -> EkCertificate {
         EkCertificate::parse(&self.endorse(&KeyPair::generate().unwrap(), change)).unwrap()

@@ -1,5 +1,9 @@
-//! A TPM in software: its structures.
+//! A TPM in software: its structures, and keys that sign what no TPM would.
 
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
 use rcgen::{KeyPair, PublicKeyData};
 
 /// TPMT_PUBLIC, not yet marshalled.
@@ -40,6 +44,18 @@ impl Area {
             symmetric: AES_128_CFB.into(),
             scheme: vec![NULL],
             key: Key::of(key.der_bytes()),
+        }
+    }
+
+    /// An attestation key by our template.
+    pub(crate) fn attestation(key: &EcdsaKeyPair) -> Self {
+        Self {
+            name_alg: SHA256,
+            attributes: 0x0005_0472,
+            policy: vec![],
+            symmetric: vec![NULL],
+            scheme: vec![ECDSA, SHA256],
+            key: Key::of(key.public_key().as_ref()),
         }
     }
 
@@ -87,6 +103,55 @@ impl Key {
             },
         }
     }
+}
+
+/// TPMS_ATTEST, not yet marshalled.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) magic: u32,
+    pub(crate) kind: u16,
+    pub(crate) signer: Vec<u8>,
+    pub(crate) extra_data: Vec<u8>,
+    /// TPMU_ATTEST.
+    pub(crate) attested: Vec<u8>,
+}
+
+impl Statement {
+    /// TPMS_ATTEST.
+    pub(crate) fn marshal(&self) -> Vec<u8> {
+        // TPMS_CLOCK_INFO: clock, resetCount, restartCount, safe; then firmwareVersion.
+        let clock = [words(&[0, 0, 0, 9]), words(&[0, 7]), words(&[0, 1]), vec![1]].concat();
+        [
+            self.magic.to_be_bytes().into(),
+            words(&[self.kind]),
+            sized(&self.signer),
+            sized(&self.extra_data),
+            clock,
+            words(&[0, 0, 0, 3]),
+            self.attested.clone(),
+        ]
+        .concat()
+    }
+}
+
+/// TPMS_QUOTE_INFO over PCRs of banks, as bit masks.
+pub(crate) fn quoted(banks: &[(u16, u32)], pcr_digest: &[u8]) -> Vec<u8> {
+    let count = u32::try_from(banks.len()).unwrap();
+    let bank = |(alg, mask): &(u16, u32)| [&words(&[*alg])[..], &[3], &mask.to_le_bytes()[..3]].concat();
+    let banks: Vec<u8> = banks.iter().flat_map(bank).collect();
+    [&count.to_be_bytes(), &banks[..], &sized(pcr_digest)].concat()
+}
+
+/// A new attestation key.
+pub(crate) fn signing_key() -> EcdsaKeyPair {
+    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
+}
+
+/// TPMT_SIGNATURE over a statement.
+pub(crate) fn sign(key: &EcdsaKeyPair, statement: &[u8]) -> Vec<u8> {
+    let signature = key.sign(&SystemRandom::new(), statement).unwrap();
+    let (r, s) = signature.as_ref().split_at(32);
+    [words(&[ECDSA, SHA256]), sized(r), sized(s)].concat()
 }
 
 /// UINT16s.

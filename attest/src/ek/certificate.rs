@@ -116,8 +116,8 @@ impl fmt::Display for CertificateId {
     }
 }
 
-/// Takes off the header that some vendors put before a certificate (PC Client TPM 1.2 §7.4.5): tag, type, length,
-/// and in some parts another tag. The certificate's own length says where it ends, and padding follows.
+/// Takes off the header that some vendors put before a certificate (PC Client TPM 1.2 §7.4.5): tag, type,
+/// length, and in some parts another tag. The certificate's own length says where it ends, and padding follows.
 fn unwrap(nv: &[u8]) -> Result<&[u8], Reject> {
     if nv.len() > MAX_LEN {
         return Err(Reject::TooLarge);

@@ -144,8 +144,8 @@ fn other_bytes_are_no_certificate() {
     check(&long[..8193], Err(Reject::TooLarge));
 }
 
-/// What is signed begins after a header of four bytes, and has one itself. Around it the parser overlooks some
-/// tags, which changes nothing of what is read.
+/// What is signed begins after a header of four bytes, and has one itself. Around it the parser overlooks
+/// some tags, which changes nothing of what is read.
 #[test]
 fn any_changed_byte_that_is_signed_is_refused() {
     let root = Ca::root("root", |_| ());

@@ -1,5 +1,5 @@
-//! The crate against evidence of real machines, and against what no TPM or vendor would make. Where the former
-//! comes from is in `testdata/SOURCES.md`.
+//! The crate against evidence of real machines, and against what no TPM or vendor would make. Where the
+//! former comes from is in `testdata/SOURCES.md`.
 
 #![expect(
     clippy::indexing_slicing,

@@ -6,8 +6,10 @@ use attest::{HashAlg, PcrSet, Reject, VerifiedPcrs, event_log::EventLog};
 
 use crate::evidence::{Evidence, QUOTED};
 
-/// Each byte of a log would take long; the step is prime to all lengths in it.
+/// Each byte of a log would take long.
 const STEP: usize = 7;
+/// Nor is it cut at each.
+const CUT_STEP: usize = 31;
 
 type Part = fn(&mut Evidence) -> &mut Vec<u8>;
 
@@ -53,9 +55,9 @@ fn key_statement_and_signature_are_whole() {
     }
 }
 
-/// The quote covers the digests of its bank and PCRs, and thereby the data that these are of. It does not cover
-/// digests of other banks, events of other PCRs, what events are called, the data of those whose digest is of
-/// something else, and the log's header.
+/// The quote covers the digests of its bank and PCRs, and thereby the data that these are of. It does not
+/// cover digests of other banks, events of other PCRs, what events are called, the data of those whose digest
+/// is of something else, and the log's header.
 #[test]
 fn a_changed_log_is_refused_or_proves_the_same() {
     let good = Evidence::good();
@@ -87,7 +89,7 @@ fn every_digest_of_the_quoted_bank_counts() {
 fn a_cut_log_is_refused_or_proves_the_same() {
     let good = Evidence::good();
     let proven = good.verify().unwrap();
-    for len in (0..good.log.len()).step_by(STEP) {
+    for len in (0..good.log.len()).step_by(CUT_STEP) {
         let mut cut = good.clone();
         cut.log.truncate(len);
         is_same(&proven, &cut, len);

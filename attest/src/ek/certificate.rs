@@ -116,18 +116,14 @@ impl fmt::Display for CertificateId {
     }
 }
 
-/// Takes off the header that some vendors put before a certificate (PC Client TPM 1.2 §7.4.5): tag, type, length.
+/// Takes off the header that some vendors put before a certificate (PC Client TPM 1.2 §7.4.5): tag, type,
+/// length, and in some parts another tag. The certificate's own length says where it ends, and padding follows.
 fn unwrap(nv: &[u8]) -> Result<&[u8], Reject> {
     if nv.len() > MAX_LEN {
         return Err(Reject::TooLarge);
     }
     match nv {
-        [0x10, 0x01, 0x00, high, low, rest @ ..] => {
-            let length = usize::from(u16::from_be_bytes([*high, *low]));
-            // The length counts what follows it, in some parts a two-byte type as well.
-            let body = rest.get(..length).unwrap_or(rest);
-            Ok(body.strip_prefix(&[0x10, 0x02]).unwrap_or(body))
-        }
+        [0x10, 0x01, 0x00, _, _, 0x10, 0x02, rest @ ..] | [0x10, 0x01, 0x00, _, _, rest @ ..] => Ok(rest),
         _ => Ok(nv),
     }
 }

@@ -77,7 +77,7 @@ impl CaCertificate {
         if !rest.is_empty() {
             return Err(CaError::Malformed);
         }
-        // Version 1 has no extensions that would say so.
+        // Version 1 has no extensions that would say so; it only serves as a root.
         if certificate.version() != x509_parser::x509::X509Version::V1 && !certificate.is_ca() {
             return Err(CaError::NotCa);
         }
@@ -196,8 +196,8 @@ impl<'a> Search<'a> {
         }
         for between in self.between(issuer) {
             let parsed = between.parsed()?;
-            let found = self
-                .step(certificate, &parsed, depth)
+            let found = check_says_ca(&parsed)
+                .and_then(|()| self.step(certificate, &parsed, depth))
                 .and_then(|()| self.find(&parsed, depth + 1));
             match found {
                 Ok(()) => return Ok(()),
@@ -235,6 +235,15 @@ impl<'a> Search<'a> {
             signature,
         )
         .ok_or(Reject::EkChainSignature)
+    }
+}
+
+/// A root is a CA by configuration; a certificate between that does not say so may be anybody's.
+fn check_says_ca(between: &X509Certificate<'_>) -> Result<(), Reject> {
+    if between.is_ca() {
+        Ok(())
+    } else {
+        Err(Reject::EkChainNotCa)
     }
 }
 

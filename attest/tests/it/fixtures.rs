@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use attest::{Digest, HashAlg, PcrValues};
+use attest::{
+    Digest, HashAlg, PcrValues,
+    ek::{CaCertificate, EkRoots, Expiry},
+};
 
 /// An event log.
 pub(crate) fn event_log(name: &str) -> Vec<u8> {
@@ -11,12 +14,49 @@ pub(crate) fn event_log(name: &str) -> Vec<u8> {
 
 /// The names of all event logs, sorted.
 pub(crate) fn event_logs() -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(directory("eventlogs"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
+    files("eventlogs")
+}
+
+/// A certificate as it stands in NV memory.
+pub(crate) fn ek_certificate(name: &str) -> Vec<u8> {
+    let bytes = read(&directory("ek").join(name));
+    match pem::parse(&bytes) {
+        Ok(pem) => pem.into_contents(),
+        Err(_) => bytes,
+    }
+}
+
+/// The names of all endorsement certificates, sorted.
+pub(crate) fn ek_certificates() -> Vec<String> {
+    files("ek")
+}
+
+/// The roots and intermediates of all vendors.
+pub(crate) fn ek_roots(expiry: Expiry) -> EkRoots {
+    let of = |file: &str| {
+        let bytes = read(&directory("ek/roots").join(file));
+        let ders = match pem::parse_many(&bytes) {
+            Ok(pems) if !pems.is_empty() => pems.into_iter().map(pem::Pem::into_contents).collect(),
+            _ => vec![bytes],
+        };
+        ders.into_iter().map(|der| CaCertificate::parse(&der).unwrap())
+    };
+    let mut roots = EkRoots::new(expiry);
+    let names = ["tpm-ca-certificates-roots.pem", "gstpmroot.crt"];
     names
+        .into_iter()
+        .flat_map(of)
+        .for_each(|root| roots.add_root(root));
+    let names = [
+        "tpm-ca-certificates-intermediates.pem",
+        "stmtpmekint02.crt",
+        "stmtpmekroot.crt",
+    ];
+    names
+        .into_iter()
+        .flat_map(of)
+        .for_each(|intermediate| roots.add_intermediate(intermediate));
+    roots
 }
 
 /// What a TPM said of its PCRs.
@@ -42,6 +82,18 @@ pub(crate) fn pcrs(name: &str) -> Pcrs {
         }
     }
     pcrs
+}
+
+/// The names of the files of a kind, sorted.
+fn files(kind: &str) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory(kind))
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 fn alg(bank: &str) -> HashAlg {

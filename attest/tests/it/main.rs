@@ -1,4 +1,5 @@
-//! The crate against evidence of real machines; where it comes from is in `testdata/SOURCES.md`.
+//! The crate against evidence of real machines, and against what no TPM or vendor would make. Where the
+//! former comes from is in `testdata/SOURCES.md`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -7,6 +8,16 @@
     reason = "a test fails by a panic"
 )]
 
+mod ek_certificates;
+mod ek_chains;
+mod ek_keys;
+mod ek_leaves;
 mod event_logs;
+mod evidence;
 mod fixtures;
+mod mutated_evidence;
 mod mutated_logs;
+mod quoted_pcrs;
+mod quotes;
+mod tpm;
+mod vendor;

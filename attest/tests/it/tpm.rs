@@ -1,0 +1,165 @@
+//! A TPM in software: its structures, and keys that sign what no TPM would.
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use rcgen::{KeyPair, PublicKeyData};
+
+/// TPMT_PUBLIC, not yet marshalled.
+#[derive(Clone, Debug)]
+pub(crate) struct Area {
+    pub(crate) name_alg: u16,
+    pub(crate) attributes: u32,
+    pub(crate) policy: Vec<u8>,
+    pub(crate) symmetric: Vec<u16>,
+    pub(crate) scheme: Vec<u16>,
+    pub(crate) key: Key,
+}
+
+/// The key in it.
+#[derive(Clone, Debug)]
+pub(crate) enum Key {
+    Ecc { curve: u16, x: Vec<u8>, y: Vec<u8> },
+    Rsa { exponent: u32, modulus: Vec<u8> },
+}
+
+pub(crate) const SHA1: u16 = 0x0004;
+pub(crate) const SHA256: u16 = 0x000b;
+pub(crate) const SHA384: u16 = 0x000c;
+pub(crate) const NULL: u16 = 0x0010;
+pub(crate) const ECDSA: u16 = 0x0018;
+pub(crate) const AES_128_CFB: [u16; 3] = [0x0006, 128, 0x0043];
+pub(crate) const AES_256_CFB: [u16; 3] = [0x0006, 256, 0x0043];
+/// PolicyA of the EK Credential Profile.
+const POLICY_A: &str = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
+
+impl Area {
+    /// An endorsement key by template L-1 or L-2.
+    pub(crate) fn endorsement(key: &KeyPair) -> Self {
+        Self {
+            name_alg: SHA256,
+            attributes: 0x0003_00b2,
+            policy: hex::decode(POLICY_A).unwrap(),
+            symmetric: AES_128_CFB.into(),
+            scheme: vec![NULL],
+            key: Key::of(key.der_bytes()),
+        }
+    }
+
+    /// An attestation key by our template.
+    pub(crate) fn attestation(key: &EcdsaKeyPair) -> Self {
+        Self {
+            name_alg: SHA256,
+            attributes: 0x0005_0472,
+            policy: vec![],
+            symmetric: vec![NULL],
+            scheme: vec![ECDSA, SHA256],
+            key: Key::of(key.public_key().as_ref()),
+        }
+    }
+
+    /// TPMT_PUBLIC.
+    pub(crate) fn marshal(&self) -> Vec<u8> {
+        let kind = match self.key {
+            Key::Ecc { .. } => 0x0023,
+            Key::Rsa { .. } => 0x0001,
+        };
+        let key = match &self.key {
+            Key::Ecc { curve, x, y } => [words(&[*curve, NULL]), sized(x), sized(y)].concat(),
+            Key::Rsa { exponent, modulus } => {
+                let bits = u16::try_from(modulus.len() * 8).unwrap();
+                [words(&[bits]), exponent.to_be_bytes().into(), sized(modulus)].concat()
+            }
+        };
+        [
+            words(&[kind, self.name_alg]),
+            self.attributes.to_be_bytes().into(),
+            sized(&self.policy),
+            words(&self.symmetric),
+            words(&self.scheme),
+            key,
+        ]
+        .concat()
+    }
+}
+
+impl Key {
+    /// From an uncompressed point of 256 or 384 bits, or an RSAPublicKey of 2048 bits.
+    fn of(public: &[u8]) -> Self {
+        match public {
+            [4, point @ ..] => {
+                let (x, y) = point.split_at(point.len() / 2);
+                Self::Ecc {
+                    curve: if x.len() == 32 { 3 } else { 4 },
+                    x: x.into(),
+                    y: y.into(),
+                }
+            }
+            // SEQUENCE and INTEGER have headers of four bytes, and the sign is one.
+            rsa => Self::Rsa {
+                exponent: 0,
+                modulus: rsa[9..265].into(),
+            },
+        }
+    }
+}
+
+/// TPMS_ATTEST, not yet marshalled.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) magic: u32,
+    pub(crate) kind: u16,
+    pub(crate) signer: Vec<u8>,
+    pub(crate) extra_data: Vec<u8>,
+    /// TPMU_ATTEST.
+    pub(crate) attested: Vec<u8>,
+}
+
+impl Statement {
+    /// TPMS_ATTEST.
+    pub(crate) fn marshal(&self) -> Vec<u8> {
+        // TPMS_CLOCK_INFO: clock, resetCount, restartCount, safe; then firmwareVersion.
+        let clock = [words(&[0, 0, 0, 9]), words(&[0, 7]), words(&[0, 1]), vec![1]].concat();
+        [
+            self.magic.to_be_bytes().into(),
+            words(&[self.kind]),
+            sized(&self.signer),
+            sized(&self.extra_data),
+            clock,
+            words(&[0, 0, 0, 3]),
+            self.attested.clone(),
+        ]
+        .concat()
+    }
+}
+
+/// TPMS_QUOTE_INFO over PCRs of banks, as bit masks.
+pub(crate) fn quoted(banks: &[(u16, u32)], pcr_digest: &[u8]) -> Vec<u8> {
+    let count = u32::try_from(banks.len()).unwrap();
+    let bank = |(alg, mask): &(u16, u32)| [&words(&[*alg])[..], &[3], &mask.to_le_bytes()[..3]].concat();
+    let banks: Vec<u8> = banks.iter().flat_map(bank).collect();
+    [&count.to_be_bytes(), &banks[..], &sized(pcr_digest)].concat()
+}
+
+/// A new attestation key.
+pub(crate) fn signing_key() -> EcdsaKeyPair {
+    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
+}
+
+/// TPMT_SIGNATURE over a statement.
+pub(crate) fn sign(key: &EcdsaKeyPair, statement: &[u8]) -> Vec<u8> {
+    let signature = key.sign(&SystemRandom::new(), statement).unwrap();
+    let (r, s) = signature.as_ref().split_at(32);
+    [words(&[ECDSA, SHA256]), sized(r), sized(s)].concat()
+}
+
+/// UINT16s.
+pub(crate) fn words(words: &[u16]) -> Vec<u8> {
+    words.iter().copied().flat_map(u16::to_be_bytes).collect()
+}
+
+/// TPM2B.
+pub(crate) fn sized(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+}

@@ -10,7 +10,8 @@
 //!   EK certificate + roots, or an enrolled hash ──▶ VerifiedEk
 //!   VerifiedEk + AK + recovered credential ───────▶ VerifiedAk
 //!   VerifiedAk + quote + binding ─────────────────▶ VerifiedQuote
-//!   VerifiedQuote + event log ────────────────────▶ VerifiedPcrs
+//!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
+//!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
 //! ```
 
 mod ak;
@@ -30,5 +31,5 @@ pub use alg::{Digest, HashAlg};
 pub use binding::{Binding, EvidenceKind};
 pub use name::Name;
 pub use pcr::{PcrSelection, PcrSet, PcrValues};
-pub use quote::{Quote, VerifiedPcrs, VerifiedQuote};
+pub use quote::{Quote, SelectedQuote, VerifiedPcrs, VerifiedQuote};
 pub use reject::{Part, Reject};

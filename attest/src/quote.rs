@@ -33,8 +33,12 @@ pub struct VerifiedQuote {
     pcr_digest: Box<[u8]>,
 }
 
-/// PCR values that a log explains and a quote signed. Only [`VerifiedQuote::explain`] and
-/// [`VerifiedQuote::matches`] make one.
+/// A verified quote that covers the PCRs it should. Only [`VerifiedQuote::over`] makes one.
+#[derive(Clone, Debug)]
+pub struct SelectedQuote(VerifiedQuote);
+
+/// PCR values that a log explains and a quote signed. Only [`SelectedQuote::explain`] and
+/// [`SelectedQuote::matches`] make one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedPcrs {
     values: PcrValues,
@@ -156,17 +160,25 @@ impl VerifiedQuote {
     /// # Errors
     ///
     /// [`Reject::PcrSelection`] if it covers something else, [`Reject::PcrBank`] if only SHA-1.
-    pub fn check_selection(&self, wanted: &PcrSelection) -> Result<(), Reject> {
+    pub fn over(self, wanted: &PcrSelection) -> Result<SelectedQuote, Reject> {
         if let Some((weak, _)) = self.selection.banks().find(|(alg, _)| *alg == HashAlg::Sha1)
             && self.selection.banks().count() == 1
         {
             return Err(Reject::PcrBank(weak));
         }
         if self.selection.is_same_set(wanted) {
-            Ok(())
+            Ok(SelectedQuote(self))
         } else {
             Err(Reject::PcrSelection)
         }
+    }
+}
+
+impl SelectedQuote {
+    /// The quote.
+    #[must_use]
+    pub const fn quote(&self) -> &VerifiedQuote {
+        &self.0
     }
 
     /// Checks that `log` explains it, and is a log of firmware that measures (36, 38, 46, 48, 49, 54). `claimed`
@@ -176,9 +188,9 @@ impl VerifiedQuote {
     ///
     /// The first check that fails.
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<VerifiedPcrs, Reject> {
-        let values = event_log::explain(&self.selection, &self.pcr_digest, PCR_HASH, claimed, log)?;
-        let pcrs = VerifiedPcrs::new(values, &self.selection)?;
-        for (alg, set) in self.selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
+        let values = event_log::explain(&self.0.selection, &self.0.pcr_digest, PCR_HASH, claimed, log)?;
+        let pcrs = VerifiedPcrs::new(values, &self.0.selection)?;
+        for (alg, set) in self.0.selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
             event_log::Measurements::verify(log.clone(), alg, set)?;
         }
         Ok(pcrs)
@@ -190,10 +202,10 @@ impl VerifiedQuote {
     ///
     /// [`Reject::PcrDigest`] if it signs others.
     pub fn matches(&self, values: &PcrValues) -> Result<VerifiedPcrs, Reject> {
-        if values.digest(&self.selection, PCR_HASH).as_bytes() != &*self.pcr_digest {
+        if values.digest(&self.0.selection, PCR_HASH).as_bytes() != &*self.0.pcr_digest {
             return Err(Reject::PcrDigest);
         }
-        VerifiedPcrs::new(values.select(&self.selection), &self.selection)
+        VerifiedPcrs::new(values.select(&self.0.selection), &self.0.selection)
     }
 }
 

@@ -2,8 +2,8 @@
 //! explains.
 
 use attest::{
-    AttestationKey, Binding, EvidenceKind, HashAlg, PcrSelection, PcrValues, Quote, Reject, VerifiedPcrs,
-    VerifiedQuote, event_log::EventLog,
+    AttestationKey, Binding, EvidenceKind, HashAlg, PcrSelection, PcrValues, Quote, Reject, SelectedQuote,
+    VerifiedPcrs, VerifiedQuote, event_log::EventLog,
 };
 use aws_lc_rs::signature::EcdsaKeyPair;
 
@@ -71,9 +71,13 @@ impl Evidence {
 
     /// Verifies all of it: the key is taken for the TPM's.
     pub(crate) fn verify(&self) -> Result<VerifiedPcrs, Reject> {
-        let quote = self.quote()?;
-        quote.check_selection(&self.wanted)?;
-        quote.explain(&EventLog::parse(&self.log)?, self.claimed.as_ref())
+        self.selected()?
+            .explain(&EventLog::parse(&self.log)?, self.claimed.as_ref())
+    }
+
+    /// Verifies that the quote covers what is wanted.
+    pub(crate) fn selected(&self) -> Result<SelectedQuote, Reject> {
+        self.quote()?.over(&self.wanted)
     }
 
     /// Verifies the quote alone.

@@ -58,7 +58,7 @@ fn signs_the_values_that_are_claimed() {
     let mut other = values();
     other.set(HashAlg::Sha256, 4, Digest::filled(1, HashAlg::Sha256));
     assert_eq!(
-        Evidence::good().quote().unwrap().matches(&other),
+        Evidence::good().selected().unwrap().matches(&other),
         Err(Reject::PcrDigest)
     );
     let mut evidence = Evidence::over(&other);
@@ -77,7 +77,7 @@ fn firmware_extended_its_pcrs() {
     for (pcr, value) in cases.chain([(0, locality)]) {
         let mut other = values();
         other.set(HashAlg::Sha256, pcr, value);
-        let quote = Evidence::over(&other).quote().unwrap();
+        let quote = Evidence::over(&other).selected().unwrap();
         assert_eq!(
             quote.matches(&other),
             Err(Reject::PcrUninitialized(pcr)),
@@ -86,7 +86,7 @@ fn firmware_extended_its_pcrs() {
     }
     let mut other = values();
     other.set(HashAlg::Sha256, 8, zeros);
-    assert!(Evidence::over(&other).quote().unwrap().matches(&other).is_ok());
+    assert!(Evidence::over(&other).selected().unwrap().matches(&other).is_ok());
 }
 
 #[test]

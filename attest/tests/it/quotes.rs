@@ -32,7 +32,10 @@ fn proves_the_values_that_it_covers() {
     );
     assert!(quote.clock.safe);
     assert_eq!(quote.firmware_version, 3);
-    assert_eq!(quote.matches(&values()), Ok(proven));
+    assert_eq!(
+        quote.over(&evidence.wanted).unwrap().matches(&values()),
+        Ok(proven)
+    );
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! The whole system, by join token: what operators type and what workloads get.
+
+mod join_token;

@@ -1,3 +1,4 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
+mod go;
 mod join_token;

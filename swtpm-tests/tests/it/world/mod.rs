@@ -2,3 +2,4 @@
 
 mod go;
 mod join_token;
+mod rust;

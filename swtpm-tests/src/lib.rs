@@ -1,5 +1,7 @@
-//! A software TPM for each test, as real as its maker allows: swtpm, with certificates from a CA of its own.
+//! A software TPM for each test, as real as its maker allows: swtpm, with certificates from a CA of its own; and
+//! the whole system around it.
 //!
+//! [`World`] is a server, agents and their command lines, as processes.
 //! [`Swtpm::start`] manufactures a TPM and powers it on; dropping it powers it off and removes its state.
 //! [`Proxy`] sits between a program and the TPM: it counts commands, and does what an interposer would do.
 //! A missing program is a failure, never a skipped test.
@@ -14,9 +16,11 @@ mod proxy;
 mod swtpm;
 mod tool;
 mod wire;
+mod world;
 
 pub use ca::ca_certificates;
 pub use log::{Extend, Measured, read_log};
 pub use proxy::Proxy;
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::run;
+pub use world::{Agent, Daemon, World, agent_id, go_client, uid};

@@ -17,6 +17,11 @@ pub(crate) fn random() -> u16 {
     FIRST + 2 * u16::try_from(random % u64::from(PAIRS)).unwrap()
 }
 
+/// A port that nobody listens on, for a server that has to be found on it again after a restart.
+pub(crate) fn free() -> u16 {
+    listen().0
+}
+
 /// Listens on both ports of a pair.
 pub(crate) fn listen() -> (u16, TcpListener, TcpListener) {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();

@@ -10,8 +10,14 @@ use std::{
     },
 };
 
-/// Seconds that a program may take.
-const DEADLINE: &str = "60";
+/// How long a program may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// It builds something: half an hour on a cold cache.
+    Build,
+    /// It does one thing: a minute.
+    Run,
+}
 
 /// Runs a program to its end, and returns what it printed.
 ///
@@ -19,15 +25,27 @@ const DEADLINE: &str = "60";
 ///
 /// It is missing (the panic names the Debian package), fails, or takes more than a minute.
 pub fn run(command: &mut Command) -> String {
+    run_within(Limit::Run, command)
+}
+
+/// Runs a program to its end, which may be further away.
+pub(crate) fn run_within(limit: Limit, command: &mut Command) -> String {
+    let seconds = match limit {
+        Limit::Build => "1800",
+        Limit::Run => "60",
+    };
     let program = command.get_program().to_owned();
     require(program.to_str().unwrap());
     let mut limited = Command::new("timeout");
     limited
-        .args(["--kill-after=5", DEADLINE])
+        .args(["--kill-after=5", seconds])
         .arg(&program)
         .args(command.get_args());
     for (name, value) in command.get_envs() {
         limited.env(name, value.unwrap());
+    }
+    if let Some(dir) = command.get_current_dir() {
+        limited.current_dir(dir);
     }
     let output = limited.output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -42,7 +60,11 @@ pub fn run(command: &mut Command) -> String {
 
 /// Fails unless a program is installed.
 pub(crate) fn require(program: &str) {
+    if Path::new(program).is_absolute() {
+        return;
+    }
     let package = match program {
+        "go" => "golang-go",
         "swtpm" => "swtpm",
         "swtpm_setup" | "swtpm_localca" => "swtpm-tools",
         _ => "tpm2-tools",

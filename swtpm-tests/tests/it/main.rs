@@ -1,4 +1,5 @@
-//! The tests that need a TPM.
+//! The tests that need a TPM, or the whole system.
 
 mod harness;
 mod tpm;
+mod world;

@@ -1,0 +1,141 @@
+//! An agent on this host.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+};
+
+use serde_json::Value;
+
+use super::{
+    agent_id,
+    daemon::Daemon,
+    output::{checked, read_json},
+    programs::program,
+};
+use crate::tool::new_dir;
+
+/// An agent that runs. Dropping it ends it and removes its state.
+#[derive(Debug)]
+pub struct Agent {
+    dir: PathBuf,
+    id: String,
+    daemon: Daemon,
+}
+
+impl Agent {
+    /// Starts an agent that trusts the server at `address` by `bundle`, and does not wait for it.
+    #[must_use]
+    pub fn start(address: &str, bundle: &Path, token: &str) -> Self {
+        let dir = new_dir();
+        let path = dir.join("agent.toml");
+        fs::write(&path, config(&dir, address, bundle, token)).unwrap();
+        Self {
+            daemon: run(&path),
+            dir,
+            id: agent_id(token),
+        }
+    }
+
+    /// Ends the agent as a power failure does, and starts it again on what it left.
+    pub fn restart(&mut self) {
+        self.daemon.kill();
+        self.daemon = run(&self.dir.join("agent.toml"));
+    }
+
+    /// Waits until the agent ends by itself; says how, and what it said.
+    ///
+    /// # Panics
+    ///
+    /// It takes too long.
+    pub fn end(&mut self) -> (ExitStatus, String) {
+        self.daemon.end()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Its SPIFFE ID.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What workloads have as `SPIFFE_ENDPOINT_SOCKET`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Runs `plastron-agent` with `words`, and returns what it printed.
+    ///
+    /// # Panics
+    ///
+    /// It fails.
+    #[must_use]
+    pub fn cli(&self, words: &[&str]) -> Value {
+        read_json(&checked(self.outcome(words)))
+    }
+
+    /// Runs `plastron-agent` with `words`, whatever comes of it.
+    ///
+    /// # Panics
+    ///
+    /// It can't be started.
+    #[must_use]
+    pub fn outcome(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Follows what the Workload API gives to this process.
+    #[must_use]
+    pub fn watch(&self) -> Daemon {
+        Daemon::start(&mut self.command(&["api", "watch"]))
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(program("plastron-agent"));
+        command.args(words).args(["--output", "json", "--socket-path"]);
+        command.arg(self.socket());
+        command
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("agent.sock")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.daemon.kill();
+        // What stays is removed by the next run.
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+fn run(config: &Path) -> Daemon {
+    let mut command = Command::new(program("plastron-agent"));
+    Daemon::start(command.arg("run").arg("--config").arg(config))
+}
+
+fn config(dir: &Path, address: &str, bundle: &Path, token: &str) -> String {
+    let (host, port) = address.split_once(':').unwrap();
+    let (dir, bundle) = (dir.display(), bundle.display());
+    format!(
+        r#"[agent]
+trust_domain = "example.org"
+server_address = "{host}"
+server_port = {port}
+socket_path = "{dir}/agent.sock"
+data_dir = "{dir}/data"
+trust_bundle_path = "{bundle}"
+join_token = "{token}"
+log_format = "json"
+log_level = "debug"
+"#
+    )
+}

@@ -1,0 +1,193 @@
+//! The whole system: a server, agents, and their command lines, as an operator has them.
+
+mod agent;
+mod daemon;
+mod output;
+mod programs;
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+pub use agent::Agent;
+pub use daemon::Daemon;
+pub use programs::go_client;
+
+use crate::{ports, tool::new_dir};
+use output::{checked, read_json, text};
+use programs::program;
+
+/// A server and what it takes to start agents. Dropping it ends the server and removes its state.
+#[derive(Debug)]
+pub struct World {
+    dir: PathBuf,
+    port: u16,
+    settings: String,
+    server: Option<Daemon>,
+}
+
+impl World {
+    /// Starts a server as it is by default, but that attests join tokens.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// Starts a server with further lines in `[server]`.
+    #[must_use]
+    pub fn with(settings: &str) -> Self {
+        let mut world = Self::stopped(settings);
+        world.start_server();
+        world
+    }
+
+    /// A server that is still to be started, on a port that nobody listens on.
+    #[must_use]
+    pub fn stopped(settings: &str) -> Self {
+        Self {
+            dir: new_dir(),
+            port: ports::free(),
+            settings: settings.to_owned(),
+            server: None,
+        }
+    }
+
+    /// The server's process.
+    ///
+    /// # Panics
+    ///
+    /// It does not run.
+    #[must_use]
+    pub fn server(&self) -> &Daemon {
+        self.server.as_ref().expect("a running server")
+    }
+
+    /// Starts the server, and waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// It does not start in time.
+    pub fn start_server(&mut self) {
+        assert!(self.server.is_none(), "the server runs already");
+        let config = self.dir.join("server.toml");
+        fs::write(&config, self.server_config()).unwrap();
+        let mut command = Command::new(program("plastron-server"));
+        let server = Daemon::start(command.arg("run").arg("--config").arg(&config));
+        server.wait_for("Server ready");
+        self.server = Some(server);
+    }
+
+    /// Ends the server as a power failure does.
+    pub fn kill_server(&mut self) {
+        self.server = None;
+    }
+
+    /// Ends the server as a power failure does, and starts it again on what it left.
+    pub fn restart_server(&mut self) {
+        self.kill_server();
+        self.start_server();
+    }
+
+    /// The server's local socket.
+    #[must_use]
+    pub fn server_socket(&self) -> PathBuf {
+        self.dir.join("server.sock")
+    }
+
+    /// Where the server listens for agents.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Runs `plastron-server` with `words`, and returns what it printed.
+    ///
+    /// # Panics
+    ///
+    /// It fails.
+    #[must_use]
+    pub fn cli(&self, words: &[&str]) -> Value {
+        let mut command = Command::new(program("plastron-server"));
+        command.args(words).args(["--output", "json", "--socket-path"]);
+        read_json(&checked(command.arg(self.server_socket()).output().unwrap()))
+    }
+
+    /// A new join token.
+    #[must_use]
+    pub fn token(&self) -> String {
+        text(&self.cli(&["token", "generate"])["value"])
+    }
+
+    /// Registers a workload of this very user, and returns the entry's identifier.
+    #[must_use]
+    pub fn entry(&self, parent_id: &str, spiffe_id: &str, flags: &[&str]) -> String {
+        let selector = format!("unix:uid:{}", uid());
+        let mut words = vec![
+            "entry",
+            "create",
+            "--parent-id",
+            parent_id,
+            "--spiffe-id",
+            spiffe_id,
+        ];
+        words.extend(["--selector", &selector]);
+        words.extend(flags);
+        text(&self.cli(&words)["results"][0]["entry"]["id"])
+    }
+
+    /// Starts an agent that attests with `token`, and waits until it serves.
+    #[must_use]
+    pub fn agent(&self, token: &str) -> Agent {
+        let agent = Agent::start(&self.address(), &self.bundle(), token);
+        agent.daemon().wait_for("Agent ready");
+        agent
+    }
+
+    /// Writes the bundle, as an operator would who copies it to a host.
+    #[must_use]
+    pub fn bundle(&self) -> PathBuf {
+        let path = self.dir.join("bundle.pem");
+        let mut command = Command::new(program("plastron-server"));
+        command.args(["bundle", "show", "--socket-path"]);
+        let shown = checked(command.arg(self.server_socket()).output().unwrap());
+        fs::write(&path, shown.stdout).unwrap();
+        path
+    }
+
+    fn server_config(&self) -> String {
+        let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
+        format!(
+            r#"[server]
+trust_domain = "example.org"
+bind_address = "127.0.0.1"
+bind_port = {port}
+socket_path = "{dir}/server.sock"
+data_dir = "{dir}/data"
+log_format = "json"
+log_level = "debug"
+{settings}
+[plugins.node-join-token]
+"#
+        )
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill_server();
+        // What stays is removed by the next run.
+        fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+/// The user that tests run as, as the `unix` attestor shows it.
+#[must_use]
+pub fn uid() -> u32 {
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap())
+}
+
+/// The SPIFFE ID of the agent that attested with `token`.
+#[must_use]
+pub fn agent_id(token: &str) -> String {
+    format!("spiffe://example.org/spire/agent/join_token/{token}")
+}

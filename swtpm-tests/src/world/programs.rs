@@ -1,0 +1,60 @@
+//! The programs under test, and the clients that test them: each is built once.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use crate::tool::{self, Limit};
+
+/// Where `plastron-server` or `plastron-agent` is; built from what the sources are now.
+pub(super) fn program(name: &str) -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(build).join(name)
+}
+
+/// Runs the Go client `name` of `clients/go`.
+///
+/// # Panics
+///
+/// Go is missing, or the client can't be built.
+#[must_use]
+pub fn go_client(name: &str) -> Command {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let built = DIR.get_or_init(|| {
+        let dir = profile_dir().join("clients");
+        let mut go = Command::new("go");
+        go.arg("-C").arg(source("go")).args(["build", "-o"]);
+        go.arg(dir.join("")).arg("./...");
+        tool::run_within(Limit::Build, go.env("GOTOOLCHAIN", "local"));
+        dir
+    });
+    Command::new(built.join(name))
+}
+
+/// A folder of `clients`.
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+fn build() -> PathBuf {
+    let dir = profile_dir();
+    let profile = match dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package=server", "--package=agent"]);
+    cargo.args(["--profile", profile, "--target-dir"]);
+    cargo.arg(dir.parent().unwrap());
+    tool::run_within(Limit::Build, cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
+    dir
+}
+
+/// The folder of `target` that the test itself is in.
+fn profile_dir() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}

@@ -1,0 +1,7 @@
+//! The whole system, by join token: what operators type and what workloads get.
+
+mod crash;
+mod failures;
+mod go;
+mod join_token;
+mod rust;

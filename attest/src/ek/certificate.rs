@@ -30,10 +30,8 @@ pub struct EkCertificate {
 /// By which certificates are told apart: issuer and serial number.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateId {
-    /// Name of the issuer, as `CN=…, O=…, C=…`.
-    pub issuer: String,
-    /// Serial number, big-endian, without leading zeros.
-    pub serial: Vec<u8>,
+    issuer: String,
+    serial: Vec<u8>,
 }
 
 /// Longest certificate in bytes, with padding: NV indices hold 2 KB.
@@ -101,12 +99,52 @@ impl EkCertificate {
 }
 
 impl CertificateId {
-    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+    /// From the issuer's name as any tool prints it, and the serial number in big-endian bytes.
+    ///
+    /// Tools differ in the order of a name's parts, in the spaces around them and in the letters of their types:
+    /// none of these count.
+    #[must_use]
+    pub fn new(issuer: &str, serial: &[u8]) -> Self {
         Self {
-            issuer: certificate.issuer().to_string(),
-            serial: certificate.serial.to_bytes_be(),
+            issuer: canonical(issuer),
+            serial: serial.iter().copied().skip_while(|byte| *byte == 0).collect(),
         }
     }
+
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        Self::new(
+            &certificate.issuer().to_string(),
+            &certificate.serial.to_bytes_be(),
+        )
+    }
+
+    /// Name of the issuer, such as `C=CH,CN=STM TPM EK Intermediate CA 06,O=STMicroelectronics NV`: its parts sorted.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Serial number, big-endian, without leading zeros.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+}
+
+/// A distinguished name with its parts trimmed, their types in capitals, sorted. Some tools escape commas within
+/// parts, others don't: they are separators for either.
+fn canonical(name: &str) -> String {
+    let name = name.replace('\\', "");
+    let mut parts: Vec<String> = name
+        .split([',', '+'])
+        .map(|part| match part.split_once('=') {
+            Some((kind, value)) => format!("{}={}", kind.trim().to_uppercase(), value.trim()),
+            None => part.trim().to_owned(),
+        })
+        .filter(|part| !part.is_empty())
+        .collect();
+    parts.sort();
+    parts.join(",")
 }
 
 /// `serial 0a1b of CN=…`.
@@ -175,5 +213,37 @@ pub(super) fn check_critical(certificate: &X509Certificate<'_>) -> Result<(), Re
         Ok(())
     } else {
         Err(Reject::EkCertificateCritical)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers_are_the_same_however_a_tool_prints_them() {
+        let ours = CertificateId::new(
+            "C=CH, O=STMicroelectronics NV, CN=STM TPM EK Intermediate CA 06",
+            &[0, 0x0a],
+        );
+        for other in [
+            "CN=STM TPM EK Intermediate CA 06,O=STMicroelectronics NV,C=CH",
+            "C = CH, O = STMicroelectronics NV, CN = STM TPM EK Intermediate CA 06",
+            "cn=STM TPM EK Intermediate CA 06+o=STMicroelectronics NV, c=CH",
+        ] {
+            assert_eq!(CertificateId::new(other, &[0x0a]), ours, "{other}");
+        }
+        assert_eq!(
+            ours.to_string(),
+            "serial 0a of C=CH,CN=STM TPM EK Intermediate CA 06,O=STMicroelectronics NV"
+        );
+        assert_ne!(CertificateId::new("C=CH, O=Another", &[0x0a]), ours);
+        assert_ne!(CertificateId::new(ours.issuer(), &[0x0b]), ours);
+    }
+
+    #[test]
+    fn commas_may_be_escaped_or_not() {
+        let ours = CertificateId::new("O=Acme, Inc., CN=ca", &[1]);
+        assert_eq!(CertificateId::new("CN=ca,O=Acme\\, Inc.", &[1]), ours);
     }
 }

@@ -227,6 +227,10 @@ impl<'a> Search<'a> {
         if self.signatures > MAX_SIGNATURES {
             return Err(Reject::TooLarge);
         }
+        // RFC 5280 §4.1.1.2: what names the algorithm is signed too.
+        if certificate.signature_algorithm != certificate.tbs_certificate.signature {
+            return Err(Reject::EkChainSignature);
+        }
         let signature = &certificate.signature_value.data;
         verify(
             issuer.public_key(),

@@ -7,6 +7,7 @@
 //! | workload attestor | [`WorkloadAttestor`] | agent: reads what the kernel says of a process |
 //! | key manager | [`KeyManager`] | server: keeps the keys that sign |
 
+mod host;
 mod keys;
 mod node;
 mod prover;
@@ -14,6 +15,7 @@ mod software;
 mod tpm;
 mod workload;
 
+pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
     Attested, Claim, Context, Expect, JoinToken, NodeAttestor, Records, Refusal, RefusalKind, Step,

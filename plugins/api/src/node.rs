@@ -1,8 +1,14 @@
 //! The server's half of node attestation: sans-IO. Bytes and what the server knows go in, a [`Step`] comes out.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
+use attest::{
+    Name,
+    ek::{CertificateId, EkHash},
+};
 use svid::{Selector, Timestamp, TrustDomain};
+
+use crate::{Host, HostClaim, Newcomer};
 
 /// Proves hosts to the server. Never does any I/O: what it needs to know is in the [`Context`].
 pub trait NodeAttestor: Send + Sync {
@@ -19,6 +25,20 @@ pub trait NodeAttestor: Send + Sync {
     ///
     /// The host is refused.
     fn start(&self, payload: &[u8], context: &Context<'_>) -> Result<Step, Refusal>;
+
+    /// Looks at the evidence with which the agent at `path` opens its session, on a connection where its host did
+    /// not attest. Answers with what becomes of the host's row.
+    ///
+    /// # Errors
+    ///
+    /// The host is refused; it may still attest anew.
+    fn resume(&self, evidence: &[u8], path: &str, context: &Context<'_>) -> Result<HostClaim, Refusal> {
+        let _ = (evidence, path, context);
+        Err(Refusal::invalid(
+            "unexpected_evidence",
+            "hosts of this attestor open sessions without evidence",
+        ))
+    }
 }
 
 /// One awaited answer. Consumed by it, so a challenge is answered once.
@@ -42,6 +62,8 @@ pub enum Step {
     },
     /// The host is who it says it is.
     Done(Attested),
+    /// It is a TPM, and of no host that anybody enrolled. It gets nothing but a row that waits for approval.
+    Newcomer(Box<Newcomer>),
 }
 
 /// Everything that the world may tell a decision.
@@ -64,6 +86,15 @@ pub struct Context<'a> {
 pub trait Records: Sync {
     /// A join token that was not used yet.
     fn join_token(&self, token: &str) -> Option<JoinToken>;
+
+    /// The host with an attestation key of this Name.
+    fn host_of_ak(&self, name: &Name) -> Option<Arc<Host>>;
+
+    /// The host with this endorsement key.
+    fn host_of_ek(&self, hash: &EkHash) -> Option<Arc<Host>>;
+
+    /// The host with an endorsement key of this certificate.
+    fn host_of_certificate(&self, id: &CertificateId) -> Option<Arc<Host>>;
 }
 
 /// A join token that was not used yet.
@@ -89,6 +120,8 @@ pub struct Attested {
 /// Something that an attestation uses up or changes, in the same commit that records it.
 #[derive(Clone, Debug)]
 pub enum Claim {
+    /// What the attestation says of the host's row.
+    Host(Box<HostClaim>),
     /// This join token, which must not be used a second time.
     JoinToken(String),
 }
@@ -150,6 +183,7 @@ impl fmt::Debug for Step {
         match self {
             Self::Challenge { .. } => f.write_str("Challenge"),
             Self::Done(attested) => f.debug_tuple("Done").field(attested).finish(),
+            Self::Newcomer(newcomer) => f.debug_tuple("Newcomer").field(newcomer).finish(),
         }
     }
 }

@@ -26,6 +26,17 @@ pub trait NodeProver: Send {
     ///
     /// The challenge is not one that this prover answers.
     fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, ProverError>;
+
+    /// What opens an agent session on the connection with this TLS exporter, where the host did not attest; `None`
+    /// if nothing is needed.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now; the error says what to do.
+    fn resume(&mut self, exporter: &[u8; 32]) -> Result<Option<Vec<u8>>, ProverError> {
+        let _ = exporter;
+        Ok(None)
+    }
 }
 
 /// What evidence is bound to.
@@ -33,7 +44,7 @@ pub trait NodeProver: Send {
 pub struct Binding {
     /// TLS exporter of the connection.
     pub exporter: [u8; 32],
-    /// The certificate request in DER; empty for an agent session, which asks for none.
+    /// The certificate request in DER.
     pub csr: Vec<u8>,
 }
 

@@ -1,0 +1,130 @@
+//! Host rows: the machines that may attest with a TPM, as the server remembers them.
+
+use std::sync::Arc;
+
+use attest::{
+    Name, PcrSelection, PcrValues,
+    ek::{CertificateId, EkHash},
+    wire::{ClockInfo, Public},
+};
+use svid::Timestamp;
+
+/// A host. Known by its endorsement keys; its row never changes its identifier.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Host {
+    /// Chosen when the row was made.
+    pub id: Arc<str>,
+    /// What the operator calls it; may be empty.
+    pub name: String,
+    /// Whether it may attest.
+    pub enrolment: Enrolment,
+    /// By which it is known. The agent's ID comes from the first.
+    pub endorsement_keys: Vec<EnrolledEk>,
+    /// The attestation key that was activated under one of them, once one was.
+    pub attestation_key: Option<Public>,
+    /// When the row was made.
+    pub created_at: Timestamp,
+    /// When it attested last.
+    pub last_attested_at: Option<Timestamp>,
+    /// From where it was last seen; may be empty.
+    pub last_address: String,
+    /// What its last accepted evidence said.
+    pub appraised: Option<Appraised>,
+    /// Path of its agent's SPIFFE ID, once it attested.
+    pub agent_path: Option<Arc<str>>,
+    /// Grows with each change of the row.
+    pub revision: u64,
+}
+
+/// Whether a host may attest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Enrolment {
+    /// An operator enrolled it.
+    Enrolled,
+    /// It proved its endorsement key, and nobody has approved it.
+    Pending {
+        /// When the row is dropped.
+        expires_at: Timestamp,
+    },
+}
+
+/// An endorsement key by which a host is known: by its hash, by its certificate, or by both.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EnrolledEk {
+    /// Hash of the key.
+    pub hash: Option<EkHash>,
+    /// Its certificate.
+    pub certificate: Option<CertificateId>,
+    /// Whether the certificate led to a configured root.
+    pub is_certified: bool,
+    /// Its Name, once a credential was recovered with it.
+    pub name: Option<Name>,
+}
+
+/// What the last accepted evidence said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Appraised {
+    /// Clock and reset counts.
+    pub clock: ClockInfo,
+    /// Vendor's firmware version.
+    pub firmware_version: u64,
+    /// Which PCRs were quoted.
+    pub selection: PcrSelection,
+    /// The event log that explained them: its SHA-256, and the values that it replays to.
+    pub event_log: Option<KnownLog>,
+}
+
+/// An event log that replayed to a verified quote.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KnownLog {
+    /// SHA-256 of the log.
+    pub sha256: [u8; 32],
+    /// The PCR values that it explains.
+    pub values: PcrValues,
+}
+
+impl Host {
+    /// Whether it may attest.
+    #[must_use]
+    pub fn is_enrolled(&self) -> bool {
+        self.enrolment == Enrolment::Enrolled
+    }
+
+    /// Whether it is known by this key.
+    #[must_use]
+    pub fn has_ek(&self, hash: &EkHash) -> bool {
+        self.endorsement_keys
+            .iter()
+            .any(|key| key.hash.as_ref() == Some(hash))
+    }
+
+    /// The endorsement key on record: the first with which a credential was recovered.
+    #[must_use]
+    pub fn endorsement_key_name(&self) -> Option<&Name> {
+        self.endorsement_keys.iter().find_map(|key| key.name.as_ref())
+    }
+}
+
+/// What an attestation says of its host's row; it counts only if the row is still as it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostClaim {
+    /// Which row.
+    pub id: Arc<str>,
+    /// The revision of the row that was decided on.
+    pub revision: u64,
+    /// The endorsement key with which a credential was recovered in this attestation.
+    pub activated: Option<EnrolledEk>,
+    /// The attestation key.
+    pub attestation_key: Public,
+    /// What the evidence said.
+    pub appraised: Appraised,
+}
+
+/// A TPM that is proven to be one, and belongs to no enrolled host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Newcomer {
+    /// The endorsement key with which a credential was recovered.
+    pub endorsement_key: EnrolledEk,
+    /// The attestation key.
+    pub attestation_key: Public,
+}

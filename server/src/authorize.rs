@@ -18,6 +18,8 @@ pub enum Presented {
         /// Its number.
         pid: i32,
     },
+    /// The holder of a verified SVID, whose host proved itself on this very connection.
+    Proven(X509Svid),
     /// The holder of a verified SVID.
     Svid(X509Svid),
 }
@@ -51,6 +53,8 @@ pub struct Access {
     pub downstream: bool,
     /// Processes on the local socket.
     pub local: bool,
+    /// Agents that still have to prove their host on this connection: the method is where they do.
+    pub unproven: bool,
 }
 
 /// A call is not allowed.
@@ -68,6 +72,9 @@ pub enum Denied {
     /// Nobody of that name attested.
     #[error("agent {0} is not attested")]
     AgentNotAttested(SpiffeId),
+    /// An SVID only names an agent whose host proves itself: the proof is missing on this connection.
+    #[error("agent {0} has not proven its host on this connection")]
+    AgentNotProven(SpiffeId),
     /// The caller is of no class that may call.
     #[error("authorization denied for method {0}")]
     Method(String),
@@ -123,9 +130,10 @@ pub fn authorize(
         Presented::Local { .. } => Err(denied()),
         Presented::Anonymous if access.anyone => Ok(permit(CallerName::Anonymous)),
         Presented::Anonymous => Err(denied()),
-        Presented::Svid(svid) => {
+        Presented::Proven(svid) | Presented::Svid(svid) => {
             if access.agent && is_agent_path(svid.id.path()) && svid.id.is_member_of(&snapshot.trust_domain) {
-                return agent(svid, snapshot, now);
+                let is_proven = access.unproven || matches!(presented, Presented::Proven(_));
+                return agent(svid, is_proven, snapshot, now);
             }
             let administers = access.admin && is_admin(svid, admin_ids, snapshot, now);
             let is_downstream = access.downstream && has_entry(svid, snapshot, now, |entry| entry.downstream);
@@ -137,7 +145,7 @@ pub fn authorize(
     }
 }
 
-fn agent(svid: &X509Svid, snapshot: &Snapshot, now: Timestamp) -> Result<Caller, Denied> {
+fn agent(svid: &X509Svid, is_proven: bool, snapshot: &Snapshot, now: Timestamp) -> Result<Caller, Denied> {
     let id = || svid.id.clone();
     if svid.not_after < now {
         return Err(Denied::AgentExpired(id()));
@@ -152,6 +160,9 @@ fn agent(svid: &X509Svid, snapshot: &Snapshot, now: Timestamp) -> Result<Caller,
     let first_use = agent.next.as_ref().is_some_and(|next| next.serial == svid.serial);
     if agent.current.serial != svid.serial && !first_use {
         return Err(Denied::AgentNotActive(id()));
+    }
+    if agent.host.is_some() && !is_proven {
+        return Err(Denied::AgentNotProven(id()));
     }
     Ok(Caller {
         name: CallerName::Id(id()),

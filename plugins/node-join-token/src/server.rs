@@ -54,7 +54,13 @@ impl NodeAttestor for JoinTokenAttestor {
 
 #[cfg(test)]
 mod tests {
-    use plugin_api::{JoinToken, Records};
+    use std::sync::Arc;
+
+    use attest::{
+        Name,
+        ek::{CertificateId, EkHash},
+    };
+    use plugin_api::{Host, JoinToken, Records};
     use svid::{Timestamp, TrustDomain};
 
     use super::*;
@@ -62,6 +68,18 @@ mod tests {
     struct OneToken;
 
     impl Records for OneToken {
+        fn host_of_ak(&self, _name: &Name) -> Option<Arc<Host>> {
+            None
+        }
+
+        fn host_of_ek(&self, _hash: &EkHash) -> Option<Arc<Host>> {
+            None
+        }
+
+        fn host_of_certificate(&self, _id: &CertificateId) -> Option<Arc<Host>> {
+            None
+        }
+
         fn join_token(&self, token: &str) -> Option<JoinToken> {
             (token == "good").then(|| JoinToken {
                 expires_at: Timestamp::from_unix(100),

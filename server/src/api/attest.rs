@@ -14,8 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use attest::ek::{CertificateId, EkHash};
 use futures::Stream;
-use plugin_api::{Attested, Claim, Context, Expect, NodeAttestor, Records, Refusal, Step};
+use plugin_api::{Attested, Context, Expect, Host, Newcomer, NodeAttestor, Records, Refusal, Step};
 use proto::spire::api::{
     server::agent::v1::{
         AttestAgentRequest, AttestAgentResponse,
@@ -24,16 +25,20 @@ use proto::spire::api::{
     },
     types::AttestationData,
 };
-use svid::{SelectorSet, SpiffeId, x509::CertificateRequest};
+use svid::{
+    SelectorSet, SpiffeId,
+    x509::{CertificateRequest, X509Svid},
+};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::info;
 
-use super::{Connection, agent::AgentService, status};
+use super::{Connection, agent::AgentService, page, status};
 use crate::{
+    authorize::Presented,
     convert, issue,
     journal::Record,
-    registry::{AgentSvid, Snapshot, TokenHash, changes},
+    registry::{AgentSvid, HostId, Snapshot, TokenHash, changes, host_changes},
 };
 
 /// How long the server waits for an answer.
@@ -79,6 +84,11 @@ struct Evidence {
     request: CertificateRequest,
 }
 
+/// A host that has to wait for an operator.
+#[derive(Debug, thiserror::Error)]
+#[error("host {0} waits for approval; an operator runs `plastron-server host approve --id {0}`")]
+struct HostPending(HostId);
+
 type Said = Option<(AttestAgentResponse, Conversation)>;
 
 impl Conversation {
@@ -114,6 +124,7 @@ impl Conversation {
                     self,
                 )))
             }
+            Step::Newcomer(newcomer) => Err(self.admit(&evidence, *newcomer).await?),
             Step::Done(attested) => {
                 let outcome = self.conclude(evidence, attested).await?;
                 Ok(Some((
@@ -225,9 +236,32 @@ impl Conversation {
             .await;
     }
 
+    /// Notes a TPM of no enrolled host; answers with the refusal.
+    async fn admit(&self, evidence: &Evidence, newcomer: Newcomer) -> Result<Status, Status> {
+        let address = self
+            .connection
+            .address()
+            .ok_or_else(|| status::bug("a TPM on the local socket"))?;
+        let id: HostId = page::new_id().into();
+        let admit = move |draft: &mut _| host_changes::admit(draft, &newcomer, address.ip(), id);
+        let admitted = self
+            .service
+            .registry
+            .change(admit)
+            .await
+            .map_err(|error| status::not_changed(&error))?;
+        let refusal = match admitted {
+            Ok(host) => Refusal::denied("host_pending", HostPending(Arc::clone(&host.id))),
+            Err(too_many) => Refusal::denied("too_many_pending", too_many),
+        };
+        self.note_refusal(evidence, &refusal).await;
+        Ok(status::refused(&refusal))
+    }
+
     async fn conclude(&self, evidence: Evidence, attested: Attested) -> Result<Outcome, Status> {
         let name = evidence.attestor.name();
         let id = self.agent_id(name, &attested)?;
+        self.check_presented(&id)?;
         let ca = &self.service.ca;
         let signing = ca.signing().map_err(|error| status::not_signed(&error))?;
         let key = evidence.request.public_key;
@@ -235,15 +269,14 @@ impl Conversation {
         let signed = signing
             .sign(&template)
             .map_err(|error| status::not_signed(&error))?;
-        let attestation = self.attestation(
-            name,
-            &id,
-            &attested,
-            AgentSvid {
-                serial: signed.svid().serial.clone(),
-                not_after: signed.svid().not_after,
-            },
-        );
+        let proven = X509Svid {
+            id: id.clone(),
+            serial: signed.svid().serial.clone(),
+            not_before: signed.svid().not_before,
+            not_after: signed.svid().not_after,
+        };
+        let can_reattest = attested.can_reattest;
+        let attestation = self.attestation(name, attested, &proven);
         let ledger = signed.ledger_record(Record::new("svid_issued", &id));
         let recorded = self.service.registry.change(move |draft| {
             changes::record_attestation(draft, attestation)?;
@@ -253,11 +286,14 @@ impl Conversation {
         let recorded = recorded.await.map_err(|error| status::not_changed(&error))?;
         recorded.map_err(status::not_recorded)?;
         let svid = signed.recorded();
+        if evidence.exporter.is_some() {
+            self.connection.prove(proven);
+        }
         info!(agent_id = %id, node_attestor_type = name, serial_num = %svid.serial, expires_at = %svid.not_after,
             caller_addr = self.connection.address_text(), "Agent attested");
         Ok(Outcome {
             svid: Some(convert::svid_to_wire(&svid)),
-            reattestable: attested.can_reattest,
+            reattestable: can_reattest,
         })
     }
 
@@ -270,26 +306,37 @@ impl Conversation {
         id.map_err(|error| status::invalid("invalid agent ID", &error))
     }
 
+    /// Whoever shows one agent's SVID does not become another.
+    fn check_presented(&self, id: &SpiffeId) -> Result<(), Status> {
+        match self.connection.presented() {
+            Presented::Proven(svid) | Presented::Svid(svid) if svid.id != *id => {
+                Err(Status::permission_denied(
+                    "this connection presented the SVID of another ID; attest on a connection without one",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn attestation(
         &self,
         attestor: &'static str,
-        id: &SpiffeId,
-        attested: &Attested,
-        svid: AgentSvid,
+        attested: Attested,
+        svid: &X509Svid,
     ) -> changes::Attestation {
-        let mut token = attested.claims.iter().map(|claim| match claim {
-            Claim::JoinToken(token) => TokenHash::of(token),
-        });
         changes::Attestation {
-            path: id.shared_path(),
+            path: svid.id.shared_path(),
             attestation_type: attestor,
-            svid,
+            svid: AgentSvid {
+                serial: svid.serial.clone(),
+                not_after: svid.not_after,
+            },
             selectors: attested
                 .selectors_of(attestor)
                 .into_iter()
                 .collect::<SelectorSet>(),
             can_reattest: attested.can_reattest,
-            token: token.next_back(),
+            claims: attested.claims,
             address: self.connection.address_text(),
         }
     }
@@ -320,5 +367,17 @@ impl Records for Snapshot {
         Some(plugin_api::JoinToken {
             expires_at: known.expires_at,
         })
+    }
+
+    fn host_of_ak(&self, name: &attest::Name) -> Option<Arc<Host>> {
+        self.hosts.with_ak(name).cloned()
+    }
+
+    fn host_of_ek(&self, hash: &EkHash) -> Option<Arc<Host>> {
+        self.hosts.with_ek(hash).cloned()
+    }
+
+    fn host_of_certificate(&self, id: &CertificateId) -> Option<Arc<Host>> {
+        self.hosts.with_certificate(id).cloned()
     }
 }

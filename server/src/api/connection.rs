@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +18,8 @@ use crate::authorize::Presented;
 #[derive(Debug)]
 pub struct Connection {
     presented: Presented,
+    /// What it counts for since the host proved itself on it.
+    proven: OnceLock<Presented>,
     address: Option<SocketAddr>,
     binding: Option<Binding>,
 }
@@ -52,6 +57,7 @@ impl Connection {
                 uid: peer.uid,
                 pid: peer.pid,
             },
+            proven: OnceLock::new(),
             address: None,
             binding: None,
         }
@@ -62,6 +68,7 @@ impl Connection {
     pub fn remote(address: SocketAddr, svid: Option<X509Svid>, exporter: Exporter) -> Self {
         Self {
             presented: svid.map_or(Presented::Anonymous, Presented::Svid),
+            proven: OnceLock::new(),
             address: Some(address),
             binding: Some(Binding {
                 exporter,
@@ -74,7 +81,13 @@ impl Connection {
     /// Who is at the other end.
     #[must_use]
     pub fn presented(&self) -> &Presented {
-        &self.presented
+        self.proven.get().unwrap_or(&self.presented)
+    }
+
+    /// Notes that the host of the agent with `svid` proved itself on this connection: from now on the other end is
+    /// that agent. Evidence is taken once, so there is no second proof to note.
+    pub fn prove(&self, svid: X509Svid) {
+        let _first = self.proven.set(Presented::Proven(svid));
     }
 
     /// From where, if not from this host.

@@ -8,6 +8,7 @@ const NOBODY: Access = Access {
     anyone: false,
     downstream: false,
     local: false,
+    unproven: false,
 };
 const ADMIN: Access = Access {
     admin: true,
@@ -16,6 +17,11 @@ const ADMIN: Access = Access {
 };
 const AGENT: Access = Access {
     agent: true,
+    ..NOBODY
+};
+const UNPROVEN_AGENT: Access = Access {
+    agent: true,
+    unproven: true,
     ..NOBODY
 };
 const ANYONE: Access = Access {
@@ -32,7 +38,8 @@ pub(super) fn access(path: &str) -> Option<Access> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     match service {
         "grpc.health.v1.Health" => health(method),
-        "plastron.agent.v1.AgentSession" => (method == "Session").then_some(AGENT),
+        "plastron.agent.v1.AgentSession" => (method == "Session").then_some(UNPROVEN_AGENT),
+        "plastron.host.v1.Hosts" => hosts(method),
         "spire.api.server.agent.v1.Agent" => agent(method),
         "spire.api.server.bundle.v1.Bundle" => bundle(method),
         "spire.api.server.entry.v1.Entry" => entry(method),
@@ -47,7 +54,9 @@ fn agent(method: &str) -> Option<Access> {
         "BanAgent" | "CountAgents" | "CreateJoinToken" | "DeleteAgent" | "GetAgent" | "ListAgents" => {
             Some(ADMIN)
         }
-        "PostStatus" | "RenewAgent" => Some(AGENT),
+        "PostStatus" => Some(AGENT),
+        // Whose host proves itself is told to do so.
+        "RenewAgent" => Some(UNPROVEN_AGENT),
         _ => None,
     }
 }
@@ -70,6 +79,14 @@ fn entry(method: &str) -> Option<Access> {
 
 fn health(method: &str) -> Option<Access> {
     matches!(method, "Check" | "List" | "Watch").then_some(LOCAL)
+}
+
+fn hosts(method: &str) -> Option<Access> {
+    matches!(
+        method,
+        "ApproveHost" | "GetHost" | "ImportHosts" | "ListHosts" | "RemoveHost"
+    )
+    .then_some(ADMIN)
 }
 
 fn svid(method: &str) -> Option<Access> {

@@ -164,6 +164,7 @@ impl Api {
         };
         let sessions = session::SessionService {
             registry: registry.clone(),
+            attestors: self.attestors.clone(),
             sessions: self.sessions.clone(),
             clock,
         };

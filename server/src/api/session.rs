@@ -1,28 +1,40 @@
 //! The agent session: changes are pushed as they happen, and acknowledged.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edge::Clock;
 use futures::Stream;
-use proto::plastron::agent::v1::{
-    AgentMessage, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
-    agent_message::Message as FromAgent, agent_session_server::AgentSession,
-    server_message::Message as ToAgent,
+use plugin_api::{Context, NodeAttestor};
+use prost::Message;
+use proto::plastron::{
+    agent::v1::{
+        AgentMessage, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
+        agent_message::Message as FromAgent, agent_session_server::AgentSession,
+        server_message::Message as ToAgent,
+    },
+    attest::v1::Evidence,
 };
 use svid::Timestamp;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 use tracing::info;
 
-use super::{entry::wire, gate, status};
+use super::{Connection, entry::wire, gate, status};
 use crate::{
+    authorize::Presented,
     convert,
-    registry::{Agent, EntryId, Registry, Snapshot, authorized_entries, changes},
+    journal::Record,
+    registry::{Agent, EntryId, Registry, Snapshot, authorized_entries, changes, host_changes},
     sessions::{Ended, Session, Sessions},
 };
 
 pub(super) struct SessionService {
     pub(super) registry: Registry,
+    pub(super) attestors: Vec<Arc<dyn NodeAttestor>>,
     pub(super) sessions: Sessions,
     pub(super) clock: Clock,
 }
@@ -44,8 +56,16 @@ impl AgentSession for SessionService {
                 .agent()
                 .ok_or_else(|| status::bug("session without agent"))?,
         );
+        let connection = gate::connection(&request)?;
         let mut messages = request.into_inner();
-        let open = receive_open(&mut messages).await?;
+        let mut open = receive_open(&mut messages).await?;
+        if let Some(evidence) = open.evidence.take() {
+            self.resume(&agent, &connection, &evidence).await?;
+        }
+        let is_proven = matches!(connection.presented(), Presented::Proven(_));
+        if agent.host.is_some() && !is_proven {
+            return Err(status::must_reattest());
+        }
         self.note_version(&agent, &open).await?;
         let session = self.sessions.open(Arc::clone(&agent.path)).await;
         info!(agent_path = %agent.path, known_entries = open.known.len(), "Agent session opened");
@@ -60,7 +80,7 @@ impl AgentSession for SessionService {
             sent: open.known.into_iter().map(known).collect(),
             sent_bundle: 0,
             owed: BTreeMap::new(),
-            queue: vec![ToAgent::Welcome(Welcome::default())],
+            queue: vec![ToAgent::Welcome(self.welcome(&agent))],
             is_due: true,
             is_over: false,
         };
@@ -69,6 +89,76 @@ impl AgentSession for SessionService {
 }
 
 impl SessionService {
+    /// Takes the evidence with which a session opens on a connection where the host did not attest.
+    async fn resume(
+        &self,
+        agent: &Agent,
+        connection: &Connection,
+        evidence: &Evidence,
+    ) -> Result<(), Status> {
+        let arrived = Instant::now();
+        let Presented::Svid(svid) = connection.presented().clone() else {
+            return Err(Status::failed_precondition(
+                "the host attested on this connection; it needs no evidence",
+            ));
+        };
+        let exporter = connection.take_exporter(arrived);
+        let exporter = exporter.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let attestor = self
+            .attestors
+            .iter()
+            .find(|attestor| attestor.name() == agent.attestation_type);
+        let attestor = attestor.ok_or_else(status::must_reattest)?;
+        let decided = {
+            let snapshot = self.registry.snapshot();
+            let context = Context {
+                now: self.clock.now(),
+                trust_domain: &snapshot.trust_domain,
+                records: &*snapshot,
+                exporter: Some(exporter),
+                csr: &[],
+                nonce: edge::random(),
+            };
+            attestor.resume(&evidence.encode_to_vec(), &agent.path, &context)
+        };
+        let address = connection.address_text();
+        match decided {
+            Ok(claim) => {
+                let path = Arc::clone(&agent.path);
+                let noted = move |draft: &mut _| host_changes::claim(draft, claim, &path, &address);
+                let noted = self
+                    .registry
+                    .change(noted)
+                    .await
+                    .map_err(|error| status::not_changed(&error))?;
+                noted.map_err(|error| status::not_recorded(error.into()))?;
+                connection.prove(svid);
+                Ok(())
+            }
+            Err(refusal) => {
+                let reason = edge::Chain(&*refusal.source).to_string();
+                info!(agent_path = %agent.path, caller_addr = address, reject = refusal.code, error = reason,
+                    "Session evidence refused");
+                let record = Record::new("session_evidence_refused", &address)
+                    .with("agent_path", &agent.path)
+                    .with("reject", &refusal.code)
+                    .with("reason", &reason);
+                // That the trail can't be written is logged there; the refusal stands.
+                let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
+                Err(status::unproven(&refusal))
+            }
+        }
+    }
+
+    fn welcome(&self, agent: &Agent) -> Welcome {
+        let snapshot = self.registry.snapshot();
+        let host = agent.host.as_ref().and_then(|id| snapshot.hosts.get(id));
+        let name = host.and_then(|host| host.endorsement_key_name());
+        Welcome {
+            endorsement_key_name: name.map(|name| name.as_bytes().into()).unwrap_or_default(),
+        }
+    }
+
     async fn note_version(&self, agent: &Agent, open: &Open) -> Result<(), Status> {
         if open.agent_version.len() > Agent::MAX_VERSION {
             return Err(Status::invalid_argument(

@@ -24,6 +24,7 @@ pub(super) fn denied(denied: &Denied) -> Status {
         Denied::AgentExpired(_) => Reason::AgentExpired,
         Denied::AgentNotActive(_) => Reason::AgentNotActive,
         Denied::AgentNotAttested(_) => Reason::AgentNotAttested,
+        Denied::AgentNotProven(_) => Reason::AgentMustReattest,
         Denied::Method(_) => return Status::permission_denied(denied.to_string()),
     };
     with_reason(&denied.to_string(), reason)
@@ -59,10 +60,19 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
     }
 }
 
+/// Session evidence that was refused: the host may attest anew.
+pub(super) fn unproven(refusal: &Refusal) -> Status {
+    with_reason(
+        &format!("failed to prove the host: {} ({})", refusal.source, refusal.code),
+        Reason::AgentMustReattest,
+    )
+}
+
 /// An attestation that succeeded and does not count.
 pub(super) fn not_recorded(error: NotRecorded) -> Status {
     match error {
         NotRecorded::Banned => with_reason(&error.to_string(), Reason::AgentBanned),
+        NotRecorded::Host(_) => Status::aborted(error.to_string()),
         NotRecorded::TokenUsed => Status::invalid_argument(error.to_string()),
     }
 }

@@ -28,6 +28,7 @@ fn snapshot() -> Snapshot {
             next: Some(issued(2)),
             banned,
             can_reattest: false,
+            host: None,
             selectors: svid::SelectorSet::default(),
             version: String::new(),
             attested_at: NOW,
@@ -67,6 +68,7 @@ const NONE: Access = Access {
     anyone: false,
     downstream: false,
     local: false,
+    unproven: false,
 };
 const AGENT: Access = Access { agent: true, ..NONE };
 const ADMIN: Access = Access {

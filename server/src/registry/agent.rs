@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::HostId;
 use svid::{SelectorSet, Timestamp, x509::SerialNumber};
 
 /// An agent that attested, and has not been forgotten since.
@@ -24,6 +25,8 @@ pub struct Agent {
     pub selectors: SelectorSet,
     /// What it says of itself.
     pub version: String,
+    /// The row of its host, for attestors that have one: such an agent proves itself on each connection.
+    pub host: Option<HostId>,
     /// When it attested last.
     pub attested_at: Timestamp,
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use plugin_api::Claim;
 use svid::{SelectorSet, SpiffeId, Timestamp};
 
-use super::{Agent, AgentSvid, Draft, Entry, JoinToken, PathKey, TokenHash};
-use crate::journal::Record;
+use super::{Agent, AgentSvid, Draft, Entry, JoinToken, PathKey, TokenHash, host_changes};
+use crate::{journal::Record, registry::host_changes::HostMoved};
 
 /// What became of an entry that was to be created.
 #[derive(Clone, Debug)]
@@ -79,6 +80,7 @@ pub fn prune(draft: &mut Draft) {
     for hash in ended {
         draft.remove_token(&hash);
     }
+    host_changes::prune(draft);
 }
 
 /// A join token that is to be created.
@@ -146,8 +148,8 @@ pub struct Attestation {
     pub selectors: SelectorSet,
     /// Whether it renews by attesting again.
     pub can_reattest: bool,
-    /// The join token that it uses up.
-    pub token: Option<TokenHash>,
+    /// What must still hold for it to count.
+    pub claims: Vec<Claim>,
     /// From where.
     pub address: String,
 }
@@ -158,6 +160,9 @@ pub enum NotRecorded {
     /// The agent is banned.
     #[error("failed to attest: agent is banned")]
     Banned,
+    /// The host is not what it was when it was looked at.
+    #[error("failed to attest: {0}")]
+    Host(#[from] HostMoved),
     /// Somebody else used the token in the meantime.
     #[error("failed to attest: join token does not exist or has already been used")]
     TokenUsed,
@@ -173,8 +178,21 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
     if known.as_ref().is_some_and(|agent| agent.banned) {
         return Err(NotRecorded::Banned);
     }
-    if let Some(hash) = &attestation.token {
-        draft.take_token(hash).ok_or(NotRecorded::TokenUsed)?;
+    let host = attestation.claims.iter().find_map(|claim| match claim {
+        Claim::Host(claim) => Some(Arc::clone(&claim.id)),
+        Claim::JoinToken(_) => None,
+    });
+    for claim in attestation.claims {
+        match claim {
+            Claim::Host(claim) => {
+                host_changes::claim(draft, *claim, &attestation.path, &attestation.address)?;
+            }
+            Claim::JoinToken(token) => {
+                draft
+                    .take_token(&TokenHash::of(&token))
+                    .ok_or(NotRecorded::TokenUsed)?;
+            }
+        }
     }
     let record = Record::new("agent_attested", &spiffe_id(draft, &attestation.path))
         .with("node_attestor_type", &attestation.attestation_type)
@@ -191,6 +209,7 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
         can_reattest: attestation.can_reattest,
         selectors: attestation.selectors,
         version: known.map(|agent| agent.version.clone()).unwrap_or_default(),
+        host,
         attested_at: draft.now(),
     });
     Ok(())

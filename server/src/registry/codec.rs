@@ -6,7 +6,7 @@ use prost::Message;
 use proto::{plastron::store::v1 as stored, spire::api::types};
 use svid::{Selector, SelectorError, Timestamp, TrustDomain, x509::SerialNumber};
 
-use super::{Agent, AgentSvid, JoinToken, LoadError, Snapshot, TokenHash};
+use super::{Agent, AgentSvid, JoinToken, LoadError, Snapshot, TokenHash, host_codec};
 use crate::{
     ca::{self, Authorities},
     convert::{self, EntryFieldError},
@@ -34,6 +34,9 @@ pub enum CodecError {
     /// A selector is wrong.
     #[error(transparent)]
     Selector(#[from] SelectorError),
+    /// A part of a host's evidence is wrong.
+    #[error(transparent)]
+    Tpm(#[from] attest::wire::WireError),
 }
 
 /// Reads everything.
@@ -49,6 +52,10 @@ pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot,
     each(store, AGENT, |_, value| {
         let agent = decode_agent(value)?;
         state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
+        Ok(())
+    })?;
+    each(store, host_codec::PREFIX, |_, value| {
+        state.hosts.insert(Arc::new(host_codec::decode_host(value)?));
         Ok(())
     })?;
     each(store, TOKEN, |suffix, value| {
@@ -113,7 +120,11 @@ pub(super) fn encode_agent(agent: &Agent) -> Vec<u8> {
         selectors: convert::selectors_to_wire(&agent.selectors),
         agent_version: agent.version.clone(),
         attested_at: agent.attested_at.as_unix(),
-        host_id: String::new(),
+        host_id: agent
+            .host
+            .as_ref()
+            .map(|id| id.as_ref().into())
+            .unwrap_or_default(),
     };
     record.encode_to_vec()
 }
@@ -134,6 +145,7 @@ fn decode_agent(value: &[u8]) -> Result<Agent, CodecError> {
         can_reattest: record.can_reattest,
         selectors: record.selectors.iter().map(selector).collect::<Result<_, _>>()?,
         version: record.agent_version,
+        host: (!record.host_id.is_empty()).then(|| record.host_id.into()),
         attested_at: Timestamp::from_unix(record.attested_at),
     })
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use plugin_api::Host;
 use svid::Timestamp;
 
-use super::{Agent, Entry, JoinToken, Snapshot, TokenHash, codec};
+use super::{Agent, Entry, JoinToken, Snapshot, TokenHash, codec, host_codec};
 use crate::{
     ca::Authorities,
     journal::Record,
@@ -120,6 +121,26 @@ impl Draft {
         let old = self.state.agents.remove(path)?;
         self.batch.delete(codec::agent_key(path));
         self.touched.push(Touched::Agent(Arc::clone(&old.path)));
+        Some(old)
+    }
+
+    /// Adds a host row, or replaces the one with its identifier; its revision grows.
+    pub fn put_host(&mut self, host: Host) -> Arc<Host> {
+        let known = self.state.hosts.get(&host.id).map_or(0, |known| known.revision);
+        let host = Arc::new(Host {
+            revision: known + 1,
+            ..host
+        });
+        self.batch
+            .put(host_codec::host_key(&host.id), host_codec::encode_host(&host));
+        self.state.hosts.insert(Arc::clone(&host));
+        host
+    }
+
+    /// Forgets a host row.
+    pub fn remove_host(&mut self, id: &str) -> Option<Arc<Host>> {
+        let old = self.state.hosts.remove(id)?;
+        self.batch.delete(host_codec::host_key(id));
         Some(old)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use svid::TrustDomain;
 
-use super::{Agent, Entries, JoinToken, TokenHash};
+use super::{Agent, Entries, Hosts, JoinToken, TokenHash};
 use crate::ca::Authorities;
 
 /// Everything at one revision. Cheap to clone.
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub entries: Entries,
     /// All agents, by the path of their SPIFFE ID.
     pub agents: OrdMap<Arc<str>, Arc<Agent>>,
+    /// All hosts that may attest, or wait for approval.
+    pub hosts: Hosts,
     /// All tokens that were not used yet.
     pub tokens: OrdMap<TokenHash, JoinToken>,
     /// The server's signing authorities.
@@ -34,6 +36,7 @@ impl Snapshot {
             revision: 0,
             entries: Entries::default(),
             agents: OrdMap::new(),
+            hosts: Hosts::default(),
             tokens: OrdMap::new(),
             authorities: Arc::default(),
         }

@@ -39,6 +39,7 @@ impl World {
             next: None,
             banned: false,
             can_reattest: true,
+            host: None,
             selectors: selectors
                 .iter()
                 .map(|text| text.parse().unwrap())

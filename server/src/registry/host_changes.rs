@@ -1,0 +1,334 @@
+//! The changes of host rows: each a decision on a [`Draft`].
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, Newcomer};
+use svid::Timestamp;
+
+use super::{Draft, HostId, Hosts, changes};
+use crate::journal::Record;
+
+/// How long a host waits for approval.
+const PENDING_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often the row of a waiting host that comes back is written anew.
+const REFRESH_AFTER: Duration = Duration::from_secs(3600);
+
+/// How many hosts may wait: keys that no root vouches for cost nothing to make.
+#[derive(Clone, Copy, Debug)]
+struct Cap {
+    a_source: usize,
+    in_all: usize,
+}
+
+const CERTIFIED: Cap = Cap {
+    a_source: 4096,
+    in_all: 16_384,
+};
+const UNCERTIFIED: Cap = Cap {
+    a_source: 256,
+    in_all: 4096,
+};
+
+/// Too many hosts wait for approval.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("too many hosts wait for approval; approve or remove some (`plastron-server host list --pending`)")]
+pub struct TooManyPending;
+
+/// Why an attestation does not count: the row of its host is not what it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum HostMoved {
+    /// The row was changed or removed since it was looked at.
+    #[error("host was changed meanwhile; try again")]
+    Changed,
+    /// A key was enrolled for another host since it was looked at.
+    #[error("a key of this host belongs to another host")]
+    KeyTaken,
+}
+
+/// Notes that a TPM of no enrolled host proved itself, from `source`. `id` is for a new row.
+///
+/// # Errors
+///
+/// Too many wait already.
+pub fn admit(
+    draft: &mut Draft,
+    newcomer: &Newcomer,
+    source: IpAddr,
+    id: HostId,
+) -> Result<Arc<Host>, TooManyPending> {
+    if let Some(known) = row_of(&draft.state().hosts, newcomer).cloned() {
+        return Ok(refresh(draft, known, newcomer, source));
+    }
+    check_caps(
+        &draft.state().hosts,
+        newcomer.endorsement_key.is_certified,
+        source,
+    )?;
+    let host = Host {
+        id,
+        name: String::new(),
+        enrolment: Enrolment::Pending {
+            expires_at: draft.now().plus(PENDING_FOR),
+        },
+        endorsement_keys: vec![newcomer.endorsement_key.clone()],
+        attestation_key: Some(newcomer.attestation_key.clone()),
+        created_at: draft.now(),
+        last_attested_at: None,
+        last_address: source.to_string(),
+        appraised: None,
+        agent_path: None,
+        revision: 0,
+    };
+    draft.audit(host_record("host_pending", &host, &source));
+    Ok(draft.put_host(host))
+}
+
+fn row_of<'a>(hosts: &'a Hosts, newcomer: &Newcomer) -> Option<&'a Arc<Host>> {
+    let by_ek = newcomer
+        .endorsement_key
+        .hash
+        .as_ref()
+        .and_then(|hash| hosts.with_ek(hash));
+    by_ek.or_else(|| hosts.with_ak(&newcomer.attestation_key.name()))
+}
+
+/// A waiting host that came back waits anew, and may have proven another of its keys.
+fn refresh(draft: &mut Draft, known: Arc<Host>, newcomer: &Newcomer, source: IpAddr) -> Arc<Host> {
+    let Enrolment::Pending { expires_at } = known.enrolment else {
+        return known;
+    };
+    let renewed = draft.now().plus(PENDING_FOR);
+    let key = &newcomer.endorsement_key;
+    let has_key = key.hash.as_ref().is_some_and(|hash| known.has_ek(hash));
+    if has_key && renewed.since(expires_at) < REFRESH_AFTER {
+        return known;
+    }
+    let mut host = (*known).clone();
+    host.enrolment = Enrolment::Pending { expires_at: renewed };
+    host.last_address = source.to_string();
+    if !has_key {
+        host.endorsement_keys.push(key.clone());
+    }
+    draft.put_host(host)
+}
+
+fn check_caps(hosts: &Hosts, is_certified: bool, source: IpAddr) -> Result<(), TooManyPending> {
+    let cap = if is_certified { CERTIFIED } else { UNCERTIFIED };
+    let source = source.to_string();
+    let alike = hosts
+        .pending()
+        .filter(|host| host.endorsement_keys.iter().any(|key| key.is_certified) == is_certified);
+    let (mut from_there, mut in_all) = (0, 0);
+    for host in alike {
+        in_all += 1;
+        from_there += usize::from(host.last_address == source);
+    }
+    if in_all >= cap.in_all || from_there >= cap.a_source {
+        Err(TooManyPending)
+    } else {
+        Ok(())
+    }
+}
+
+/// Notes what an attestation said of its host, if the row is still as it was.
+///
+/// # Errors
+///
+/// It is not.
+pub fn claim(
+    draft: &mut Draft,
+    claim: HostClaim,
+    agent_path: &Arc<str>,
+    address: &str,
+) -> Result<(), HostMoved> {
+    let hosts = &draft.state().hosts;
+    let known = hosts
+        .get(&claim.id)
+        .filter(|host| host.is_enrolled() && host.revision == claim.revision);
+    let mut host = (**known.ok_or(HostMoved::Changed)?).clone();
+    absorb(draft, &mut host, &claim)?;
+    if let Some(activated) = claim.activated {
+        learn(&mut host.endorsement_keys, activated);
+    }
+    host.attestation_key = Some(claim.attestation_key);
+    host.last_attested_at = Some(draft.now());
+    host.last_address = address.into();
+    host.appraised = Some(claim.appraised);
+    host.agent_path.get_or_insert_with(|| Arc::clone(agent_path));
+    draft.put_host(host);
+    Ok(())
+}
+
+/// A row that waits, and turns out to be of this host, is joined with its own.
+fn absorb(draft: &mut Draft, host: &mut Host, claim: &HostClaim) -> Result<(), HostMoved> {
+    let hosts = &draft.state().hosts;
+    let by_ek = claim
+        .activated
+        .as_ref()
+        .and_then(|key| hosts.with_ek(key.hash.as_ref()?));
+    let others = [hosts.with_ak(&claim.attestation_key.name()), by_ek];
+    let others: Vec<_> = others
+        .into_iter()
+        .flatten()
+        .filter(|other| other.id != host.id)
+        .cloned()
+        .collect();
+    // Nothing is changed before everything is checked.
+    if others.iter().any(|other| other.is_enrolled()) {
+        return Err(HostMoved::KeyTaken);
+    }
+    for other in others {
+        draft.remove_host(&other.id);
+        other
+            .endorsement_keys
+            .iter()
+            .cloned()
+            .for_each(|key| learn(&mut host.endorsement_keys, key));
+    }
+    Ok(())
+}
+
+/// Adds what is known of a key; one that is there already learns what it lacks.
+fn learn(keys: &mut Vec<EnrolledEk>, new: EnrolledEk) {
+    let is_same = |known: &&mut EnrolledEk| {
+        (known.hash.is_some() && known.hash == new.hash)
+            || (known.certificate.is_some() && known.certificate == new.certificate)
+    };
+    match keys.iter_mut().find(is_same) {
+        Some(known) => {
+            known.hash = known.hash.or(new.hash);
+            known.certificate = known.certificate.take().or(new.certificate);
+            known.is_certified |= new.is_certified;
+            known.name = known.name.take().or(new.name);
+        }
+        None => keys.push(new),
+    }
+}
+
+/// A host that an operator enrols before it is ever seen.
+#[derive(Clone, Debug)]
+pub struct NewHost {
+    /// Identifier for a new row.
+    pub id: HostId,
+    /// What the operator calls it; may be empty.
+    pub name: String,
+    /// By which it is known; at least one.
+    pub endorsement_keys: Vec<EnrolledEk>,
+}
+
+/// What became of a host that was to be enrolled.
+#[derive(Clone, Debug)]
+pub enum Imported {
+    /// It is enrolled already.
+    AlreadyEnrolled(Arc<Host>),
+    /// It is enrolled now; a row that waited became it.
+    Enrolled(Arc<Host>),
+}
+
+/// Enrols a host for `actor`.
+pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
+    let known = rows_with(&draft.state().hosts, &new.endorsement_keys);
+    if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
+        return Imported::AlreadyEnrolled(Arc::clone(enrolled));
+    }
+    let mut waiting = known.into_iter();
+    let mut host = waiting
+        .next()
+        .map_or_else(|| empty(new.id, draft.now()), |host| (*host).clone());
+    for other in waiting {
+        draft.remove_host(&other.id);
+        other
+            .endorsement_keys
+            .iter()
+            .cloned()
+            .for_each(|key| learn(&mut host.endorsement_keys, key));
+    }
+    new.endorsement_keys
+        .into_iter()
+        .for_each(|key| learn(&mut host.endorsement_keys, key));
+    Imported::Enrolled(enrol(draft, host, new.name, actor))
+}
+
+/// The rows that have one of `keys`, each once.
+fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
+    let mut found: Vec<Arc<Host>> = Vec::new();
+    for key in keys {
+        let by_hash = key.hash.as_ref().and_then(|hash| hosts.with_ek(hash));
+        let by_certificate = key.certificate.as_ref().and_then(|id| hosts.with_certificate(id));
+        for host in [by_hash, by_certificate].into_iter().flatten() {
+            if found.iter().all(|known| known.id != host.id) {
+                found.push(Arc::clone(host));
+            }
+        }
+    }
+    found
+}
+
+fn empty(id: HostId, now: Timestamp) -> Host {
+    Host {
+        id,
+        name: String::new(),
+        enrolment: Enrolment::Enrolled,
+        endorsement_keys: Vec::new(),
+        attestation_key: None,
+        created_at: now,
+        last_attested_at: None,
+        last_address: String::new(),
+        appraised: None,
+        agent_path: None,
+        revision: 0,
+    }
+}
+
+/// Enrols a waiting host for `actor`; gives it `name`, if that is not empty. `None` if there is none.
+pub fn approve(draft: &mut Draft, id: &str, name: String, actor: &str) -> Option<Arc<Host>> {
+    let host = Arc::clone(draft.state().hosts.get(id)?);
+    if host.is_enrolled() && (name.is_empty() || name == host.name) {
+        return Some(host);
+    }
+    Some(enrol(draft, (*host).clone(), name, actor))
+}
+
+fn enrol(draft: &mut Draft, mut host: Host, name: String, actor: &str) -> Arc<Host> {
+    host.enrolment = Enrolment::Enrolled;
+    if !name.is_empty() {
+        host.name = name;
+    }
+    draft.audit(host_record("host_enrolled", &host, &actor));
+    draft.put_host(host)
+}
+
+/// Forgets a host, and its agent. `None` if there is none.
+pub fn remove(draft: &mut Draft, id: &str, actor: &str) -> Option<Arc<Host>> {
+    let host = draft.remove_host(id)?;
+    draft.audit(host_record("host_removed", &host, &actor));
+    if let Some(path) = &host.agent_path {
+        let _never_attested = changes::delete_agent(draft, path, actor);
+    }
+    Some(host)
+}
+
+/// Forgets the hosts that nobody approved in time.
+pub(super) fn prune(draft: &mut Draft) {
+    let ended: Vec<_> = draft.state().hosts.ended(draft.now()).cloned().collect();
+    for host in ended {
+        draft.remove_host(&host.id);
+        draft.audit(host_record("host_expired", &host, &"server"));
+    }
+}
+
+fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Record {
+    let hashes = host
+        .endorsement_keys
+        .iter()
+        .filter_map(|key| key.hash.map(|hash| hash.to_string()));
+    let certificates = host
+        .endorsement_keys
+        .iter()
+        .filter_map(|key| key.certificate.as_ref().map(ToString::to_string));
+    Record::new(event, actor)
+        .with("host_id", &host.id)
+        .with("host_name", &host.name)
+        .with("ek_hash", &hashes.collect::<Vec<_>>().join(","))
+        .with("ek_certificate", &certificates.collect::<Vec<_>>().join("; "))
+}

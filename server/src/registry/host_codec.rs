@@ -1,0 +1,178 @@
+//! Host rows in the store.
+
+use std::sync::Arc;
+
+use attest::{
+    Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues,
+    ek::{CertificateId, EkHash},
+    wire::{ClockInfo, Public, WireError},
+};
+use plugin_api::{Appraised, EnrolledEk, Enrolment, Host, KnownLog};
+use prost::Message;
+use proto::plastron::store::v1 as stored;
+use svid::Timestamp;
+
+use super::CodecError;
+
+const HOST: &[u8] = b"host/";
+
+pub(super) const PREFIX: &[u8] = HOST;
+
+pub(super) fn host_key(id: &str) -> Vec<u8> {
+    [HOST, id.as_bytes()].concat()
+}
+
+pub(super) fn encode_host(host: &Host) -> Vec<u8> {
+    let unix = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_unix);
+    let record = stored::Host {
+        id: host.id.as_ref().into(),
+        name: host.name.clone(),
+        enrolled: host.is_enrolled(),
+        endorsement_keys: host.endorsement_keys.iter().map(encode_ek).collect(),
+        attestation_key: host
+            .attestation_key
+            .as_ref()
+            .map(|key| key.as_bytes().into())
+            .unwrap_or_default(),
+        created_at: host.created_at.as_unix(),
+        expires_at: match host.enrolment {
+            Enrolment::Enrolled => 0,
+            Enrolment::Pending { expires_at } => expires_at.as_unix(),
+        },
+        last_attested_at: unix(host.last_attested_at),
+        last_address: host.last_address.clone(),
+        appraised: host.appraised.as_ref().map(encode_appraised),
+        agent_path: host
+            .agent_path
+            .as_ref()
+            .map(|path| path.as_ref().into())
+            .unwrap_or_default(),
+        revision: host.revision,
+    };
+    record.encode_to_vec()
+}
+
+fn encode_ek(key: &EnrolledEk) -> stored::EndorsementKey {
+    let certificate = key.certificate.as_ref();
+    stored::EndorsementKey {
+        hash: key.hash.map(|hash| hash.0.into()).unwrap_or_default(),
+        name: key
+            .name
+            .as_ref()
+            .map(|name| name.as_bytes().into())
+            .unwrap_or_default(),
+        issuer: certificate.map(|id| id.issuer().into()).unwrap_or_default(),
+        serial_number: certificate.map(|id| id.serial().into()).unwrap_or_default(),
+        certificate_verified: key.is_certified,
+    }
+}
+
+fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
+    let bank = |(alg, set): (HashAlg, PcrSet)| stored::Selection {
+        hash_alg: alg.to_tpm().into(),
+        pcrs: set.mask(),
+    };
+    let value = |(alg, index, value): (HashAlg, u8, &Digest)| stored::PcrValue {
+        hash_alg: alg.to_tpm().into(),
+        index: index.into(),
+        digest: value.as_bytes().into(),
+    };
+    let log = appraised.event_log.as_ref();
+    stored::Appraised {
+        reset_count: appraised.clock.reset_count,
+        restart_count: appraised.clock.restart_count,
+        clock: appraised.clock.clock,
+        clock_safe: appraised.clock.safe,
+        firmware_version: appraised.firmware_version,
+        selection: appraised.selection.banks().map(bank).collect(),
+        event_log_sha256: log.map(|log| log.sha256.into()).unwrap_or_default(),
+        values: log
+            .map(|log| log.values.iter().map(value).collect())
+            .unwrap_or_default(),
+    }
+}
+
+pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
+    let record = stored::Host::decode(value)?;
+    let time = |seconds: i64| (seconds != 0).then(|| Timestamp::from_unix(seconds));
+    let public = (!record.attestation_key.is_empty()).then(|| Public::parse(&record.attestation_key));
+    Ok(Host {
+        id: record.id.into(),
+        name: record.name,
+        enrolment: if record.enrolled {
+            Enrolment::Enrolled
+        } else {
+            Enrolment::Pending {
+                expires_at: Timestamp::from_unix(record.expires_at),
+            }
+        },
+        endorsement_keys: record
+            .endorsement_keys
+            .iter()
+            .map(decode_ek)
+            .collect::<Result<_, _>>()?,
+        attestation_key: public.transpose()?,
+        created_at: Timestamp::from_unix(record.created_at),
+        last_attested_at: time(record.last_attested_at),
+        last_address: record.last_address,
+        appraised: record.appraised.map(decode_appraised).transpose()?,
+        agent_path: (!record.agent_path.is_empty()).then(|| Arc::from(record.agent_path)),
+        revision: record.revision,
+    })
+}
+
+fn decode_ek(record: &stored::EndorsementKey) -> Result<EnrolledEk, CodecError> {
+    let is_set = |bytes: &[u8]| !bytes.is_empty();
+    Ok(EnrolledEk {
+        hash: is_set(&record.hash)
+            .then(|| decode_hash(&record.hash))
+            .transpose()?
+            .map(EkHash),
+        certificate: is_set(&record.serial_number)
+            .then(|| CertificateId::new(&record.issuer, &record.serial_number)),
+        is_certified: record.certificate_verified,
+        name: is_set(&record.name)
+            .then(|| Name::parse(&record.name))
+            .transpose()?,
+    })
+}
+
+fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> {
+    let banks = record.selection.iter().map(|bank| {
+        let pcrs = PcrSet::from_mask(bank.pcrs).ok_or(WireError::OutOfBounds)?;
+        Ok((decode_alg(bank.hash_alg)?, pcrs))
+    });
+    let mut values = PcrValues::default();
+    for value in record.values {
+        let index = u8::try_from(value.index).map_err(|_| WireError::OutOfBounds)?;
+        values.set(
+            decode_alg(value.hash_alg)?,
+            index,
+            value.digest.into_iter().collect(),
+        );
+    }
+    let has_log = !record.event_log_sha256.is_empty();
+    let sha256 = has_log
+        .then(|| decode_hash(&record.event_log_sha256))
+        .transpose()?;
+    Ok(Appraised {
+        clock: ClockInfo {
+            clock: record.clock,
+            reset_count: record.reset_count,
+            restart_count: record.restart_count,
+            safe: record.clock_safe,
+        },
+        firmware_version: record.firmware_version,
+        selection: PcrSelection::new(banks.collect::<Result<_, CodecError>>()?)?,
+        event_log: sha256.map(|sha256| KnownLog { sha256, values }),
+    })
+}
+
+fn decode_hash(bytes: &[u8]) -> Result<[u8; 32], CodecError> {
+    Ok(<[u8; 32]>::try_from(bytes).map_err(|_| WireError::OutOfBounds)?)
+}
+
+fn decode_alg(id: u32) -> Result<HashAlg, CodecError> {
+    let alg = u16::try_from(id).ok().and_then(HashAlg::from_tpm);
+    Ok(alg.ok_or(WireError::Unsupported)?)
+}

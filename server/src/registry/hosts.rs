@@ -1,0 +1,121 @@
+//! All host rows, indexed by what is asked of them. Cheap to clone: clones share what they have in common.
+
+use std::{hash::Hash, sync::Arc};
+
+use attest::{
+    Name,
+    ek::{CertificateId, EkHash},
+};
+use imbl::{HashMap, OrdMap};
+use plugin_api::{Enrolment, Host};
+use svid::Timestamp;
+
+/// Identifier of a host row.
+pub type HostId = Arc<str>;
+
+/// All host rows. No key belongs to two of them.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts {
+    rows: OrdMap<HostId, Arc<Host>>,
+    by_ak: HashMap<Name, HostId>,
+    by_ek: HashMap<EkHash, HostId>,
+    by_certificate: HashMap<CertificateId, HostId>,
+}
+
+impl Hosts {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The row with this identifier.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Arc<Host>> {
+        self.rows.get(id)
+    }
+
+    /// All rows whose identifier comes after `id`, in order; from the first with an empty one.
+    pub fn after<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Arc<Host>> {
+        let range = (std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded);
+        self.rows.range::<_, str>(range).map(|(_, host)| host)
+    }
+
+    /// The row with the attestation key of this Name.
+    #[must_use]
+    pub fn with_ak(&self, name: &Name) -> Option<&Arc<Host>> {
+        self.rows.get(self.by_ak.get(name)?)
+    }
+
+    /// The row with this endorsement key.
+    #[must_use]
+    pub fn with_ek(&self, hash: &EkHash) -> Option<&Arc<Host>> {
+        self.rows.get(self.by_ek.get(hash)?)
+    }
+
+    /// The row with an endorsement key of this certificate.
+    #[must_use]
+    pub fn with_certificate(&self, id: &CertificateId) -> Option<&Arc<Host>> {
+        self.rows.get(self.by_certificate.get(id)?)
+    }
+
+    /// The rows that wait for approval.
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.rows.values().filter(|host| !host.is_enrolled())
+    }
+
+    /// The pending rows that have ended.
+    pub fn ended(&self, now: Timestamp) -> impl Iterator<Item = &Arc<Host>> {
+        self.pending().filter(
+            move |host| matches!(host.enrolment, Enrolment::Pending { expires_at } if expires_at <= now),
+        )
+    }
+
+    /// Adds a row, or replaces the one with its identifier. Its keys belong to no other row.
+    pub fn insert(&mut self, host: Arc<Host>) {
+        self.remove(&host.id);
+        let id = &host.id;
+        if let Some(key) = &host.attestation_key {
+            self.by_ak.insert(key.name(), Arc::clone(id));
+        }
+        for key in &host.endorsement_keys {
+            if let Some(hash) = key.hash {
+                self.by_ek.insert(hash, Arc::clone(id));
+            }
+            if let Some(certificate) = &key.certificate {
+                self.by_certificate.insert(certificate.clone(), Arc::clone(id));
+            }
+        }
+        self.rows.insert(Arc::clone(id), host);
+    }
+
+    /// Removes a row.
+    pub fn remove(&mut self, id: &str) -> Option<Arc<Host>> {
+        let host = self.rows.remove(id)?;
+        if let Some(key) = &host.attestation_key {
+            forget(&mut self.by_ak, &key.name(), id);
+        }
+        for key in &host.endorsement_keys {
+            if let Some(hash) = &key.hash {
+                forget(&mut self.by_ek, hash, id);
+            }
+            if let Some(certificate) = &key.certificate {
+                forget(&mut self.by_certificate, certificate, id);
+            }
+        }
+        Some(host)
+    }
+}
+
+/// Takes `key` out, if it leads to the row `id`.
+fn forget<K: Clone + Eq + Hash>(index: &mut HashMap<K, HostId>, key: &K, id: &str) {
+    if index.get(key).is_some_and(|found| found.as_ref() == id) {
+        index.remove(key);
+    }
+}

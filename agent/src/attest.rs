@@ -2,22 +2,28 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use edge::tls::Exporter;
 use plugin_api::{Binding, NodeProver, ProverError};
-use proto::spire::api::{
-    server::{
-        agent::v1::{
-            AgentX509svidParams, AttestAgentRequest, AttestAgentResponse,
-            agent_client::AgentClient,
-            attest_agent_request::{Params, Step as ToServer},
-            attest_agent_response::{Result as Outcome, Step as FromServer},
+use prost::Message;
+use proto::{
+    plastron::attest::v1::Evidence,
+    spire::api::{
+        server::{
+            agent::v1::{
+                AgentX509svidParams, AttestAgentRequest, AttestAgentResponse,
+                agent_client::AgentClient,
+                attest_agent_request::{Params, Step as ToServer},
+                attest_agent_response::{Result as Outcome, Step as FromServer},
+            },
+            bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
         },
-        bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
+        types::{AttestationData, Bundle},
     },
-    types::{AttestationData, Bundle},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use tracing::warn;
 
 use crate::link::{Link, Lost};
 
@@ -41,7 +47,7 @@ pub enum AttestError {
     #[error("agent is stopping")]
     Stopping,
     /// The server said something that is not in the protocol.
-    #[error("server answered an attestation without {0}")]
+    #[error("attestation went wrong: {0} is missing or malformed")]
     Unexpected(&'static str),
 }
 
@@ -68,6 +74,42 @@ impl Prover {
     /// The host can't prove itself now.
     pub async fn prepare(&self) -> Result<(), AttestError> {
         self.with(|prover| prover.prepare()).await
+    }
+
+    /// What opens a session on the connection with this TLS exporter, where the host did not attest.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now.
+    pub async fn resume(&self, exporter: Exporter) -> Result<Option<Evidence>, AttestError> {
+        let evidence = self.with(move |prover| prover.resume(&exporter)).await?;
+        let decoded = evidence.map(|evidence| Evidence::decode(evidence.as_slice()));
+        decoded
+            .transpose()
+            .map_err(|_| AttestError::Unexpected("session evidence"))
+    }
+
+    /// Compares the Name of the endorsement key that the server has on record with the host's own.
+    ///
+    /// # Errors
+    ///
+    /// The host has no such key.
+    pub async fn recognise(&self, endorsement_key_name: Vec<u8>) -> Result<(), AttestError> {
+        self.with(move |prover| prover.recognise(&endorsement_key_name))
+            .await
+    }
+
+    /// Has the prover forget what it remembers: the server refused it.
+    pub async fn refused(&self) {
+        let forgotten = self
+            .with(|prover| {
+                prover.refused();
+                Ok(())
+            })
+            .await;
+        if let Err(error) = forgotten {
+            warn!(error = %edge::Chain(&error), "Prover not told of the refusal");
+        }
     }
 
     async fn with<T: Send + 'static>(
@@ -113,7 +155,11 @@ pub async fn attest(
         let responses = AgentClient::new(client.clone())
             .attest_agent(ReceiverStream::new(queue))
             .await?;
-        let outcome = converse(prover, &requests, responses.into_inner()).await?;
+        let outcome = converse(prover, &requests, responses.into_inner()).await;
+        if let Err(AttestError::Refused(_)) = &outcome {
+            prover.refused().await;
+        }
+        let outcome = outcome?;
         let bundle = BundleClient::new(client)
             .get_bundle(GetBundleRequest::default())
             .await?;

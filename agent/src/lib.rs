@@ -6,6 +6,7 @@ pub mod attest;
 pub mod cache;
 pub mod cli;
 pub mod config;
+mod host_tpm;
 pub mod link;
 pub mod refusal;
 pub mod session;
@@ -85,8 +86,18 @@ impl Agent {
         config.check()?;
         let data_dir = DataDir::open(config.agent.data_dir.clone())?;
         let trust = Trust::load(&config.agent, data_dir.clone(), clock.now())?;
-        let has_svid = data_dir.svid()?.is_some();
-        let prover = Prover::new(config.plugins.node_prover(token(&config.agent, has_svid)?)?);
+        let kept = if config.plugins.node_tpm.is_some() {
+            // The host proves itself each time.
+            None
+        } else {
+            data_dir.svid()?
+        };
+        let token = token(&config.agent, kept.is_some())?;
+        let trust_domain = &config.agent.trust_domain;
+        let prover = config
+            .plugins
+            .node_prover(trust_domain, token, host_tpm::opener)?;
+        let prover = Prover::new(prover);
 
         let (client, current_client) = watch::channel(None);
         let (keeper, handle) = Keeper::new(sign::signer(current_client, clock), clock);
@@ -98,6 +109,7 @@ impl Agent {
             address,
             trust,
             data_dir,
+            kept,
             prover,
             keeper: handle.clone(),
             client,

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use edge::grpc::Client;
-use proto::plastron::agent::v1::{
-    Ack, AgentMessage, KnownEntry, Open, ServerMessage, Update, agent_message::Message as ToServer,
-    agent_session_client::AgentSessionClient, server_message::Message as FromServer,
+use proto::plastron::{
+    agent::v1::{
+        Ack, AgentMessage, KnownEntry, Open, ServerMessage, Update, agent_message::Message as ToServer,
+        agent_session_client::AgentSessionClient, server_message::Message as FromServer,
+    },
+    attest::v1::Evidence,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -73,12 +76,18 @@ const QUEUE: usize = 16;
 const MAX_KNOWN: usize = 100_000;
 
 impl Session {
-    /// Opens a session, saying which entries are known.
+    /// Opens a session, saying which entries are known; with evidence where the host did not attest on this very
+    /// connection, and has to. Answers with the Name of the endorsement key that the server has on record, too: empty
+    /// for hosts without a TPM.
     ///
     /// # Errors
     ///
     /// The server refuses it.
-    pub async fn open(client: Client, known: Vec<(Arc<str>, i64)>) -> Result<Self, SessionError> {
+    pub async fn open(
+        client: Client,
+        known: Vec<(Arc<str>, i64)>,
+        evidence: Option<Evidence>,
+    ) -> Result<(Self, Vec<u8>), SessionError> {
         let (outgoing, queue) = mpsc::channel(QUEUE);
         let known = if known.len() > MAX_KNOWN {
             Vec::new()
@@ -95,7 +104,7 @@ impl Session {
         let open = Open {
             agent_version: env!("CARGO_PKG_VERSION").into(),
             known,
-            ..Open::default()
+            evidence,
         };
         let message = AgentMessage {
             message: Some(ToServer::Open(open)),
@@ -110,7 +119,7 @@ impl Session {
             owed: None,
         };
         match session.receive().await? {
-            FromServer::Welcome(_) => Ok(session),
+            FromServer::Welcome(welcome) => Ok((session, welcome.endorsement_key_name)),
             _ => Err(Status::internal("server did not begin the session with `welcome`").into()),
         }
     }

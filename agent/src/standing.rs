@@ -10,6 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge::{Chain, Clock, grpc::Client, tls::Identity};
+use proto::plastron::attest::v1::Evidence;
 use rustls_pki_types::CertificateDer;
 use svid::{Timestamp, x509::X509Svid};
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ pub struct Standing {
     pub trust: Trust,
     /// Where state is kept.
     pub data_dir: DataDir,
+    /// What is kept there, of a host that attests once.
+    pub kept: Option<KeptSvid>,
     /// How the host proves itself.
     pub prover: Prover,
     /// What takes what the server pushes.
@@ -93,7 +96,7 @@ const LOOK: Duration = Duration::from_secs(10);
 impl Standing {
     /// Keeps the standing for ever.
     pub async fn run(mut self) {
-        let mut svid = self.kept_svid();
+        let mut svid = self.kept.take().and_then(|kept| self.restore(kept));
         let mut pause = FIRST_PAUSE;
         loop {
             match self.establish(svid.take()).await {
@@ -108,16 +111,6 @@ impl Standing {
                     tokio::time::sleep(jittered(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-            }
-        }
-    }
-
-    fn kept_svid(&self) -> Option<AgentSvid> {
-        match self.data_dir.svid() {
-            Ok(kept) => kept.and_then(|kept| self.restore(kept)),
-            Err(error) => {
-                error!(error = %Chain(&error), "Kept SVID can't be used");
-                None
             }
         }
     }
@@ -153,7 +146,12 @@ impl Standing {
         let resumed = async {
             let expected = self.trust.expected(self.clock.now())?;
             let mut link = Link::dial(&self.address, expected, Some(&svid.identity), self.clock).await?;
-            let session = self.open_session(&mut link).await?;
+            let evidence = if svid.can_reattest {
+                self.prover.resume(link.exporter).await?
+            } else {
+                None
+            };
+            let session = self.open_session(&mut link, evidence).await?;
             Ok((link, session))
         };
         match resumed.await {
@@ -180,7 +178,7 @@ impl Standing {
         let svid = self.accept(kept, outcome.reattestable)?;
         info!(expires_at = %svid.not_after, "Attested");
         if outcome.reattestable {
-            let session = self.open_session(&mut link).await?;
+            let session = self.open_session(&mut link, None).await?;
             return Ok(Established { link, session, svid });
         }
         drop(link);
@@ -205,7 +203,11 @@ impl Standing {
         self.resume(svid).await.map_err(|(error, _)| error)
     }
 
-    async fn open_session(&mut self, link: &mut Link) -> Result<Session, StandingError> {
+    async fn open_session(
+        &mut self,
+        link: &mut Link,
+        evidence: Option<Evidence>,
+    ) -> Result<Session, StandingError> {
         let known = self
             .keeper
             .cache()
@@ -215,7 +217,14 @@ impl Standing {
             .map(|entry| (Arc::clone(&entry.id), entry.revision))
             .collect();
         let client = link.client.clone();
-        Ok(link.during(Session::open(client, known)).await??)
+        let opening = Session::open(client, known, evidence);
+        let (session, endorsement_key_name) = link.during(opening).await??;
+        if !endorsement_key_name.is_empty()
+            && let Err(error) = self.prover.recognise(endorsement_key_name).await
+        {
+            error!(error = %Chain(&error), code = "interposer_suspected", "Endorsement key on record is not this host's");
+        }
+        Ok(session)
     }
 
     /// Follows the session until it is over. Answers with the SVID, if it may still be good.

@@ -30,6 +30,6 @@ pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
 pub use binding::{Binding, EvidenceKind};
 pub use name::Name;
-pub use pcr::{PcrSelection, PcrSet, PcrValues};
+pub use pcr::{PcrSelection, PcrSelectionError, PcrSet, PcrValues};
 pub use quote::{Quote, SelectedQuote, VerifiedPcrs, VerifiedQuote};
 pub use reject::{Part, Reject};

@@ -1,6 +1,6 @@
 //! Platform Configuration Registers: which ones, their values, and the digest that a quote signs.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use crate::{
     Digest, HashAlg,
@@ -173,6 +173,41 @@ impl fmt::Display for PcrSelection {
     }
 }
 
+/// A text is no selection of PCRs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "a selection of PCRs reads `sha256:0-9,14` or `sha256:0-7+sha384:0-7`; banks are sha256, sha384 and sha512, PCRs 0 to 23"
+)]
+pub struct PcrSelectionError;
+
+impl FromStr for PcrSelection {
+    type Err = PcrSelectionError;
+
+    /// SHA-1 is no bank to decide on, and is refused.
+    fn from_str(text: &str) -> Result<Self, PcrSelectionError> {
+        let banks = text.split('+').map(bank).collect::<Option<_>>();
+        Self::new(banks.ok_or(PcrSelectionError)?).map_err(|_| PcrSelectionError)
+    }
+}
+
+fn bank(text: &str) -> Option<(HashAlg, PcrSet)> {
+    let (alg, pcrs) = text.split_once(':')?;
+    let alg = match alg.trim() {
+        "sha256" => HashAlg::Sha256,
+        "sha384" => HashAlg::Sha384,
+        "sha512" => HashAlg::Sha512,
+        _ => return None,
+    };
+    let ranges: Option<Vec<_>> = pcrs.split(',').map(range).collect();
+    Some((alg, ranges?.into_iter().flatten().collect()))
+}
+
+fn range(text: &str) -> Option<std::ops::RangeInclusive<u8>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first <= last && last < PcrSet::COUNT).then_some(first..=last)
+}
+
 /// Values of PCRs, by bank and index.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PcrValues(BTreeMap<(HashAlg, u8), Digest>);
@@ -275,6 +310,29 @@ mod tests {
             PcrSelection::read(&mut Reader::new(&high)),
             Err(WireError::OutOfBounds)
         );
+    }
+
+    #[test]
+    fn reads_what_an_operator_writes() {
+        let check = |text: &str, expected: Option<&str>| {
+            let read = text.parse::<PcrSelection>().ok().map(|read| read.to_string());
+            assert_eq!(read.as_deref(), expected, "{text}");
+        };
+        check("sha256:0-9,14", Some("sha256:0,1,2,3,4,5,6,7,8,9,14"));
+        check("sha384: 7 + sha256: 0, 2-3", Some("sha384:7+sha256:0,2,3"));
+        for wrong in [
+            "",
+            "sha1:0",
+            "sha256",
+            "sha256:",
+            "sha256:24",
+            "sha256:3-1",
+            "sha256:0+sha256:1",
+            "md5:0",
+        ] {
+            check(wrong, None);
+        }
+        assert_eq!("sha256:0-9,14".parse(), Ok(PcrSelection::standard()));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Server {
             registry: registry.clone(),
             ca,
             sessions,
-            attestors: config.plugins.node_attestors(),
+            attestors: config.plugins.node_attestors()?,
             lifetimes: config.lifetimes(),
             admin_ids: config.server.admin_ids.clone(),
             limits: config.server.ratelimit,

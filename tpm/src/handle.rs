@@ -3,11 +3,11 @@
 use std::{sync::mpsc, thread};
 
 use attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawQuote, TpmDevice, TpmError, TpmIdentity};
+use plugin_api::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
-use crate::{device::Device, error};
+use crate::{device::Device, ek::Ek, error};
 
 /// Requests that may wait; whoever comes later blocks before it is queued, instead of after.
 const QUEUE: usize = 16;
@@ -32,6 +32,15 @@ impl Handle {
             requests,
             trust_domain: None,
         })
+    }
+
+    /// The endorsement keys with their certificates. Makes nothing that stays, but what the configuration says.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    pub fn endorsement_keys(&self) -> Result<Vec<TpmEk>, TpmError> {
+        self.ask(|device| device.run(|open| Ok(open.endorsement_keys()?.iter().map(Ek::describe).collect())))
     }
 
     fn ask<T, F>(&self, request: F) -> Result<T, TpmError>

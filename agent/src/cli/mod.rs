@@ -3,6 +3,7 @@
 mod api;
 mod health;
 mod run;
+mod tpm;
 
 use std::{io, path::PathBuf};
 
@@ -42,6 +43,9 @@ enum Command {
     Healthcheck(health::Healthcheck),
     /// Runs the agent.
     Run(run::Run),
+    /// The host's TPM; no server is needed, and no running agent.
+    #[command(subcommand)]
+    Tpm(tpm::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,6 +129,9 @@ pub enum CommandError {
     /// A task ended that should not.
     #[error("{0} ended unexpectedly; see the log")]
     Task(&'static str),
+    /// The TPM can't be used.
+    #[error(transparent)]
+    Tpm(#[from] plugin_api::TpmError),
     /// The configuration can't work.
     #[error(transparent)]
     Unworkable(#[from] Unworkable),
@@ -181,6 +188,7 @@ impl Cli {
             }
             Command::Healthcheck(command) => block_on(command.execute()),
             Command::Run(command) => command.execute(),
+            Command::Tpm(command) => command.execute(),
         }
     }
 }

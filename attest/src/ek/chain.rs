@@ -26,6 +26,7 @@ pub struct CaCertificate {
     der: Vec<u8>,
     /// Subject in DER.
     subject: Vec<u8>,
+    is_self_issued: bool,
 }
 
 /// An endorsement certificate that leads to a root. Only [`EkRoots::verify`] makes one.
@@ -84,7 +85,14 @@ impl CaCertificate {
         Ok(Self {
             der: der.into(),
             subject: certificate.subject().as_raw().into(),
+            is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
         })
+    }
+
+    /// Whether it names itself as its issuer, as roots do.
+    #[must_use]
+    pub const fn is_self_issued(&self) -> bool {
+        self.is_self_issued
     }
 
     fn parsed(&self) -> Result<X509Certificate<'_>, Reject> {

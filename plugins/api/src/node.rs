@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, sync::Arc};
 
 use attest::{
-    Name,
+    Name, Reject,
     ek::{CertificateId, EkHash},
 };
 use svid::{Selector, Timestamp, TrustDomain};
@@ -174,6 +174,24 @@ impl Refusal {
             code,
             kind: RefusalKind::Denied,
             source: source.into(),
+        }
+    }
+}
+
+/// Evidence of a TPM that was refused. What the host surely said of itself, or what it is, is denied; what proves
+/// nothing is invalid.
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        match reject {
+            Reject::AkOfOtherHost
+            | Reject::EkOfOtherHost
+            | Reject::LogEventData(_)
+            | Reject::LogMismatch(..)
+            | Reject::LogMissing
+            | Reject::LogSeparator(_)
+            | Reject::LogUnexplained
+            | Reject::PcrUninitialized(_) => Self::denied(reject.code(), reject),
+            _ => Self::invalid(reject.code(), reject),
         }
     }
 }

@@ -37,6 +37,19 @@ pub trait NodeProver: Send {
         let _ = exporter;
         Ok(None)
     }
+
+    /// Looks at the Name of the endorsement key that the server has on record for this host.
+    ///
+    /// # Errors
+    ///
+    /// The host has no such key: it is lied to, or is another one.
+    fn recognise(&mut self, endorsement_key_name: &[u8]) -> Result<(), ProverError> {
+        let _ = endorsement_key_name;
+        Ok(())
+    }
+
+    /// The server refused what this prover said: what it remembers may be out of date.
+    fn refused(&mut self) {}
 }
 
 /// What evidence is bound to.

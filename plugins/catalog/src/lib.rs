@@ -4,4 +4,5 @@ mod agent;
 mod server;
 
 pub use agent::{AgentPluginError, AgentPlugins};
+pub use node_tpm::{AgentConfig as TpmConfig, OpenTpm};
 pub use server::{ServerPluginError, ServerPlugins};

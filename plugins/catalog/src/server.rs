@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use keys_disk::DiskKeys;
 use keys_memory::MemoryKeys;
 use node_join_token::JoinTokenAttestor;
+use node_tpm::TpmAttestor;
 use plugin_api::{KeyError, KeyManager, NodeAttestor};
 use serde::Deserialize;
 
@@ -18,6 +19,8 @@ pub struct ServerPlugins {
     pub keys_memory: Option<keys_memory::Config>,
     /// Attestation by join token.
     pub node_join_token: Option<node_join_token::Config>,
+    /// Attestation by TPM.
+    pub node_tpm: Option<node_tpm::Config>,
 }
 
 /// The plugins can't be used as configured.
@@ -26,6 +29,9 @@ pub enum ServerPluginError {
     /// The keys can't be opened.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Attestation by TPM can't be used.
+    #[error(transparent)]
+    NodeTpm(#[from] node_tpm::ConfigError),
     /// Nothing says how agents attest.
     #[error("no node attestor is configured: add [plugins.node-tpm] or [plugins.node-join-token]")]
     NoNodeAttestor,
@@ -44,7 +50,7 @@ impl ServerPlugins {
         if self.keys_disk.is_some() && self.keys_memory.is_some() {
             return Err(ServerPluginError::TwoKeyManagers);
         }
-        if self.node_join_token.is_none() {
+        if self.node_attestors()?.is_empty() {
             return Err(ServerPluginError::NoNodeAttestor);
         }
         Ok(())
@@ -68,12 +74,18 @@ impl ServerPlugins {
     }
 
     /// The node attestors that are switched on.
-    #[must_use]
-    pub fn node_attestors(&self) -> Vec<Arc<dyn NodeAttestor>> {
+    ///
+    /// # Errors
+    ///
+    /// One can't be used as configured.
+    pub fn node_attestors(&self) -> Result<Vec<Arc<dyn NodeAttestor>>, ServerPluginError> {
         let mut attestors: Vec<Arc<dyn NodeAttestor>> = Vec::new();
         if self.node_join_token.is_some() {
             attestors.push(Arc::new(JoinTokenAttestor));
         }
-        attestors
+        if let Some(config) = &self.node_tpm {
+            attestors.push(Arc::new(TpmAttestor::new(config)?));
+        }
+        Ok(attestors)
     }
 }

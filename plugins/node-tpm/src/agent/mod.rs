@@ -1,0 +1,268 @@
+//! The agent's side: has the TPM sign, and says what its keys and logs are.
+
+mod config;
+mod measured;
+#[cfg(test)]
+mod tests;
+
+use attest::{Binding as Subject, EvidenceKind, Name, PcrSelection, wire::Public};
+use plugin_api::{
+    Activation, Binding, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
+};
+use prost::Message;
+use proto::{bytes::Bytes, plastron::attest::v1 as wire};
+use svid::TrustDomain;
+use tracing::info;
+
+use crate::{
+    NAME, NO_NONCE,
+    wire::{selection_from_wire, selection_to_wire, values_to_wire},
+};
+pub use config::Config;
+use measured::MeasuredLog;
+
+/// Opens the host's TPM.
+pub type OpenTpm = Box<dyn FnMut() -> Result<Box<dyn TpmDevice>, TpmError> + Send>;
+
+/// Proves the host by its TPM.
+pub struct TpmProver {
+    config: Config,
+    trust_domain: TrustDomain,
+    open: OpenTpm,
+    tpm: Option<Box<dyn TpmDevice>>,
+    /// What the TPM and the firmware say of themselves; read once, and again after a failure.
+    known: Option<Known>,
+    conversation: Option<Conversation>,
+    /// What is quoted first: what the server asked for last.
+    selection: PcrSelection,
+}
+
+struct Known {
+    identity: TpmIdentity,
+    /// Names of the endorsement keys.
+    names: Vec<Name>,
+    log: Option<MeasuredLog>,
+}
+
+/// What every quote of an attestation is about.
+struct Conversation {
+    exporter: [u8; 32],
+    csr: Vec<u8>,
+    hello: Bytes,
+}
+
+impl TpmProver {
+    /// Proves this host in `trust_domain`, by the TPM that `open` opens.
+    #[must_use]
+    pub fn new(config: Config, trust_domain: TrustDomain, open: OpenTpm) -> Self {
+        Self {
+            config,
+            trust_domain,
+            open,
+            tpm: None,
+            known: None,
+            conversation: None,
+            selection: PcrSelection::standard(),
+        }
+    }
+
+    /// Uses the TPM; after a failure everything is read anew.
+    fn with_tpm<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn TpmDevice) -> Result<T, TpmError>,
+    ) -> Result<T, ProverError> {
+        let mut tpm = match self.tpm.take() {
+            Some(tpm) => tpm,
+            None => (self.open)()?,
+        };
+        let outcome = act(tpm.as_mut());
+        match &outcome {
+            Ok(_) => self.tpm = Some(tpm),
+            Err(_) => self.known = None,
+        }
+        Ok(outcome?)
+    }
+
+    fn known(&self) -> Result<&Known, ProverError> {
+        self.known
+            .as_ref()
+            .ok_or_else(|| ProverError::NotReady("the TPM was not asked for its keys yet".into()))
+    }
+
+    fn hello(&self) -> Result<Bytes, ProverError> {
+        let known = self.known()?;
+        let hello = wire::Hello {
+            endorsement_keys: known.identity.endorsement_keys.iter().map(ek_to_wire).collect(),
+            attestation_key: known.identity.attestation_key.clone().into(),
+            selection: selection_to_wire(&self.selection),
+            logs: known.log.iter().map(MeasuredLog::to_wire).collect(),
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+        };
+        Ok(hello.encode_to_vec().into())
+    }
+
+    /// One TPM command, and another one only where the log does not explain what the TPM signed.
+    fn quote(&mut self, subject: &Subject<'_>) -> Result<wire::Quote, ProverError> {
+        let (extra_data, selection) = (subject.extra_data(), self.selection.clone());
+        let quote = self.with_tpm(|tpm| tpm.quote(&extra_data, &selection))?;
+        let is_explained = match &self.known()?.log {
+            Some(log) => log.explains(&quote.attest, &selection),
+            None => true,
+        };
+        let values = if is_explained {
+            Vec::new()
+        } else {
+            values_to_wire(&self.with_tpm(|tpm| tpm.read_pcrs(&selection))?)
+        };
+        let RawQuote { attest, signature } = quote;
+        Ok(wire::Quote {
+            attest: attest.into(),
+            signature: signature.into(),
+            values,
+        })
+    }
+
+    fn activate(&mut self, activate: wire::Activate) -> Result<wire::answer::Step, ProverError> {
+        let activation = Activation {
+            endorsement_key: Name::parse(&activate.endorsement_key_name).map_err(not_acceptable)?,
+            credential_blob: activate.credential_blob.into(),
+            secret: activate.secret.into(),
+        };
+        let recovered = self.with_tpm(|tpm| tpm.activate(&activation))?;
+        Ok(wire::answer::Step::Credential(Bytes::copy_from_slice(&recovered)))
+    }
+
+    fn supply(&mut self, need: &wire::Need) -> Result<wire::answer::Step, ProverError> {
+        let nonce: [u8; 32] = (&*need.nonce).try_into().map_err(not_acceptable)?;
+        let selection = selection_from_wire(&need.selection);
+        self.selection = selection.ok_or_else(|| refuse("it asks for PCRs that no TPM has"))?;
+        let conversation = self
+            .conversation
+            .take()
+            .ok_or_else(|| refuse("it comes before an attestation"))?;
+        let quote = self.quote(&Subject {
+            kind: EvidenceKind::Attest,
+            exporter: &conversation.exporter,
+            nonce: &nonce,
+            csr: &conversation.csr,
+            hello: &conversation.hello,
+        });
+        self.conversation = Some(conversation);
+        Ok(wire::answer::Step::Supplied(wire::Supplied {
+            quote: Some(quote?),
+            logs: self.logs(need)?,
+        }))
+    }
+
+    fn logs(&self, need: &wire::Need) -> Result<Vec<wire::Log>, ProverError> {
+        let wants_log = need.logs().any(|kind| kind == wire::LogKind::EventLog);
+        match &self.known()?.log {
+            Some(log) if wants_log => Ok(vec![log.read()?]),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+impl NodeProver for TpmProver {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare(&mut self) -> Result<(), ProverError> {
+        if self.known.is_some() {
+            return Ok(());
+        }
+        let trust_domain = self.trust_domain.clone();
+        let identity = self.with_tpm(|tpm| tpm.identify(&trust_domain))?;
+        let names = identity.endorsement_keys.iter().filter_map(name_of).collect();
+        let log = MeasuredLog::open(&self.config.event_log_path)?;
+        info!(
+            count = identity.endorsement_keys.len(),
+            has_event_log = log.is_some(),
+            "TPM identified"
+        );
+        self.known = Some(Known { identity, names, log });
+        Ok(())
+    }
+
+    fn begin(&mut self, binding: &Binding) -> Result<Vec<u8>, ProverError> {
+        let hello = self.hello()?;
+        let quote = self.quote(&Subject {
+            kind: EvidenceKind::Attest,
+            exporter: &binding.exporter,
+            nonce: &NO_NONCE,
+            csr: &binding.csr,
+            hello: &hello,
+        })?;
+        self.conversation = Some(Conversation {
+            exporter: binding.exporter,
+            csr: binding.csr.clone(),
+            hello: hello.clone(),
+        });
+        Ok(evidence(hello, quote))
+    }
+
+    fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, ProverError> {
+        let challenge = wire::Challenge::decode(challenge).map_err(not_acceptable)?;
+        let step = match challenge.step {
+            Some(wire::challenge::Step::Activate(activate)) => self.activate(activate)?,
+            Some(wire::challenge::Step::Need(need)) => self.supply(&need)?,
+            None => return Err(refuse("it asks for nothing that this agent knows")),
+        };
+        Ok(wire::Answer { step: Some(step) }.encode_to_vec())
+    }
+
+    fn resume(&mut self, exporter: &[u8; 32]) -> Result<Option<Vec<u8>>, ProverError> {
+        self.prepare()?;
+        let hello = self.hello()?;
+        let quote = self.quote(&Subject {
+            kind: EvidenceKind::Session,
+            exporter,
+            nonce: &NO_NONCE,
+            csr: &[],
+            hello: &hello,
+        })?;
+        Ok(Some(evidence(hello, quote)))
+    }
+
+    fn recognise(&mut self, endorsement_key_name: &[u8]) -> Result<(), ProverError> {
+        let names = &self.known()?.names;
+        if names.iter().any(|name| name.as_bytes() == endorsement_key_name) {
+            Ok(())
+        } else {
+            Err(TpmError::InterposerSuspected.into())
+        }
+    }
+
+    fn refused(&mut self) {
+        self.known = None;
+    }
+}
+
+fn evidence(hello: Bytes, quote: wire::Quote) -> Vec<u8> {
+    let evidence = wire::Evidence {
+        hello,
+        quote: Some(quote),
+    };
+    evidence.encode_to_vec()
+}
+
+fn ek_to_wire(key: &TpmEk) -> wire::EndorsementKey {
+    wire::EndorsementKey {
+        public: key.public.clone().into(),
+        certificate: key.certificate.clone().unwrap_or_default().into(),
+        chain: key.chain.iter().cloned().map(Bytes::from).collect(),
+    }
+}
+
+fn name_of(key: &TpmEk) -> Option<Name> {
+    Public::parse(&key.public).ok().map(|public| public.name())
+}
+
+fn not_acceptable(error: impl std::fmt::Display) -> ProverError {
+    ProverError::Challenge(error.to_string())
+}
+
+fn refuse(why: &str) -> ProverError {
+    ProverError::Challenge(why.into())
+}

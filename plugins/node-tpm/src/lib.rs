@@ -1,0 +1,35 @@
+//! Attests a host by its TPM: that it is one, which one, and what booted on it.
+//!
+//! ```text
+//!   agent                                              server
+//!     ── Evidence{hello, quote} ─────────────────────────▶  AK of an enrolled host? verify quote and PCRs: done
+//!     ◀── Activate{credential} ───────────────────────────  AK unknown
+//!     ── Answer{recovered credential} ───────────────────▶  AK is in the TPM of that EK: whose is it?
+//!     ◀── Need{nonce, selection, logs} ───────────────────  another selection, or a log that is not held
+//!     ── Answer{new quote, logs} ────────────────────────▶  the log explains the PCRs: done
+//! ```
+//!
+//! Every quote signs the TLS exporter of the connection, the certificate request and the hello, so evidence is worth
+//! nothing elsewhere. The TPM signs once for a host that is known.
+//!
+//! Agent ID: `spiffe://<trust domain>/spire/agent/tpm/<hash of the endorsement key enrolled first>`.
+//!
+//! | selector | meaning |
+//! |---|---|
+//! | `tpm:pub_hash:<hash>` | the TPM has this endorsement key: SHA-256 of its SubjectPublicKeyInfo |
+//!
+//! Not claimed: which program on the host asked; what happened after boot; anything that `SECURITY.md` says a quote
+//! can't see.
+
+mod agent;
+mod server;
+mod wire;
+
+pub use agent::{Config as AgentConfig, OpenTpm, TpmProver};
+pub use server::{Config, ConfigError, TpmAttestor};
+
+/// The attestor's name on the wire.
+pub const NAME: &str = "tpm";
+
+/// The nonce of a connection's first message: the server gave none.
+const NO_NONCE: [u8; 32] = [0; 32];

@@ -1,0 +1,182 @@
+//! What a verified quote says of a host, and what is still missing.
+
+use std::sync::Arc;
+
+use attest::{HashAlg, PcrSelection, Reject, SelectedQuote, VerifiedQuote, event_log::EventLog};
+use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
+use proto::{bytes::Bytes, plastron::attest::v1 as wire};
+
+use super::{Proven, Rules, config::EventLogs};
+use crate::{
+    NAME,
+    wire::{Supplied, selection_to_wire},
+};
+
+/// What became of a quote.
+pub(super) enum Appraisal {
+    /// The log on record explains it.
+    Accepted(Appraised),
+    /// It takes more to tell.
+    Open(Missing),
+}
+
+/// What a host is asked for.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// PCRs to quote.
+    pcrs: PcrSelection,
+    /// The log that the host has, where it was accepted before: it need not come again.
+    known: Option<KnownLog>,
+    /// Whether the event log is to be sent.
+    wants_log: bool,
+}
+
+impl Missing {
+    pub(super) fn to_wire(&self, nonce: &[u8; 32]) -> wire::Need {
+        let log = self.wants_log.then_some(wire::LogKind::EventLog.into());
+        wire::Need {
+            nonce: Bytes::copy_from_slice(nonce),
+            selection: selection_to_wire(&self.pcrs),
+            logs: log.into_iter().collect(),
+        }
+    }
+}
+
+impl Rules {
+    /// Accepts a quote whose PCRs the log on record explains; says what is missing where it takes more.
+    pub(super) fn appraise(
+        &self,
+        quote: VerifiedQuote,
+        host: &Host,
+        event_log: Option<[u8; 32]>,
+    ) -> Result<Appraisal, Reject> {
+        let known = self.known_log(host, event_log);
+        if !quote.selection().is_same_set(&self.pcrs) {
+            return Ok(Appraisal::Open(Missing {
+                pcrs: self.pcrs.clone(),
+                wants_log: event_log.is_some() && known.is_none(),
+                known,
+            }));
+        }
+        let selected = quote.over(&self.pcrs)?;
+        if event_log.is_none() {
+            self.event_logs.check_absent()?;
+            return Ok(Appraisal::Accepted(appraised(&selected, None)));
+        }
+        match known {
+            Some(known) if selected.matches(&known.values).is_ok() => {
+                Ok(Appraisal::Accepted(appraised(&selected, Some(known))))
+            }
+            _ => Ok(Appraisal::Open(Missing {
+                pcrs: self.pcrs.clone(),
+                known: None,
+                wants_log: true,
+            })),
+        }
+    }
+
+    /// The log on record, if it is the one that the host has and tells every PCR that is wanted.
+    fn known_log(&self, host: &Host, event_log: Option<[u8; 32]>) -> Option<KnownLog> {
+        let known = host.appraised.as_ref()?.event_log.as_ref()?;
+        let is_told = |(alg, set): (HashAlg, attest::PcrSet)| {
+            set.iter().all(|index| known.values.get(alg, index).is_some())
+        };
+        let is_same = Some(known.sha256) == event_log;
+        (is_same && self.pcrs.banks().all(is_told)).then(|| known.clone())
+    }
+
+    /// Accepts what a host sent when it was asked for more.
+    pub(super) fn appraise_supplied(
+        &self,
+        selected: &SelectedQuote,
+        supplied: Supplied,
+        missing: Missing,
+    ) -> Result<Appraised, Reject> {
+        let event_log = match (supplied.event_log, missing.known) {
+            (Some(content), _) => {
+                let log = EventLog::parse(&content)?;
+                let pcrs = selected.explain(&log, supplied.claimed.as_ref())?;
+                Some(KnownLog {
+                    sha256: sha256(&content),
+                    values: pcrs.values().clone(),
+                })
+            }
+            (None, Some(known)) => {
+                selected.matches(&known.values)?;
+                Some(known)
+            }
+            (None, None) => {
+                self.event_logs.check_absent()?;
+                None
+            }
+        };
+        Ok(appraised(selected, event_log))
+    }
+}
+
+impl EventLogs {
+    fn check_absent(self) -> Result<(), Reject> {
+        match self {
+            Self::Optional => Ok(()),
+            Self::Required => Err(Reject::LogMissing),
+        }
+    }
+}
+
+fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised {
+    let quote = selected.quote();
+    Appraised {
+        clock: quote.clock,
+        firmware_version: quote.firmware_version,
+        selection: quote.selection().clone(),
+        event_log,
+    }
+}
+
+fn sha256(content: &[u8]) -> [u8; 32] {
+    let digest = HashAlg::Sha256.digest(&[content]);
+    digest.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+impl Proven {
+    /// The outcome of an attestation.
+    pub(super) fn attested(self, appraised: Appraised) -> Attested {
+        let mut hashes: Vec<_> = self
+            .host
+            .endorsement_keys
+            .iter()
+            .chain(&self.activated)
+            .filter_map(|key| key.hash)
+            .collect();
+        hashes.sort();
+        hashes.dedup();
+        Attested {
+            suffix: self.suffix(),
+            selectors: hashes.iter().map(|hash| format!("pub_hash:{hash}")).collect(),
+            can_reattest: true,
+            claims: vec![Claim::Host(Box::new(self.claim(appraised)))],
+        }
+    }
+
+    /// What becomes of the host's row.
+    pub(super) fn claim(self, appraised: Appraised) -> HostClaim {
+        HostClaim {
+            id: Arc::clone(&self.host.id),
+            revision: self.host.revision,
+            activated: self.activated,
+            attestation_key: self.ak.key().public().clone(),
+            appraised,
+        }
+    }
+
+    /// Hash of the endorsement key enrolled first. Once given, it stays.
+    fn suffix(&self) -> String {
+        let given = self.host.agent_path.as_deref();
+        if let Some(given) = given.and_then(|path| path.strip_prefix("/spire/agent/")?.strip_prefix(NAME)) {
+            return given.trim_start_matches('/').into();
+        }
+        let first = self.host.endorsement_keys.iter().chain(&self.activated);
+        let hash = first.filter_map(|key| key.hash).next();
+        hash.map(|hash| hash.to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,68 @@
+//! Awaited answers. Each is consumed by the one that comes: a credential and a nonce are spent once.
+
+use std::sync::Arc;
+
+use attest::credential::IssuedCredential;
+use plugin_api::{Context, Expect, Newcomer, Refusal, Step};
+
+use super::{Proven, Rules, appraise::Missing, keys, subject::Subject};
+use crate::{
+    NO_NONCE,
+    wire::{self, OfferedEk, Opening},
+};
+
+/// Waits for the credential that only the TPM with both keys recovers.
+pub(super) struct ExpectCredential {
+    pub(super) rules: Arc<Rules>,
+    pub(super) opening: Opening,
+    pub(super) subject: Subject,
+    pub(super) ek: OfferedEk,
+    pub(super) credential: IssuedCredential,
+}
+
+impl Expect for ExpectCredential {
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Step, Refusal> {
+        // 1. The attestation key is in the TPM of the endorsement key.
+        let binding = self.credential.verify(&wire::credential(answer)?)?;
+        let ak = self.opening.attestation_key.clone().activated(&binding)?;
+        // 2. Whose TPM that is.
+        let (ek, host) = keys::identify(&self.ek, &self.rules.roots, context.records, context.now)?;
+        let Some(host) = host else {
+            // It signed the first message: it is this TPM that asks, over this connection.
+            let attestation_key = ak.key().public().clone();
+            self.opening.quote.verify(&ak, &self.subject.binding(&NO_NONCE))?;
+            return Ok(Step::Newcomer(Box::new(Newcomer {
+                endorsement_key: ek,
+                attestation_key,
+            })));
+        };
+        keys::check_listed(&self.opening.endorsement_keys, &host, context.records)?;
+        // 3. What booted.
+        let proven = Proven {
+            host,
+            ak,
+            activated: Some(ek),
+        };
+        Rules::judge(&self.rules, proven, self.opening, self.subject, context)
+    }
+}
+
+/// Waits for a new quote, and for logs.
+pub(super) struct ExpectSupplied {
+    pub(super) rules: Arc<Rules>,
+    pub(super) proven: Proven,
+    pub(super) subject: Subject,
+    pub(super) nonce: [u8; 32],
+    pub(super) missing: Missing,
+}
+
+impl Expect for ExpectSupplied {
+    fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Step, Refusal> {
+        let supplied = wire::supplied(answer)?;
+        let binding = self.subject.binding(&self.nonce);
+        let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
+        let selected = quote.over(&self.rules.pcrs)?;
+        let appraised = self.rules.appraise_supplied(&selected, supplied, self.missing)?;
+        Ok(Step::Done(self.proven.attested(appraised)))
+    }
+}

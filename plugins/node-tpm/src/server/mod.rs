@@ -1,0 +1,177 @@
+//! The server's side: the conversation, each of whose states takes the proof of the one before.
+
+mod appraise;
+mod config;
+mod expect;
+mod keys;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use attest::{EvidenceKind, PcrSelection, Reject, VerifiedAk, credential::IssuedCredential, ek::EkRoots};
+use plugin_api::{Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, Step};
+use prost::Message;
+use proto::{bytes::Bytes, plastron::attest::v1 as wire};
+
+use crate::{
+    NAME, NO_NONCE,
+    wire::{OfferedEk, Opening},
+};
+use appraise::Appraisal;
+use config::EventLogs;
+pub use config::{Config, ConfigError};
+use expect::{ExpectCredential, ExpectSupplied};
+use subject::Subject;
+
+/// Accepts enrolled hosts whose TPM proves them, and whose event log explains their PCRs.
+pub struct TpmAttestor(Arc<Rules>);
+
+/// What hosts are judged by.
+#[derive(Debug)]
+struct Rules {
+    roots: EkRoots,
+    pcrs: PcrSelection,
+    event_logs: EventLogs,
+}
+
+/// A host whose attestation key is proven.
+struct Proven {
+    host: Arc<Host>,
+    ak: VerifiedAk,
+    /// The endorsement key with which a credential was recovered now.
+    activated: Option<EnrolledEk>,
+}
+
+/// A payload of another plugin of the same name.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("payload is JSON, as the TPM plugin of SPIRE's community sends it; this host needs plastron-agent")]
+struct JsonPayload;
+
+/// A session opens with what was accepted before, or not at all.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("PCRs or event log are not those of the last attestation; attest anew")]
+struct NewEvidence;
+
+/// The server binds no evidence: it is no TLS connection.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("connection has no TLS exporter to bind evidence to")]
+struct NoExporter;
+
+impl NodeAttestor for TpmAttestor {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn binds_connection(&self) -> bool {
+        true
+    }
+
+    fn start(&self, payload: &[u8], context: &Context<'_>) -> Result<Step, Refusal> {
+        let (opening, subject) = open(payload, EvidenceKind::Attest, context)?;
+        let Some((host, ak)) = keys::recognise(&opening, context.records)? else {
+            return self.challenge(opening, subject, context);
+        };
+        let proven = Proven {
+            host,
+            ak,
+            activated: None,
+        };
+        Rules::judge(&self.0, proven, opening, subject, context)
+    }
+
+    fn resume(&self, evidence: &[u8], path: &str, context: &Context<'_>) -> Result<HostClaim, Refusal> {
+        let (opening, subject) = open(evidence, EvidenceKind::Session, context)?;
+        let (host, ak) = keys::recognise(&opening, context.records)?.ok_or(Reject::AkOfOtherHost)?;
+        if host.agent_path.as_deref() != Some(path) {
+            return Err(Reject::AkOfOtherHost.into());
+        }
+        let quote = opening.quote.verify(&ak, &subject.binding(&NO_NONCE))?;
+        match self.0.appraise(quote, &host, opening.event_log)? {
+            Appraisal::Accepted(appraised) => {
+                let proven = Proven {
+                    host,
+                    ak,
+                    activated: None,
+                };
+                Ok(proven.claim(appraised))
+            }
+            Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
+        }
+    }
+}
+
+/// Reads a first message, and checks that it is about this connection before anything costs more.
+fn open(payload: &[u8], kind: EvidenceKind, context: &Context<'_>) -> Result<(Opening, Subject), Refusal> {
+    if payload.first() == Some(&b'{') {
+        return Err(Refusal::invalid("json_payload", JsonPayload));
+    }
+    let opening = Opening::parse(payload)?;
+    let exporter = context
+        .exporter
+        .ok_or_else(|| Refusal::invalid("not_bound", NoExporter))?;
+    let subject = Subject {
+        kind,
+        exporter,
+        csr: context.csr.into(),
+        hello: opening.hello.clone(),
+    };
+    opening.quote.check_binding(&subject.binding(&NO_NONCE))?;
+    Ok((opening, subject))
+}
+
+impl TpmAttestor {
+    /// Asks the TPM for proof that it holds both the attestation key and an endorsement key.
+    fn challenge(&self, opening: Opening, subject: Subject, context: &Context<'_>) -> Result<Step, Refusal> {
+        let ek: OfferedEk = keys::choose(&opening.endorsement_keys, context.records)
+            .ok_or(Reject::Unexpected)?
+            .clone();
+        let (credential, blob) = IssuedCredential::issue(ek.key.public(), opening.attestation_key.name())?;
+        let activate = wire::Activate {
+            endorsement_key_name: Bytes::copy_from_slice(credential.endorsement_key().as_bytes()),
+            credential_blob: blob.credential_blob.into(),
+            secret: blob.secret.into(),
+        };
+        Ok(Step::Challenge {
+            send: challenge(wire::challenge::Step::Activate(activate)),
+            next: Box::new(ExpectCredential {
+                rules: Arc::clone(&self.0),
+                opening,
+                subject,
+                ek,
+                credential,
+            }),
+        })
+    }
+}
+
+fn challenge(step: wire::challenge::Step) -> Vec<u8> {
+    wire::Challenge { step: Some(step) }.encode_to_vec()
+}
+
+impl Rules {
+    /// Verifies the first quote of a host that is known, and asks for more where it takes more.
+    fn judge(
+        rules: &Arc<Self>,
+        proven: Proven,
+        opening: Opening,
+        subject: Subject,
+        context: &Context<'_>,
+    ) -> Result<Step, Refusal> {
+        let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        match rules.appraise(quote, &proven.host, opening.event_log)? {
+            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised))),
+            Appraisal::Open(missing) => Ok(Step::Challenge {
+                send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
+                next: Box::new(ExpectSupplied {
+                    rules: Arc::clone(rules),
+                    proven,
+                    subject,
+                    nonce: context.nonce,
+                    missing,
+                }),
+            }),
+        }
+    }
+}

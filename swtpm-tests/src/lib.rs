@@ -4,6 +4,7 @@
 //! [`World`] is a server, agents and their command lines, as processes.
 //! [`Swtpm::start`] manufactures a TPM and powers it on; dropping it powers it off and removes its state.
 //! [`Proxy`] sits between a program and the TPM: it counts commands, and does what an interposer would do.
+//! [`SoftwareTpm`] is a prover without any TPM: for load, for properties, and for what no TPM would do.
 //! A missing program is a failure, never a skipped test.
 
 mod ca;
@@ -13,6 +14,7 @@ mod operate;
 mod ports;
 mod process;
 mod proxy;
+mod software;
 mod swtpm;
 mod tool;
 mod wire;
@@ -21,6 +23,7 @@ mod world;
 pub use ca::ca_certificates;
 pub use log::{Extend, Measured, read_log};
 pub use proxy::Proxy;
+pub use software::{SoftwareTpm, structures};
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::run;
 pub use world::{Agent, Daemon, World, agent_id, go_client, uid};

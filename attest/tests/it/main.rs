@@ -19,5 +19,7 @@ mod mutated_evidence;
 mod mutated_logs;
 mod quoted_pcrs;
 mod quotes;
-mod tpm;
+
 mod vendor;
+
+use swtpm_tests::structures as tpm;

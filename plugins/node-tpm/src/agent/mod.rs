@@ -2,8 +2,6 @@
 
 mod config;
 mod measured;
-#[cfg(test)]
-mod tests;
 
 use attest::{Binding as Subject, EvidenceKind, Name, PcrSelection, wire::Public};
 use plugin_api::{

@@ -5,8 +5,6 @@ mod config;
 mod expect;
 mod keys;
 mod subject;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -20,8 +18,7 @@ use crate::{
     wire::{OfferedEk, Opening},
 };
 use appraise::Appraisal;
-use config::EventLogs;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
 use subject::Subject;
 

@@ -8,47 +8,81 @@ use rcgen::{KeyPair, PublicKeyData};
 
 /// TPMT_PUBLIC, not yet marshalled.
 #[derive(Clone, Debug)]
-pub(crate) struct Area {
-    pub(crate) name_alg: u16,
-    pub(crate) attributes: u32,
-    pub(crate) policy: Vec<u8>,
-    pub(crate) symmetric: Vec<u16>,
-    pub(crate) scheme: Vec<u16>,
-    pub(crate) key: Key,
+pub struct Area {
+    /// TPM_ALG_ID of its Name's hash.
+    pub name_alg: u16,
+    /// TPMA_OBJECT.
+    pub attributes: u32,
+    /// Digest of its policy.
+    pub policy: Vec<u8>,
+    /// TPMT_SYM_DEF_OBJECT.
+    pub symmetric: Vec<u16>,
+    /// TPMT_ASYM_SCHEME.
+    pub scheme: Vec<u16>,
+    /// The rest of the parameters, and what is unique.
+    pub key: Key,
 }
 
 /// The key in it.
 #[derive(Clone, Debug)]
-pub(crate) enum Key {
-    Ecc { curve: u16, x: Vec<u8>, y: Vec<u8> },
-    Rsa { exponent: u32, modulus: Vec<u8> },
+pub enum Key {
+    /// TPM_ECC_CURVE and a point.
+    Ecc {
+        /// The curve.
+        curve: u16,
+        /// Coordinate.
+        x: Vec<u8>,
+        /// Coordinate.
+        y: Vec<u8>,
+    },
+    /// RSA.
+    Rsa {
+        /// Public exponent; 0 stands for 65537.
+        exponent: u32,
+        /// Modulus.
+        modulus: Vec<u8>,
+    },
 }
 
-pub(crate) const SHA1: u16 = 0x0004;
-pub(crate) const SHA256: u16 = 0x000b;
-pub(crate) const SHA384: u16 = 0x000c;
-pub(crate) const NULL: u16 = 0x0010;
-pub(crate) const ECDSA: u16 = 0x0018;
-pub(crate) const AES_128_CFB: [u16; 3] = [0x0006, 128, 0x0043];
-pub(crate) const AES_256_CFB: [u16; 3] = [0x0006, 256, 0x0043];
+/// TPM_ALG_SHA1.
+pub const SHA1: u16 = 0x0004;
+/// TPM_ALG_SHA256.
+pub const SHA256: u16 = 0x000b;
+/// TPM_ALG_SHA384.
+pub const SHA384: u16 = 0x000c;
+/// TPM_ALG_NULL.
+pub const NULL: u16 = 0x0010;
+/// TPM_ALG_ECDSA.
+pub const ECDSA: u16 = 0x0018;
+/// TPMT_SYM_DEF_OBJECT of AES-128 in CFB mode.
+pub const AES_128_CFB: [u16; 3] = [0x0006, 128, 0x0043];
+/// TPMT_SYM_DEF_OBJECT of AES-256 in CFB mode.
+pub const AES_256_CFB: [u16; 3] = [0x0006, 256, 0x0043];
 /// PolicyA of the EK Credential Profile.
 const POLICY_A: &str = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 
 impl Area {
     /// An endorsement key by template L-1 or L-2.
-    pub(crate) fn endorsement(key: &KeyPair) -> Self {
+    #[must_use]
+    pub fn endorsement(key: &KeyPair) -> Self {
+        Self::endorsement_of(key.der_bytes())
+    }
+
+    /// The same, of an uncompressed point or an RSAPublicKey.
+    #[must_use]
+    pub fn endorsement_of(public: &[u8]) -> Self {
         Self {
             name_alg: SHA256,
             attributes: 0x0003_00b2,
             policy: hex::decode(POLICY_A).unwrap(),
             symmetric: AES_128_CFB.into(),
             scheme: vec![NULL],
-            key: Key::of(key.der_bytes()),
+            key: Key::of(public),
         }
     }
 
     /// An attestation key by our template.
-    pub(crate) fn attestation(key: &EcdsaKeyPair) -> Self {
+    pub fn attestation(key: &EcdsaKeyPair) -> Self {
         Self {
             name_alg: SHA256,
             attributes: 0x0005_0472,
@@ -60,7 +94,7 @@ impl Area {
     }
 
     /// TPMT_PUBLIC.
-    pub(crate) fn marshal(&self) -> Vec<u8> {
+    pub fn marshal(&self) -> Vec<u8> {
         let kind = match self.key {
             Key::Ecc { .. } => 0x0023,
             Key::Rsa { .. } => 0x0001,
@@ -107,18 +141,22 @@ impl Key {
 
 /// TPMS_ATTEST, not yet marshalled.
 #[derive(Clone, Debug)]
-pub(crate) struct Statement {
-    pub(crate) magic: u32,
-    pub(crate) kind: u16,
-    pub(crate) signer: Vec<u8>,
-    pub(crate) extra_data: Vec<u8>,
+pub struct Statement {
+    /// TPM_GENERATED_VALUE, if a TPM made it.
+    pub magic: u32,
+    /// TPMI_ST_ATTEST.
+    pub kind: u16,
+    /// Qualified Name of the key.
+    pub signer: Vec<u8>,
+    /// What the caller had signed along.
+    pub extra_data: Vec<u8>,
     /// TPMU_ATTEST.
-    pub(crate) attested: Vec<u8>,
+    pub attested: Vec<u8>,
 }
 
 impl Statement {
     /// TPMS_ATTEST.
-    pub(crate) fn marshal(&self) -> Vec<u8> {
+    pub fn marshal(&self) -> Vec<u8> {
         // TPMS_CLOCK_INFO: clock, resetCount, restartCount, safe; then firmwareVersion.
         let clock = [words(&[0, 0, 0, 9]), words(&[0, 7]), words(&[0, 1]), vec![1]].concat();
         [
@@ -135,7 +173,7 @@ impl Statement {
 }
 
 /// TPMS_QUOTE_INFO over PCRs of banks, as bit masks.
-pub(crate) fn quoted(banks: &[(u16, u32)], pcr_digest: &[u8]) -> Vec<u8> {
+pub fn quoted(banks: &[(u16, u32)], pcr_digest: &[u8]) -> Vec<u8> {
     let count = u32::try_from(banks.len()).unwrap();
     let bank = |(alg, mask): &(u16, u32)| [&words(&[*alg])[..], &[3], &mask.to_le_bytes()[..3]].concat();
     let banks: Vec<u8> = banks.iter().flat_map(bank).collect();
@@ -143,23 +181,23 @@ pub(crate) fn quoted(banks: &[(u16, u32)], pcr_digest: &[u8]) -> Vec<u8> {
 }
 
 /// A new attestation key.
-pub(crate) fn signing_key() -> EcdsaKeyPair {
+pub fn signing_key() -> EcdsaKeyPair {
     EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
 }
 
 /// TPMT_SIGNATURE over a statement.
-pub(crate) fn sign(key: &EcdsaKeyPair, statement: &[u8]) -> Vec<u8> {
+pub fn sign(key: &EcdsaKeyPair, statement: &[u8]) -> Vec<u8> {
     let signature = key.sign(&SystemRandom::new(), statement).unwrap();
     let (r, s) = signature.as_ref().split_at(32);
     [words(&[ECDSA, SHA256]), sized(r), sized(s)].concat()
 }
 
 /// UINT16s.
-pub(crate) fn words(words: &[u16]) -> Vec<u8> {
+pub fn words(words: &[u16]) -> Vec<u8> {
     words.iter().copied().flat_map(u16::to_be_bytes).collect()
 }
 
 /// TPM2B.
-pub(crate) fn sized(bytes: &[u8]) -> Vec<u8> {
+pub fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }

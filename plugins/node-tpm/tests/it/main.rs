@@ -1,0 +1,14 @@
+//! Both sides of the plugin against each other, in memory: a prover on a TPM in software, and the attestor.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
+mod accepted;
+mod flipped;
+mod parties;
+mod refused;
+mod sessions;

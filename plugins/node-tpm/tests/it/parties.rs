@@ -1,0 +1,279 @@
+//! A host, a server, and what passes between them.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use attest::{
+    HashAlg, Name, PcrSelection, PcrValues,
+    ek::{CertificateId, EkHash, EndorsementKey},
+    event_log::EventLog,
+};
+use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
+use plugin_api::{
+    Activation, Attested, Binding, Claim, Context, EnrolledEk, Enrolment, Host, HostClaim, JoinToken,
+    Newcomer, NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
+};
+use svid::{Timestamp, TrustDomain};
+use swtpm_tests::SoftwareTpm;
+
+/// A machine: a TPM, an event log, and the agent's prover.
+pub(crate) struct Machine {
+    pub(crate) tpm: Arc<Mutex<SoftwareTpm>>,
+    pub(crate) prover: TpmProver,
+    pub(crate) log: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+/// The server's side.
+pub(crate) struct Server {
+    pub(crate) attestor: TpmAttestor,
+    pub(crate) hosts: Vec<Arc<Host>>,
+}
+
+/// One connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Wire {
+    pub(crate) exporter: [u8; 32],
+    pub(crate) csr: &'static [u8],
+}
+
+/// What became of an attestation.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Attested(Attested),
+    Newcomer(Newcomer),
+}
+
+pub(crate) const WIRE: Wire = Wire {
+    exporter: [1; 32],
+    csr: b"csr",
+};
+const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
+
+/// A ThinkPad's log.
+pub(crate) fn event_log() -> Vec<u8> {
+    let path = "/../../attest/testdata/eventlogs/guard-good-1.eventlog.bin";
+    std::fs::read(concat_path(path)).unwrap()
+}
+
+fn concat_path(path: &str) -> PathBuf {
+    format!("{}{path}", env!("CARGO_MANIFEST_DIR")).into()
+}
+
+pub(crate) fn replayed(log: &[u8]) -> PcrValues {
+    EventLog::parse(log).unwrap().replay(HashAlg::Sha256).unwrap()
+}
+
+impl Machine {
+    /// One that booted as its log says.
+    pub(crate) fn new() -> Self {
+        let log = event_log();
+        Self::with(SoftwareTpm::with(replayed(&log)), &log)
+    }
+
+    pub(crate) fn with(tpm: SoftwareTpm, log: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, log).unwrap();
+        let config = AgentConfig {
+            event_log_path: path.clone(),
+            ..AgentConfig::default()
+        };
+        let tpm = Arc::new(Mutex::new(tpm));
+        let shared = Arc::clone(&tpm);
+        let open = Box::new(move || -> Result<Box<dyn TpmDevice>, TpmError> {
+            Ok(Box::new(Shared(Arc::clone(&shared))))
+        });
+        Self {
+            tpm,
+            prover: TpmProver::new(config, TrustDomain::parse("example.org").unwrap(), open),
+            log: path,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn tpm(&self) -> MutexGuard<'_, SoftwareTpm> {
+        self.tpm.lock().unwrap()
+    }
+
+    pub(crate) fn ek_hash(&self) -> EkHash {
+        EndorsementKey::parse(&self.tpm().endorsement_key())
+            .unwrap()
+            .hash()
+    }
+
+    /// The first message over `wire`.
+    pub(crate) fn begin(&mut self, wire: Wire) -> Vec<u8> {
+        self.prover.prepare().unwrap();
+        let csr = wire.csr.to_vec();
+        let exporter = wire.exporter;
+        self.prover.begin(&Binding { exporter, csr }).unwrap()
+    }
+}
+
+impl Server {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            attestor: TpmAttestor::new(config).unwrap(),
+            hosts: Vec::new(),
+        }
+    }
+
+    /// One that has enrolled `machine` by the hash of its endorsement key.
+    pub(crate) fn of(machine: &Machine) -> Self {
+        let mut server = Self::new(&Config::default());
+        server.enrol("host-1", machine.ek_hash());
+        server
+    }
+
+    pub(crate) fn enrol(&mut self, id: &str, hash: EkHash) {
+        let key = EnrolledEk {
+            hash: Some(hash),
+            ..EnrolledEk::default()
+        };
+        self.hosts.push(Arc::new(Host {
+            id: id.into(),
+            name: String::new(),
+            enrolment: Enrolment::Enrolled,
+            endorsement_keys: vec![key],
+            attestation_key: None,
+            created_at: NOW,
+            last_attested_at: None,
+            last_address: String::new(),
+            appraised: None,
+            agent_path: None,
+            revision: 1,
+        }));
+    }
+
+    /// Notes what an attestation claims, as the registry does.
+    pub(crate) fn note(&mut self, claim: HostClaim, path: &str) {
+        let host = self.hosts.iter_mut().find(|host| host.id == claim.id).unwrap();
+        let host = Arc::make_mut(host);
+        host.attestation_key = Some(claim.attestation_key);
+        host.appraised = Some(claim.appraised);
+        host.agent_path = Some(path.into());
+        host.revision += 1;
+    }
+
+    pub(crate) fn start(&self, payload: &[u8], wire: Wire) -> Result<Step, Refusal> {
+        self.attestor.start(payload, &self.context(wire, 1))
+    }
+
+    pub(crate) fn resume(
+        &self,
+        evidence: &[u8],
+        path: &str,
+        exporter: [u8; 32],
+    ) -> Result<HostClaim, Refusal> {
+        let wire = Wire { exporter, csr: &[] };
+        self.attestor.resume(evidence, path, &self.context(wire, 1))
+    }
+
+    pub(crate) fn context(&self, wire: Wire, step: u8) -> Context<'_> {
+        static TRUST_DOMAIN: std::sync::OnceLock<TrustDomain> = std::sync::OnceLock::new();
+        Context {
+            now: NOW,
+            trust_domain: TRUST_DOMAIN.get_or_init(|| TrustDomain::parse("example.org").unwrap()),
+            records: self,
+            exporter: Some(wire.exporter),
+            csr: wire.csr,
+            nonce: [step; 32],
+        }
+    }
+
+    /// A whole attestation; answers with how many messages the agent sent, too.
+    pub(crate) fn converse(&self, machine: &mut Machine, wire: Wire) -> Result<(Outcome, usize), Refusal> {
+        let first = machine.begin(wire);
+        let mut step = self.start(&first, wire)?;
+        for sent in 1_u8.. {
+            match step {
+                Step::Done(attested) => return Ok((Outcome::Attested(attested), sent.into())),
+                Step::Newcomer(newcomer) => return Ok((Outcome::Newcomer(*newcomer), sent.into())),
+                Step::Challenge { send, next } => {
+                    let answer = machine.prover.answer(&send).unwrap();
+                    step = next.handle(&answer, &self.context(wire, sent + 1))?;
+                }
+            }
+        }
+        unreachable!()
+    }
+
+    /// An attestation that succeeds and is noted; answers with how many messages it took.
+    pub(crate) fn attest(&mut self, machine: &mut Machine) -> (Attested, usize) {
+        match self.converse(machine, WIRE).unwrap() {
+            (Outcome::Attested(attested), sent) => {
+                self.note(claim(&attested), &path(&attested));
+                (attested, sent)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The code of the refusal that an attestation ends in.
+    pub(crate) fn refuses(&self, machine: &mut Machine) -> &'static str {
+        self.converse(machine, WIRE).unwrap_err().code
+    }
+}
+
+pub(crate) fn claim(attested: &Attested) -> HostClaim {
+    match attested.claims.as_slice() {
+        [Claim::Host(claim)] => (**claim).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn path(attested: &Attested) -> String {
+    format!("/spire/agent/tpm/{}", attested.suffix)
+}
+
+/// The code of a refusal.
+pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> &'static str {
+    outcome.unwrap_err().code
+}
+
+impl Records for Server {
+    fn join_token(&self, _token: &str) -> Option<JoinToken> {
+        None
+    }
+
+    fn host_of_ak(&self, name: &Name) -> Option<Arc<Host>> {
+        let has = |host: &&Arc<Host>| {
+            host.attestation_key
+                .as_ref()
+                .is_some_and(|key| key.name() == *name)
+        };
+        self.hosts.iter().find(has).cloned()
+    }
+
+    fn host_of_ek(&self, hash: &EkHash) -> Option<Arc<Host>> {
+        self.hosts.iter().find(|host| host.has_ek(hash)).cloned()
+    }
+
+    fn host_of_certificate(&self, _id: &CertificateId) -> Option<Arc<Host>> {
+        None
+    }
+}
+
+/// A TPM that the test holds on to.
+struct Shared(Arc<Mutex<SoftwareTpm>>);
+
+impl TpmDevice for Shared {
+    fn identify(&mut self, trust_domain: &TrustDomain) -> Result<TpmIdentity, TpmError> {
+        self.0.lock().unwrap().identify(trust_domain)
+    }
+
+    fn quote(&mut self, extra_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
+        self.0.lock().unwrap().quote(extra_data, selection)
+    }
+
+    fn activate(&mut self, activation: &Activation) -> Result<zeroize::Zeroizing<Vec<u8>>, TpmError> {
+        self.0.lock().unwrap().activate(activation)
+    }
+
+    fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
+        self.0.lock().unwrap().read_pcrs(selection)
+    }
+}

@@ -1,0 +1,138 @@
+//! A TPM in this very process, as far as a prover needs one. It says what it is told to say: for load, for
+//! properties, and for evidence that no TPM would give; never the only proof that a check works.
+
+mod credential;
+pub mod structures;
+
+use attest::{Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues};
+use aws_lc_rs::{
+    agreement::{ECDH_P256, PrivateKey},
+    signature::EcdsaKeyPair,
+};
+use plugin_api::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
+use svid::TrustDomain;
+use zeroize::Zeroizing;
+
+use structures::{Area, Statement, quoted, sign, signing_key};
+
+/// A TPM with a P-256 endorsement key (template L-2) and one attestation key.
+pub struct SoftwareTpm {
+    ek: PrivateKey,
+    ek_area: Area,
+    ak: EcdsaKeyPair,
+    /// The attestation key's public area, as it is shown.
+    pub ak_area: Area,
+    /// The values of its PCRs.
+    pub values: PcrValues,
+    /// The certificate that it shows for its endorsement key.
+    pub certificate: Option<Vec<u8>>,
+    /// How many quotes it made.
+    pub quotes: usize,
+    /// What it does to a statement before it signs it.
+    pub alter: fn(&mut Statement),
+}
+
+/// TPM_RH_ENDORSEMENT.
+const ENDORSEMENT: u32 = 0x4000_000b;
+
+impl Default for SoftwareTpm {
+    fn default() -> Self {
+        let ek = PrivateKey::generate(&ECDH_P256).unwrap();
+        let point = ek.compute_public_key().unwrap();
+        let ak = signing_key();
+        Self {
+            ek_area: Area::endorsement_of(point.as_ref()),
+            ek,
+            ak_area: Area::attestation(&ak),
+            ak,
+            values: PcrValues::default(),
+            certificate: None,
+            quotes: 0,
+            alter: |_| (),
+        }
+    }
+}
+
+impl SoftwareTpm {
+    /// A TPM whose PCRs have these values.
+    #[must_use]
+    pub fn with(values: PcrValues) -> Self {
+        Self {
+            values,
+            ..Self::default()
+        }
+    }
+
+    /// TPMT_PUBLIC of the endorsement key.
+    #[must_use]
+    pub fn endorsement_key(&self) -> Vec<u8> {
+        self.ek_area.marshal()
+    }
+
+    fn qualified_name(&self) -> Vec<u8> {
+        let name = name_of(&self.ak_area.marshal());
+        let digest = HashAlg::Sha256.digest(&[&ENDORSEMENT.to_be_bytes(), &name]);
+        [&structures::SHA256.to_be_bytes(), digest.as_bytes()].concat()
+    }
+
+    fn statement(&self, extra_data: &[u8; 32], selection: &PcrSelection) -> Statement {
+        let digest = self.values.digest(selection, HashAlg::Sha256);
+        let banks: Vec<_> = selection
+            .banks()
+            .map(|(alg, set): (HashAlg, PcrSet)| (alg.to_tpm(), set.mask()))
+            .collect();
+        Statement {
+            magic: 0xff54_4347,
+            kind: 0x8018,
+            signer: self.qualified_name(),
+            extra_data: extra_data.to_vec(),
+            attested: quoted(&banks, digest.as_bytes()),
+        }
+    }
+}
+
+impl TpmDevice for SoftwareTpm {
+    fn identify(&mut self, _trust_domain: &TrustDomain) -> Result<TpmIdentity, TpmError> {
+        let ek = TpmEk {
+            public: self.endorsement_key(),
+            certificate: self.certificate.clone(),
+            chain: Vec::new(),
+        };
+        Ok(TpmIdentity {
+            endorsement_keys: vec![ek],
+            attestation_key: self.ak_area.marshal(),
+        })
+    }
+
+    fn quote(&mut self, extra_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
+        self.quotes += 1;
+        let mut statement = self.statement(extra_data, selection);
+        (self.alter)(&mut statement);
+        let attest = statement.marshal();
+        Ok(RawQuote {
+            signature: sign(&self.ak, &attest),
+            attest,
+        })
+    }
+
+    fn activate(&mut self, activation: &Activation) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        let ak = Name::parse(&name_of(&self.ak_area.marshal())).unwrap();
+        credential::recover(&self.ek, &ak, activation)
+            .map(Zeroizing::new)
+            .ok_or(TpmError::Credential)
+    }
+
+    fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
+        let mut read = PcrValues::default();
+        for (alg, index, value) in self.values.select(selection).iter() {
+            let value: &Digest = value;
+            read.set(alg, index, *value);
+        }
+        Ok(read)
+    }
+}
+
+fn name_of(public: &[u8]) -> Vec<u8> {
+    let digest = HashAlg::Sha256.digest(&[public]);
+    [&structures::SHA256.to_be_bytes(), digest.as_bytes()].concat()
+}

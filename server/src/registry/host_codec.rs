@@ -123,13 +123,13 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
 
 fn decode_ek(record: &stored::EndorsementKey) -> Result<EnrolledEk, CodecError> {
     let is_set = |bytes: &[u8]| !bytes.is_empty();
+    let has_certificate = is_set(&record.serial_number) || !record.issuer.is_empty();
     Ok(EnrolledEk {
         hash: is_set(&record.hash)
             .then(|| decode_hash(&record.hash))
             .transpose()?
             .map(EkHash),
-        certificate: is_set(&record.serial_number)
-            .then(|| CertificateId::new(&record.issuer, &record.serial_number)),
+        certificate: has_certificate.then(|| CertificateId::new(&record.issuer, &record.serial_number)),
         is_certified: record.certificate_verified,
         name: is_set(&record.name)
             .then(|| Name::parse(&record.name))

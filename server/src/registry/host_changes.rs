@@ -323,3 +323,6 @@ fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Recor
         .with("ek_hash", &hashes.collect::<Vec<_>>().join(","))
         .with("ek_certificate", &certificates.collect::<Vec<_>>().join("; "))
 }
+
+#[cfg(test)]
+mod tests;

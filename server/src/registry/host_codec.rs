@@ -145,11 +145,11 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
     let mut values = PcrValues::default();
     for value in record.values {
         let index = u8::try_from(value.index).map_err(|_| WireError::OutOfBounds)?;
-        values.set(
-            decode_alg(value.hash_alg)?,
-            index,
-            value.digest.into_iter().collect(),
-        );
+        let alg = decode_alg(value.hash_alg)?;
+        if value.digest.len() != alg.digest_len() {
+            return Err(WireError::OutOfBounds.into());
+        }
+        values.set(alg, index, value.digest.into_iter().collect());
     }
     let has_log = !record.event_log_sha256.is_empty();
     let sha256 = has_log
@@ -176,3 +176,6 @@ fn decode_alg(id: u32) -> Result<HashAlg, CodecError> {
     let alg = u16::try_from(id).ok().and_then(HashAlg::from_tpm);
     Ok(alg.ok_or(WireError::Unsupported)?)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -134,3 +134,6 @@ fn malformed(error: &HostFieldError) -> Status {
 fn not_found() -> Status {
     Status::not_found("host not found")
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,8 +38,8 @@ pub(super) enum Command {
     ///   name,ek_hash
     ///   db-1,1f0a…
     ///
-    /// The hash list of SPIRE's community TPM plugin, one a line, needs no header. In JSON, a file has an array of
-    /// hosts, or one host after the other:
+    /// The hash list of SPIRE's community TPM plugin, one a line, needs no header.
+    /// A JSON file has an array of hosts, or one host after the other:
     ///   {"name": "db-1", "endorsement_keys": [{"hash": "1f0a…"}]}
     #[command(verbatim_doc_comment)]
     Import(Import),
@@ -259,7 +259,7 @@ impl Import {
             name: self.name.clone(),
             endorsement_keys: vec![key],
         };
-        let at = "host".into();
+        let at = "command line".into();
         Ok(vec![Listed { at, host }])
     }
 }

@@ -84,6 +84,9 @@ pub struct KnownLog {
 }
 
 impl Host {
+    /// Most endorsement keys of a host: TPMs have one for each template, and few have more than four.
+    pub const MAX_KEYS: usize = 16;
+
     /// Whether it may attest.
     #[must_use]
     pub fn is_enrolled(&self) -> bool {

@@ -9,6 +9,7 @@ mod entry;
 mod filter;
 mod gate;
 mod health;
+mod host;
 mod limit;
 mod listen;
 mod methods;
@@ -25,7 +26,7 @@ use edge::{Clock, grpc::Course};
 use plugin_api::NodeAttestor;
 use proto::{
     grpc::health::v1::health_server::HealthServer,
-    plastron::agent::v1::agent_session_server::AgentSessionServer,
+    plastron::{agent::v1::agent_session_server::AgentSessionServer, host::v1::hosts_server::HostsServer},
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
         entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
@@ -68,6 +69,8 @@ pub struct Api {
 
 /// Largest message of an attestation: evidence with an event log.
 const MAX_EVIDENCE: usize = 6 * 1024 * 1024;
+/// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
+const MAX_IMPORT: usize = 32 * 1024 * 1024;
 /// Largest opening of a session: an agent's entries by revision.
 const MAX_OPEN: usize = 16 * 1024 * 1024;
 
@@ -168,12 +171,16 @@ impl Api {
             sessions: self.sessions.clone(),
             clock,
         };
+        let hosts = host::HostService {
+            registry: registry.clone(),
+        };
         Routes::new(AgentServer::new(agents).max_decoding_message_size(MAX_EVIDENCE))
             .add_service(BundleServer::new(bundles))
             .add_service(EntryServer::new(entry::EntryService {
                 registry: registry.clone(),
                 clock,
             }))
+            .add_service(HostsServer::new(hosts).max_decoding_message_size(MAX_IMPORT))
             .add_service(SvidServer::new(svids))
             .add_service(AgentSessionServer::new(sessions).max_decoding_message_size(MAX_OPEN))
     }

@@ -14,13 +14,26 @@ fn svid(id: &str, serial: u8, not_after: i64) -> Presented {
     })
 }
 
+/// As [`svid`], and the host proved itself on the connection.
+fn proven(id: &str, serial: u8, not_after: i64) -> Presented {
+    match svid(id, serial, not_after) {
+        Presented::Svid(svid) => Presented::Proven(svid),
+        other => other,
+    }
+}
+
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::empty(TrustDomain::parse("td").unwrap());
     let issued = |serial| AgentSvid {
         serial: SerialNumber::from_bytes(&[serial]),
         not_after: Timestamp::from_unix(2000),
     };
-    for (path, banned) in [("/spire/agent/x/good", false), ("/spire/agent/x/banned", true)] {
+    for (path, banned, host) in [
+        ("/spire/agent/x/good", false, None),
+        ("/spire/agent/x/banned", true, None),
+        ("/spire/agent/tpm/good", false, Some("host".into())),
+        ("/spire/agent/tpm/banned", true, Some("host".into())),
+    ] {
         let agent = Agent {
             path: path.into(),
             attestation_type: "x".into(),
@@ -28,7 +41,7 @@ fn snapshot() -> Snapshot {
             next: Some(issued(2)),
             banned,
             can_reattest: false,
-            host: None,
+            host,
             selectors: svid::SelectorSet::default(),
             version: String::new(),
             attested_at: NOW,
@@ -112,6 +125,56 @@ fn agents_are_judged_by_row_serial_ban_and_time() {
     check(AGENT, &svid("spiffe://td/plain", 1, 2000), Err(denied()));
     check(AGENT, &Presented::Anonymous, Err(denied()));
     check(AGENT, &Presented::Local { uid: 0, pid: 1 }, Err(denied()));
+}
+
+#[test]
+fn agents_with_a_host_prove_it_on_each_connection() {
+    let good = "spiffe://td/spire/agent/tpm/good";
+    let unproven = Access {
+        unproven: true,
+        ..AGENT
+    };
+    let not_proven = || Err(Denied::AgentNotProven(id(good)));
+    for serial in [1, 2] {
+        check(AGENT, &svid(good, serial, 2000), not_proven());
+        check(AGENT, &proven(good, serial, 2000), Ok(good));
+        check(unproven, &svid(good, serial, 2000), Ok(good));
+        check(unproven, &proven(good, serial, 2000), Ok(good));
+    }
+    let without_host = "spiffe://td/spire/agent/x/good";
+    check(AGENT, &proven(without_host, 1, 2000), Ok(without_host));
+    check(unproven, &svid(without_host, 1, 2000), Ok(without_host));
+    check(ADMIN, &proven(good, 1, 2000), Err(denied()));
+}
+
+#[test]
+fn a_proven_host_does_not_save_an_agent_that_lost_its_standing() {
+    let good = "spiffe://td/spire/agent/tpm/good";
+    check(
+        AGENT,
+        &proven(good, 3, 2000),
+        Err(Denied::AgentNotActive(id(good))),
+    );
+    check(AGENT, &proven(good, 1, 999), Err(Denied::AgentExpired(id(good))));
+    let banned = "spiffe://td/spire/agent/tpm/banned";
+    check(
+        AGENT,
+        &proven(banned, 1, 2000),
+        Err(Denied::AgentBanned(id(banned))),
+    );
+    // Whether its host is proven is nothing for one who may not call anyway.
+    check(
+        AGENT,
+        &svid(banned, 1, 2000),
+        Err(Denied::AgentBanned(id(banned))),
+    );
+    let unknown = "spiffe://td/spire/agent/tpm/unknown";
+    check(
+        AGENT,
+        &proven(unknown, 1, 2000),
+        Err(Denied::AgentNotAttested(id(unknown))),
+    );
+    check(AGENT, &proven("spiffe://td/plain", 1, 2000), Err(denied()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use edge::{
 };
 use tonic::Status;
 
-use super::Common;
+use super::{Common, host_file::HostFileError};
 use crate::{StartError, config::Unworkable};
 
 /// A command could not be carried out.
@@ -28,7 +28,7 @@ pub enum CommandError {
         failed: usize,
         /// Of how many.
         all: usize,
-        /// `created`, `deleted`.
+        /// `created`, `deleted`, `enrolled`.
         what: &'static str,
     },
     /// A file can't be read or written.
@@ -38,6 +38,14 @@ pub enum CommandError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A file does not say which hosts to enrol.
+    #[error("cannot import `{}`", path.display())]
+    HostFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: HostFileError,
     },
     /// What was given makes no sense.
     #[error("{0}")]

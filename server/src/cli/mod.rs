@@ -5,6 +5,8 @@ mod bundle;
 mod connect;
 mod entry;
 mod health;
+mod host;
+mod host_file;
 mod output;
 mod run;
 mod token;
@@ -46,6 +48,9 @@ enum Command {
     Entry(entry::Command),
     /// Asks a running server whether it can serve; exits with 1 if not.
     Healthcheck(health::Healthcheck),
+    /// Hosts: the machines that may attest by TPM.
+    #[command(subcommand)]
+    Host(host::Command),
     /// Runs the server.
     Run(run::Run),
     /// Join tokens: secrets that attest one agent, once.
@@ -116,6 +121,7 @@ impl Cli {
             }
             Command::Entry(command) => connect::block_on(command.execute()),
             Command::Healthcheck(command) => connect::block_on(command.execute()),
+            Command::Host(command) => connect::block_on(command.execute()),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
             Command::X509(command) => connect::block_on(command.execute()),

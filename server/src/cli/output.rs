@@ -1,6 +1,6 @@
 //! What commands print.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
 
@@ -35,6 +35,20 @@ impl Output {
 /// Prints a line. A reader who went away is no error.
 pub(super) fn line(text: &str) {
     let _closed = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// Says something beside what is printed, for whoever looks.
+pub(super) fn note(text: &str) {
+    let _closed = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Says on a terminal how far a long command is.
+pub(super) fn progress(what: &str, done: usize, all: usize) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let end = if done < all { "" } else { "\n" };
+        let _closed = write!(stderr, "\r{done} of {all} {what}{end}");
+    }
 }
 
 /// Facts, one a line, names aligned.

@@ -29,6 +29,12 @@ impl Record {
         self
     }
 
+    /// Which event it is.
+    #[must_use]
+    pub const fn event(&self) -> &'static str {
+        self.event
+    }
+
     pub(super) fn encode(self, sequence: u64, at: i64) -> Vec<u8> {
         let fields = self.fields.into_iter().map(|(name, value)| stored::Field {
             name: name.into(),

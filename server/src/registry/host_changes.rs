@@ -56,7 +56,7 @@ pub fn admit(
     source: IpAddr,
     id: HostId,
 ) -> Result<Arc<Host>, TooManyPending> {
-    if let Some(known) = row_of(&draft.state().hosts, newcomer).cloned() {
+    if let Some(known) = row_of(&draft.state().hosts, newcomer) {
         return Ok(refresh(draft, known, newcomer, source));
     }
     check_caps(
@@ -83,16 +83,14 @@ pub fn admit(
     Ok(draft.put_host(host))
 }
 
-fn row_of<'a>(hosts: &'a Hosts, newcomer: &Newcomer) -> Option<&'a Arc<Host>> {
-    let by_ek = newcomer
-        .endorsement_key
-        .hash
-        .as_ref()
-        .and_then(|hash| hosts.with_ek(hash));
-    by_ek.or_else(|| hosts.with_ak(&newcomer.attestation_key.name()))
+fn row_of(hosts: &Hosts, newcomer: &Newcomer) -> Option<Arc<Host>> {
+    let by_ek = rows_with(hosts, std::slice::from_ref(&newcomer.endorsement_key));
+    let by_ak = || hosts.with_ak(&newcomer.attestation_key.name()).cloned();
+    by_ek.into_iter().next().or_else(by_ak)
 }
 
-/// A waiting host that came back waits anew, and may have proven another of its keys.
+/// A waiting host that came back waits anew, and may have proven another of its keys. Who makes keys without end
+/// gets no endless row.
 fn refresh(draft: &mut Draft, known: Arc<Host>, newcomer: &Newcomer, source: IpAddr) -> Arc<Host> {
     let Enrolment::Pending { expires_at } = known.enrolment else {
         return known;
@@ -100,14 +98,15 @@ fn refresh(draft: &mut Draft, known: Arc<Host>, newcomer: &Newcomer, source: IpA
     let renewed = draft.now().plus(PENDING_FOR);
     let key = &newcomer.endorsement_key;
     let has_key = key.hash.as_ref().is_some_and(|hash| known.has_ek(hash));
-    if has_key && renewed.since(expires_at) < REFRESH_AFTER {
+    let may_learn = !has_key && known.endorsement_keys.len() < Host::MAX_KEYS;
+    if !may_learn && renewed.since(expires_at) < REFRESH_AFTER {
         return known;
     }
     let mut host = (*known).clone();
     host.enrolment = Enrolment::Pending { expires_at: renewed };
     host.last_address = source.to_string();
-    if !has_key {
-        host.endorsement_keys.push(key.clone());
+    if may_learn {
+        learn(&mut host.endorsement_keys, key.clone());
     }
     draft.put_host(host)
 }
@@ -162,17 +161,9 @@ pub fn claim(
 /// A row that waits, and turns out to be of this host, is joined with its own.
 fn absorb(draft: &mut Draft, host: &mut Host, claim: &HostClaim) -> Result<(), HostMoved> {
     let hosts = &draft.state().hosts;
-    let by_ek = claim
-        .activated
-        .as_ref()
-        .and_then(|key| hosts.with_ek(key.hash.as_ref()?));
-    let others = [hosts.with_ak(&claim.attestation_key.name()), by_ek];
-    let others: Vec<_> = others
-        .into_iter()
-        .flatten()
-        .filter(|other| other.id != host.id)
-        .cloned()
-        .collect();
+    let mut others = rows_with(hosts, claim.activated.as_slice());
+    others.extend(hosts.with_ak(&claim.attestation_key.name()).cloned());
+    others.retain(|other| other.id != host.id);
     // Nothing is changed before everything is checked.
     if others.iter().any(|other| other.is_enrolled()) {
         return Err(HostMoved::KeyTaken);
@@ -332,3 +323,6 @@ fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Recor
         .with("ek_hash", &hashes.collect::<Vec<_>>().join(","))
         .with("ek_certificate", &certificates.collect::<Vec<_>>().join("; "))
 }
+
+#[cfg(test)]
+mod tests;

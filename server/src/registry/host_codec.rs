@@ -123,13 +123,13 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
 
 fn decode_ek(record: &stored::EndorsementKey) -> Result<EnrolledEk, CodecError> {
     let is_set = |bytes: &[u8]| !bytes.is_empty();
+    let has_certificate = is_set(&record.serial_number) || !record.issuer.is_empty();
     Ok(EnrolledEk {
         hash: is_set(&record.hash)
             .then(|| decode_hash(&record.hash))
             .transpose()?
             .map(EkHash),
-        certificate: is_set(&record.serial_number)
-            .then(|| CertificateId::new(&record.issuer, &record.serial_number)),
+        certificate: has_certificate.then(|| CertificateId::new(&record.issuer, &record.serial_number)),
         is_certified: record.certificate_verified,
         name: is_set(&record.name)
             .then(|| Name::parse(&record.name))
@@ -145,11 +145,11 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
     let mut values = PcrValues::default();
     for value in record.values {
         let index = u8::try_from(value.index).map_err(|_| WireError::OutOfBounds)?;
-        values.set(
-            decode_alg(value.hash_alg)?,
-            index,
-            value.digest.into_iter().collect(),
-        );
+        let alg = decode_alg(value.hash_alg)?;
+        if value.digest.len() != alg.digest_len() {
+            return Err(WireError::OutOfBounds.into());
+        }
+        values.set(alg, index, value.digest.into_iter().collect());
     }
     let has_log = !record.event_log_sha256.is_empty();
     let sha256 = has_log
@@ -176,3 +176,6 @@ fn decode_alg(id: u32) -> Result<HashAlg, CodecError> {
     let alg = u16::try_from(id).ok().and_then(HashAlg::from_tpm);
     Ok(alg.ok_or(WireError::Unsupported)?)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

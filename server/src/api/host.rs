@@ -1,0 +1,139 @@
+//! The Hosts service.
+
+use proto::plastron::host::v1::{
+    ApproveHostRequest, GetHostRequest, Host, ImportHostsRequest, ImportHostsResponse, ListHostsRequest,
+    ListHostsResponse, RemoveHostRequest, hosts_server, import_hosts_response,
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{gate, page, status};
+use crate::{
+    convert::{self, HostFieldError},
+    registry::{
+        Draft, Registry,
+        host_changes::{self, Imported, NewHost},
+    },
+};
+
+pub(super) struct HostService {
+    pub(super) registry: Registry,
+}
+
+/// Most hosts on a page.
+const PAGE: usize = 1000;
+/// Most hosts in an import.
+const BATCH: usize = 1000;
+
+#[async_trait]
+impl hosts_server::Hosts for HostService {
+    async fn list_hosts(
+        &self,
+        request: Request<ListHostsRequest>,
+    ) -> Result<Response<ListHostsResponse>, Status> {
+        let request = request.into_inner();
+        let enrolled = convert::enrolment_filter(request.enrolment).map_err(|error| malformed(&error))?;
+        let snapshot = self.registry.snapshot();
+        let hosts = snapshot.hosts.after(&request.page_token);
+        let matching = hosts.filter(|host| enrolled.is_none_or(|enrolled| enrolled == host.is_enrolled()));
+        let page = page::take(matching, request.page_size, PAGE, |host| host.id.as_ref())?;
+        let hosts = page.items.into_iter();
+        Ok(Response::new(ListHostsResponse {
+            hosts: hosts
+                .map(|host| convert::host_to_wire(&snapshot.trust_domain, host))
+                .collect(),
+            next_page_token: page.next,
+        }))
+    }
+
+    async fn get_host(&self, request: Request<GetHostRequest>) -> Result<Response<Host>, Status> {
+        let snapshot = self.registry.snapshot();
+        let host = snapshot.hosts.get(&request.get_ref().id).ok_or_else(not_found)?;
+        Ok(Response::new(convert::host_to_wire(&snapshot.trust_domain, host)))
+    }
+
+    async fn import_hosts(
+        &self,
+        request: Request<ImportHostsRequest>,
+    ) -> Result<Response<ImportHostsResponse>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let hosts = request.into_inner().hosts;
+        if hosts.len() > BATCH {
+            let message = format!("more than {BATCH} hosts in a request; send several");
+            return Err(Status::resource_exhausted(message));
+        }
+        let read = |host| convert::new_host_from_wire(page::new_id().into(), host);
+        let hosts: Vec<_> = hosts.into_iter().map(read).collect();
+        let changed = self.registry.change(move |draft| {
+            hosts
+                .into_iter()
+                .map(|host| import(draft, host, &actor))
+                .collect()
+        });
+        let results = changed.await.map_err(|error| status::not_changed(&error))?;
+        Ok(Response::new(ImportHostsResponse { results }))
+    }
+
+    async fn approve_host(&self, request: Request<ApproveHostRequest>) -> Result<Response<Host>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let ApproveHostRequest { id, name } = request.into_inner();
+        let name = convert::host_name(name).map_err(|error| malformed(&error))?;
+        let approved = self
+            .registry
+            .change(move |draft| host_changes::approve(draft, &id, name, &actor));
+        let host = approved.await.map_err(|error| status::not_changed(&error))?;
+        let host = host.ok_or_else(not_found)?;
+        Ok(self.answer(&host))
+    }
+
+    async fn remove_host(&self, request: Request<RemoveHostRequest>) -> Result<Response<Host>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let id = request.into_inner().id;
+        let removed = self
+            .registry
+            .change(move |draft| host_changes::remove(draft, &id, &actor));
+        let host = removed.await.map_err(|error| status::not_changed(&error))?;
+        let host = host.ok_or_else(not_found)?;
+        Ok(self.answer(&host))
+    }
+}
+
+impl HostService {
+    fn answer(&self, host: &plugin_api::Host) -> Response<Host> {
+        Response::new(convert::host_to_wire(
+            &self.registry.snapshot().trust_domain,
+            host,
+        ))
+    }
+}
+
+fn import(
+    draft: &mut Draft,
+    new: Result<NewHost, HostFieldError>,
+    actor: &str,
+) -> import_hosts_response::Result {
+    let (status, host) = match new.map(|new| host_changes::import(draft, new, actor)) {
+        Ok(Imported::AlreadyEnrolled(host)) => (
+            status::item(&Status::already_exists("host is enrolled already")),
+            Some(host),
+        ),
+        Ok(Imported::Enrolled(host)) => (status::item_ok(), Some(host)),
+        Err(error) => (status::item(&malformed(&error)), None),
+    };
+    let trust_domain = &draft.state().trust_domain;
+    import_hosts_response::Result {
+        code: status.code,
+        message: status.message,
+        host: host.map(|host| convert::host_to_wire(trust_domain, &host)),
+    }
+}
+
+fn malformed(error: &HostFieldError) -> Status {
+    status::invalid("failed to convert host", error)
+}
+
+fn not_found() -> Status {
+    Status::not_found("host not found")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+use std::{collections::HashSet, sync::Arc};
+
+use edge::Clock;
+use proto::plastron::host::v1::{EndorsementKey, Enrolment, NewHost, hosts_server::Hosts};
+use svid::{Timestamp, TrustDomain};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use super::*;
+use crate::{
+    api::methods,
+    authorize::{Presented, authorize},
+    journal::Journal,
+    registry::Owner,
+    store::{Config, Store},
+};
+
+struct World {
+    service: HostService,
+    _folder: TempDir,
+}
+
+fn world() -> World {
+    let folder = TempDir::new().unwrap();
+    let clock = Clock::pinned(Timestamp::from_unix(1000));
+    let store = Arc::new(Store::open(folder.path(), Config::default()).unwrap());
+    let (journal, _thread) = Journal::open(folder.path().join("audit"), clock).unwrap();
+    let (publications, receiver) = mpsc::channel(64);
+    let trust_domain = TrustDomain::parse("td").unwrap();
+    let (owner, registry) = Owner::load(store, journal, trust_domain, clock, publications).unwrap();
+    tokio::spawn(async move {
+        let _nobody_follows = receiver;
+        owner.run().await;
+    });
+    World {
+        service: HostService { registry },
+        _folder: folder,
+    }
+}
+
+impl World {
+    /// A request as the gate lets it through.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let method = "/plastron.host.v1.Hosts/ImportHosts";
+        let caller = authorize(
+            method,
+            methods::access(method).unwrap(),
+            &Presented::Local { uid: 0, pid: 1 },
+            &HashSet::new(),
+            &self.service.registry.snapshot(),
+            Timestamp::from_unix(1000),
+        );
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(caller.unwrap());
+        request
+    }
+
+    async fn import(&self, hosts: Vec<NewHost>) -> Vec<import_hosts_response::Result> {
+        let request = self.request(ImportHostsRequest { hosts });
+        self.service
+            .import_hosts(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .results
+    }
+
+    async fn list(&self, enrolment: Enrolment, page_size: i32, page_token: &str) -> ListHostsResponse {
+        let request = self.request(ListHostsRequest {
+            enrolment: enrolment.into(),
+            page_size,
+            page_token: page_token.into(),
+        });
+        self.service.list_hosts(request).await.unwrap().into_inner()
+    }
+}
+
+fn named(name: &str, digit: char) -> NewHost {
+    let key = EndorsementKey {
+        hash: digit.to_string().repeat(64),
+        ..EndorsementKey::default()
+    };
+    NewHost {
+        name: name.into(),
+        endorsement_keys: vec![key],
+    }
+}
+
+fn codes(results: &[import_hosts_response::Result]) -> Vec<Code> {
+    results.iter().map(|result| result.code.into()).collect()
+}
+
+#[tokio::test]
+async fn each_host_of_an_import_is_judged_by_itself() {
+    let world = world();
+    let hosts = vec![
+        named("a", '1'),
+        named("bad", 'x'),
+        named("again", '1'),
+        named("b", '2'),
+    ];
+    let results = world.import(hosts).await;
+    let expected = [Code::Ok, Code::InvalidArgument, Code::AlreadyExists, Code::Ok];
+    assert_eq!(codes(&results), expected);
+    assert!(results[1].message.contains("endorsement_keys[0]: invalid hash"));
+    assert_eq!((&results[1].host, &results[2].host), (&None, &results[0].host));
+    let host = results[0].host.clone().unwrap();
+    assert_eq!((host.name.as_str(), host.enrolment()), ("a", Enrolment::Enrolled));
+    assert_eq!(host.created_at, 1000);
+}
+
+#[tokio::test]
+async fn an_import_is_limited() {
+    let world = world();
+    let request = world.request(ImportHostsRequest {
+        hosts: vec![NewHost::default(); BATCH + 1],
+    });
+    let refused = world.service.import_hosts(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(world.import(Vec::new()).await.is_empty());
+}
+
+#[tokio::test]
+async fn hosts_are_listed_by_enrolment_and_page() {
+    let world = world();
+    world
+        .import(vec![named("a", '1'), named("b", '2'), named("c", '3')])
+        .await;
+    let all = world.list(Enrolment::Unspecified, 0, "").await.hosts;
+    assert_eq!(all.len(), 3);
+    let first = world.list(Enrolment::Enrolled, 2, "").await;
+    assert_eq!(first.hosts, all[..2]);
+    let second = world.list(Enrolment::Enrolled, 2, &first.next_page_token).await;
+    assert_eq!(
+        (second.hosts.as_slice(), second.next_page_token.as_str()),
+        (&all[2..], "")
+    );
+    assert!(world.list(Enrolment::Pending, 0, "").await.hosts.is_empty());
+    let unknown = world.request(ListHostsRequest {
+        enrolment: 7,
+        ..ListHostsRequest::default()
+    });
+    let refused = world.service.list_hosts(unknown).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn hosts_are_shown_named_and_removed() {
+    let world = world();
+    let results = world.import(vec![named("a", '1')]).await;
+    let id = results[0].host.clone().unwrap().id;
+    let approve = |name: &str| {
+        let (id, name) = (id.clone(), name.into());
+        world
+            .service
+            .approve_host(world.request(ApproveHostRequest { id, name }))
+    };
+    let approved = approve("b").await.unwrap().into_inner();
+    assert_eq!(approved.name, "b");
+    assert_eq!(approve("\n").await.unwrap_err().code(), Code::InvalidArgument);
+    let get = || {
+        world
+            .service
+            .get_host(world.request(GetHostRequest { id: id.clone() }))
+    };
+    assert_eq!(get().await.unwrap().into_inner(), approved);
+    let remove = || {
+        let request = RemoveHostRequest { id: id.clone() };
+        world.service.remove_host(world.request(request))
+    };
+    assert_eq!(remove().await.unwrap().into_inner(), approved);
+    for refused in [get().await, remove().await, approve("c").await] {
+        assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    }
+}

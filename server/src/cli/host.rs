@@ -1,0 +1,454 @@
+//! `host`.
+
+use std::{fs, io, path::PathBuf};
+
+use attest::ek::EkHash;
+use clap::{ArgGroup, Args, Subcommand};
+use edge::grpc::Client;
+use proto::plastron::host::v1::{
+    ApproveHostRequest, EndorsementKey, Enrolment, GetHostRequest, Host, ImportHostsRequest,
+    ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost, RemoveHostRequest,
+    hosts_client::HostsClient, import_hosts_response,
+};
+use svid::Timestamp;
+
+use super::{
+    CommandError, Common,
+    host_file::{self, Listed},
+    output::{facts, note, progress},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Enrols a host that proved its TPM and waits for approval. Compare the EK hash with that of the machine
+    /// first, as `plastron-agent tpm ek` prints it there.
+    ///
+    /// Example: plastron-server host approve --id 6f9c… --name db-1
+    #[command(verbatim_doc_comment)]
+    Approve(Approve),
+    /// Enrols hosts before they are ever seen, by the hash of their endorsement key or by its certificate.
+    ///
+    /// Examples:
+    ///   plastron-server host import --name db-1 --ek-hash 1f0a…
+    ///   plastron-server host import --issuer 'CN=TPM EK CA,O=Vendor' --serial-number 0a:1b…
+    ///   plastron-server host import --file hosts.csv
+    ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
+    ///
+    /// A CSV file has a header that names its columns, of name, ek_hash, issuer and serial_number:
+    ///   name,ek_hash
+    ///   db-1,1f0a…
+    ///
+    /// The hash list of SPIRE's community TPM plugin, one a line, needs no header.
+    /// A JSON file has an array of hosts, or one host after the other:
+    ///   {"name": "db-1", "endorsement_keys": [{"hash": "1f0a…"}]}
+    #[command(verbatim_doc_comment)]
+    Import(Import),
+    /// Lists the hosts that may attest, and those that wait for approval.
+    ///
+    /// Example: plastron-server host list --pending
+    #[command(verbatim_doc_comment)]
+    List(List),
+    /// Forgets a host. Its agent is evicted, and it can't attest any more until it is enrolled again.
+    ///
+    /// Example: plastron-server host remove --id 6f9c…
+    #[command(verbatim_doc_comment)]
+    Remove(One),
+    /// Shows a host.
+    ///
+    /// Example: plastron-server host show --id 6f9c…
+    #[command(verbatim_doc_comment)]
+    Show(One),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct One {
+    /// Identifier of the host, as `host list` shows it.
+    #[arg(long, value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Approve {
+    #[command(flatten)]
+    one: One,
+    /// What to call the host from now on.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    name: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// Only hosts that wait for approval.
+    #[arg(long, conflicts_with = "enrolled")]
+    pending: bool,
+    /// Only hosts that may attest.
+    #[arg(long)]
+    enrolled: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("known_by").required(true).args(["ek_hash", "issuer", "file"])))]
+pub(super) struct Import {
+    /// What to call the host.
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "file")]
+    name: String,
+    /// SHA-256 of the endorsement key, as `plastron-agent tpm ek` prints it.
+    #[arg(long, value_name = "HEX")]
+    ek_hash: Option<EkHash>,
+    /// Issuer of the endorsement key's certificate, as any tool prints it.
+    #[arg(long, value_name = "DN", requires = "serial_number")]
+    issuer: Option<String>,
+    /// Serial number of that certificate, with or without `:`.
+    #[arg(long, value_name = "HEX", requires = "issuer")]
+    serial_number: Option<String>,
+    /// A file of hosts, CSV or JSON; `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+const PAGE: i32 = 500;
+/// How many hosts go into one request.
+const BATCH: usize = 500;
+/// Largest answer: a thousand hosts by issuers of the greatest length.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+impl Command {
+    pub(super) async fn execute(self) -> Result<(), CommandError> {
+        match self {
+            Self::Approve(approve) => approve.execute().await,
+            Self::Import(import) => import.execute().await,
+            Self::List(list) => list.execute().await,
+            Self::Remove(one) => {
+                let request = RemoveHostRequest { id: one.id };
+                let host = one
+                    .common
+                    .call(async |client| Ok(hosts(client).remove_host(request).await?))
+                    .await?;
+                one.common.print(host.get_ref(), "Host removed.")
+            }
+            Self::Show(one) => {
+                let request = GetHostRequest { id: one.id };
+                let host = one
+                    .common
+                    .call(async |client| Ok(hosts(client).get_host(request).await?))
+                    .await?;
+                one.common.print(host.get_ref(), "")
+            }
+        }
+    }
+}
+
+impl Approve {
+    async fn execute(self) -> Result<(), CommandError> {
+        let request = ApproveHostRequest {
+            id: self.one.id,
+            name: self.name,
+        };
+        let common = self.one.common;
+        let host = common
+            .call(async |client| Ok(hosts(client).approve_host(request).await?))
+            .await?;
+        common.print(host.get_ref(), "Host enrolled.")
+    }
+}
+
+impl Common {
+    fn print(&self, host: &Host, what_happened: &str) -> Result<(), CommandError> {
+        self.output.print("plastron.host.v1.Host", host, || {
+            format!("{what_happened}\n{}", pretty(host)).trim_start().into()
+        })
+    }
+}
+
+impl List {
+    async fn execute(self) -> Result<(), CommandError> {
+        let enrolment = self.enrolment();
+        let hosts = self
+            .common
+            .call(async |client| {
+                let mut client = hosts(client);
+                let mut found = Vec::new();
+                let mut page_token = String::new();
+                loop {
+                    let request = ListHostsRequest {
+                        enrolment: enrolment.into(),
+                        page_size: PAGE,
+                        page_token,
+                    };
+                    let page = client.list_hosts(request).await?.into_inner();
+                    found.extend(page.hosts);
+                    page_token = page.next_page_token;
+                    if page_token.is_empty() {
+                        return Ok(found);
+                    }
+                }
+            })
+            .await?;
+        let response = ListHostsResponse {
+            hosts,
+            next_page_token: String::new(),
+        };
+        self.common
+            .output
+            .print("plastron.host.v1.ListHostsResponse", &response, || {
+                let mut text = format!("Found {} host(s)\n\n", response.hosts.len());
+                text.extend(response.hosts.iter().map(|host| pretty(host) + "\n"));
+                text
+            })
+    }
+
+    fn enrolment(&self) -> Enrolment {
+        match (self.pending, self.enrolled) {
+            (true, _) => Enrolment::Pending,
+            (false, true) => Enrolment::Enrolled,
+            (false, false) => Enrolment::Unspecified,
+        }
+    }
+}
+
+impl Import {
+    async fn execute(self) -> Result<(), CommandError> {
+        let listed = self.listed()?;
+        let results = self
+            .common
+            .call(async |client| import(client, &listed).await)
+            .await?;
+        let response = ImportHostsResponse { results };
+        let is_enrolled = |result: &&import_hosts_response::Result| result.code == 0;
+        let enrolled = response.results.iter().filter(is_enrolled).count();
+        let name = "plastron.host.v1.ImportHostsResponse";
+        self.common
+            .output
+            .print(name, &response, || match response.results.as_slice() {
+                [only] if is_enrolled(&only) => only.host.as_ref().map(pretty).unwrap_or_default(),
+                _ => format!("Enrolled {enrolled} of {} host(s)", listed.len()),
+            })?;
+        check_results(&listed, &response.results, enrolled)
+    }
+
+    /// The hosts of the file, or the one that the other options describe.
+    fn listed(&self) -> Result<Vec<Listed>, CommandError> {
+        if let Some(path) = &self.file {
+            let failed = |source| CommandError::File {
+                path: path.clone(),
+                source,
+            };
+            let text = if path.as_os_str() == "-" {
+                io::read_to_string(io::stdin())
+            } else {
+                fs::read_to_string(path)
+            };
+            return host_file::parse(&text.map_err(failed)?).map_err(|source| CommandError::HostFile {
+                path: path.clone(),
+                source,
+            });
+        }
+        let key = EndorsementKey {
+            hash: self.ek_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+            issuer: self.issuer.clone().unwrap_or_default(),
+            serial_number: self.serial_number.clone().unwrap_or_default(),
+            certificate_verified: false,
+        };
+        let host = NewHost {
+            name: self.name.clone(),
+            endorsement_keys: vec![key],
+        };
+        let at = "command line".into();
+        Ok(vec![Listed { at, host }])
+    }
+}
+
+fn hosts(client: Client) -> HostsClient<Client> {
+    HostsClient::new(client).max_decoding_message_size(MAX_ANSWER)
+}
+
+async fn import(
+    client: Client,
+    listed: &[Listed],
+) -> Result<Vec<import_hosts_response::Result>, CommandError> {
+    let mut client = hosts(client);
+    let mut results = Vec::with_capacity(listed.len());
+    for batch in listed.chunks(BATCH) {
+        let request = ImportHostsRequest {
+            hosts: batch.iter().map(|listed| listed.host.clone()).collect(),
+        };
+        let answer = client.import_hosts(request).await.inspect_err(|_| {
+            if !results.is_empty() {
+                note(&format!(
+                    "The first {} of {} hosts were looked at; import the file again for the others.",
+                    results.len(),
+                    listed.len()
+                ));
+            }
+        });
+        results.extend(answer?.into_inner().results);
+        if listed.len() > BATCH {
+            progress("hosts", results.len(), listed.len());
+        }
+    }
+    Ok(results)
+}
+
+/// Says which hosts were not enrolled, and why.
+fn check_results(
+    listed: &[Listed],
+    results: &[import_hosts_response::Result],
+    enrolled: usize,
+) -> Result<(), CommandError> {
+    for (listed, result) in listed.iter().zip(results).filter(|(_, result)| result.code != 0) {
+        let host = result.host.as_ref();
+        let known = host.map(|host| format!(" (host ID {})", host.id));
+        note(&format!(
+            "{}: {}{}",
+            listed.at,
+            result.message,
+            known.unwrap_or_default()
+        ));
+    }
+    if enrolled == listed.len() {
+        return Ok(());
+    }
+    Err(CommandError::Items {
+        failed: listed.len() - enrolled,
+        all: listed.len(),
+        what: "enrolled",
+    })
+}
+
+fn pretty(host: &Host) -> String {
+    let time = |seconds| Timestamp::from_unix(seconds).to_string();
+    let mut lines = vec![("Host ID", host.id.clone())];
+    if !host.name.is_empty() {
+        lines.push(("Name", host.name.clone()));
+    }
+    let enrolment = match host.enrolment() {
+        Enrolment::Enrolled => "enrolled".into(),
+        Enrolment::Pending => format!("pending, until {}", time(host.expires_at)),
+        Enrolment::Unspecified => "unknown".into(),
+    };
+    lines.push(("Enrolment", enrolment));
+    lines.extend(host.endorsement_keys.iter().flat_map(pretty_key));
+    if !host.agent_id.is_empty() {
+        lines.push(("Agent ID", host.agent_id.clone()));
+    }
+    if !host.attestation_key_name.is_empty() {
+        lines.push(("AK name", host.attestation_key_name.clone()));
+    }
+    lines.push(("Created", time(host.created_at)));
+    if host.last_attested_at != 0 {
+        lines.push(("Last attested", time(host.last_attested_at)));
+    }
+    if !host.last_address.is_empty() {
+        lines.push(("Last address", host.last_address.clone()));
+    }
+    facts(&lines)
+}
+
+fn pretty_key(key: &EndorsementKey) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if !key.hash.is_empty() {
+        lines.push(("EK hash", key.hash.clone()));
+    }
+    if !key.serial_number.is_empty() {
+        let verified = if key.certificate_verified {
+            ", verified"
+        } else {
+            ""
+        };
+        let certificate = format!("serial {} of {}{verified}", key.serial_number, key.issuer);
+        lines.push(("EK certificate", certificate));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn check(args: &str, expected: Result<(), clap::error::ErrorKind>) {
+        let parsed = Cli::try_parse_from(std::iter::once("host").chain(args.split(' ')));
+        let outcome = parsed.map(|_| ()).map_err(|error| error.kind());
+        assert_eq!(outcome, expected, "{args}");
+    }
+
+    #[test]
+    fn an_import_says_one_thing() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        let hash = "1".repeat(64);
+        check(&format!("import --ek-hash {hash} --name db-1"), Ok(()));
+        check("import --issuer CN=a --serial-number 0a", Ok(()));
+        check("import --file -", Ok(()));
+        check("import", Err(MissingRequiredArgument));
+        check("import --name db-1", Err(MissingRequiredArgument));
+        check("import --issuer CN=a", Err(MissingRequiredArgument));
+        check("import --serial-number 0a", Err(MissingRequiredArgument));
+        check("import --ek-hash 11", Err(ValueValidation));
+        check(
+            &format!("import --ek-hash {hash} --file x"),
+            Err(ArgumentConflict),
+        );
+        check("import --file x --name db-1", Err(ArgumentConflict));
+        check("list --pending --enrolled", Err(ArgumentConflict));
+        check("approve", Err(MissingRequiredArgument));
+    }
+
+    #[test]
+    fn a_host_is_shown_with_what_is_known_of_it() {
+        let mut host = Host {
+            id: "h".into(),
+            enrolment: Enrolment::Pending.into(),
+            endorsement_keys: vec![EndorsementKey {
+                hash: "aa".into(),
+                ..EndorsementKey::default()
+            }],
+            ..Host::default()
+        };
+        let expected = "\
+Host ID   : h
+Enrolment : pending, until 1970-01-01T00:00:00Z
+EK hash   : aa
+Created   : 1970-01-01T00:00:00Z
+";
+        assert_eq!(pretty(&host), expected);
+        host.enrolment = Enrolment::Enrolled.into();
+        host.endorsement_keys = vec![EndorsementKey {
+            issuer: "CN=ca".into(),
+            serial_number: "0a".into(),
+            certificate_verified: true,
+            ..EndorsementKey::default()
+        }];
+        assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));
+    }
+
+    #[test]
+    fn hosts_that_were_not_enrolled_count_as_failed() {
+        let listed = Listed {
+            at: "line 2".into(),
+            host: NewHost::default(),
+        };
+        let result = |code| import_hosts_response::Result {
+            code,
+            ..import_hosts_response::Result::default()
+        };
+        let listed = [listed.clone(), listed];
+        assert!(check_results(&listed, &[result(0), result(0)], 2).is_ok());
+        let failed = check_results(&listed, &[result(0), result(6)], 1).unwrap_err();
+        assert_eq!(failed.to_string(), "1 of 2 could not be enrolled");
+        // An answer that is too short hides nothing.
+        assert!(check_results(&listed, &[result(0)], 1).is_err());
+    }
+}

@@ -1,0 +1,448 @@
+use std::net::Ipv4Addr;
+
+use attest::{
+    PcrSelection,
+    ek::{CertificateId, EkHash},
+    wire::ClockInfo,
+};
+use plugin_api::{Appraised, Claim};
+use svid::{SelectorSet, TrustDomain, x509::SerialNumber};
+
+use super::*;
+use crate::registry::{
+    AgentSvid, Snapshot, Touched,
+    changes::{Attestation, NotRecorded, record_attestation},
+    host_codec::tests::ak,
+};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+const PATH: &str = "/spire/agent/tpm/one";
+
+struct World {
+    state: Snapshot,
+    now: Timestamp,
+    rows: usize,
+    /// What the last change touched.
+    touched: Vec<Touched>,
+}
+
+fn world() -> World {
+    World {
+        state: Snapshot::empty(TrustDomain::parse("td").unwrap()),
+        now: Timestamp::from_unix(1_000_000),
+        rows: 0,
+        touched: Vec::new(),
+    }
+}
+
+impl World {
+    /// Makes a change; also says what was audited.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Draft) -> T) -> (T, Vec<&'static str>) {
+        let mut draft = Draft::new(self.state.clone(), self.now);
+        let outcome = change(&mut draft);
+        let finished = draft.finish();
+        self.state = finished.state;
+        self.touched = finished.touched;
+        let events = finished.audit.iter().map(Record::event).collect();
+        (outcome, events)
+    }
+
+    fn id(&mut self) -> HostId {
+        self.rows += 1;
+        format!("row-{}", self.rows).into()
+    }
+
+    fn admit(&mut self, newcomer: &Newcomer, from: IpAddr) -> Result<Arc<Host>, TooManyPending> {
+        let id = self.id();
+        self.change(|draft| admit(draft, newcomer, from, id)).0
+    }
+
+    fn import(&mut self, keys: &[EnrolledEk]) -> Imported {
+        let new = NewHost {
+            id: self.id(),
+            name: "db".into(),
+            endorsement_keys: keys.into(),
+        };
+        self.change(|draft| import(draft, new, "op")).0
+    }
+
+    fn enrolled(&mut self, keys: &[EnrolledEk]) -> Arc<Host> {
+        match self.import(keys) {
+            Imported::Enrolled(host) => host,
+            Imported::AlreadyEnrolled(host) => panic!("{host:?} was there"),
+        }
+    }
+
+    fn claim(&mut self, claimed: HostClaim) -> Result<(), HostMoved> {
+        self.change(|draft| claim(draft, claimed, &PATH.into(), "10.0.0.1:7"))
+            .0
+    }
+
+    fn attest(&mut self, claimed: HostClaim) -> Result<(), NotRecorded> {
+        let attestation = Attestation {
+            path: PATH.into(),
+            attestation_type: "tpm",
+            svid: AgentSvid {
+                serial: SerialNumber::from_bytes(&[1]),
+                not_after: Timestamp::NEVER,
+            },
+            selectors: SelectorSet::default(),
+            can_reattest: true,
+            claims: vec![Claim::Host(Box::new(claimed))],
+            address: "10.0.0.1:7".into(),
+        };
+        self.change(|draft| record_attestation(draft, attestation)).0
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        self.state.hosts.after("").map(|host| host.id.as_ref()).collect()
+    }
+}
+
+fn hash(n: u16) -> EkHash {
+    let mut hash = [0; 32];
+    hash[..2].copy_from_slice(&n.to_be_bytes());
+    EkHash(hash)
+}
+
+fn by_hash(n: u16) -> EnrolledEk {
+    EnrolledEk {
+        hash: Some(hash(n)),
+        ..EnrolledEk::default()
+    }
+}
+
+fn by_certificate(n: u8) -> EnrolledEk {
+    EnrolledEk {
+        certificate: Some(CertificateId::new("CN=ca", &[n])),
+        ..EnrolledEk::default()
+    }
+}
+
+/// As a TPM proves it: with its hash and, where a root vouches for it, its certificate.
+fn certified(n: u16, certificate: u8) -> EnrolledEk {
+    EnrolledEk {
+        hash: Some(hash(n)),
+        is_certified: true,
+        ..by_certificate(certificate)
+    }
+}
+
+fn newcomer(ek: EnrolledEk, ak_seed: u16) -> Newcomer {
+    Newcomer {
+        endorsement_key: ek,
+        attestation_key: ak(ak_seed),
+    }
+}
+
+fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostClaim {
+    HostClaim {
+        id: Arc::clone(&host.id),
+        revision: host.revision,
+        activated,
+        attestation_key: ak(ak_seed),
+        appraised: Appraised {
+            clock: ClockInfo {
+                clock: 1,
+                reset_count: 2,
+                restart_count: 3,
+                safe: true,
+            },
+            firmware_version: 4,
+            selection: PcrSelection::standard(),
+            event_log: None,
+        },
+    }
+}
+
+/// Rows that wait, from `source`, with keys of their own.
+fn fill(world: &mut World, count: u16, source: IpAddr, ek: impl Fn(u16) -> EnrolledEk) {
+    let first = u16::try_from(world.state.hosts.len()).unwrap();
+    for n in first..first + count {
+        let host = Host {
+            enrolment: Enrolment::Pending {
+                expires_at: Timestamp::NEVER,
+            },
+            endorsement_keys: vec![ek(n)],
+            last_address: source.to_string(),
+            ..empty(world.id(), world.now)
+        };
+        world.state.hosts.insert(Arc::new(host));
+    }
+}
+
+#[test]
+fn one_tpm_gets_one_row() {
+    let mut world = world();
+    let id = world.id();
+    let tpm = newcomer(by_hash(1), 1);
+    let (host, events) = world.change(|draft| admit(draft, &tpm, HERE, id).unwrap());
+    assert_eq!(events, ["host_pending"]);
+    assert!(!host.is_enrolled());
+    assert_eq!(host.last_address, "10.0.0.1");
+    assert_eq!(world.admit(&tpm, THERE).unwrap(), host);
+    // Another key of the TPM, activated for the same attestation key.
+    let with_another = world.admit(&newcomer(by_hash(2), 1), HERE).unwrap();
+    assert_eq!(with_another.endorsement_keys, [by_hash(1), by_hash(2)]);
+    assert_eq!(with_another.revision, 2);
+    // The same key with another attestation key.
+    assert_eq!(world.admit(&newcomer(by_hash(2), 9), HERE).unwrap(), with_another);
+    assert_eq!(world.ids(), ["row-1"]);
+    assert_eq!(
+        world.admit(&newcomer(by_hash(3), 3), HERE).unwrap().id.as_ref(),
+        "row-5"
+    );
+}
+
+#[test]
+fn a_host_that_comes_back_waits_anew() {
+    let mut world = world();
+    let tpm = newcomer(by_hash(1), 1);
+    let first = world.admit(&tpm, HERE).unwrap();
+    world.now = world.now.plus(REFRESH_AFTER - Duration::from_secs(1));
+    assert_eq!(world.admit(&tpm, THERE).unwrap(), first);
+    world.now = world.now.plus(Duration::from_secs(1));
+    let renewed = world.admit(&tpm, THERE).unwrap();
+    let expires_at = world.now.plus(PENDING_FOR);
+    assert_eq!(renewed.enrolment, Enrolment::Pending { expires_at });
+    assert_eq!(renewed.last_address, "10.0.0.2");
+    assert_eq!(renewed.created_at, first.created_at);
+}
+
+#[test]
+fn a_row_that_waits_does_not_grow_without_end() {
+    let mut world = world();
+    for n in 0..=u16::try_from(Host::MAX_KEYS).unwrap() {
+        world.admit(&newcomer(by_hash(n), 1), HERE).unwrap();
+    }
+    let host = world.state.hosts.get("row-1").unwrap();
+    assert_eq!(host.endorsement_keys.len(), Host::MAX_KEYS);
+    assert_eq!(world.ids(), ["row-1"]);
+}
+
+#[test]
+fn a_host_that_was_enrolled_meanwhile_gets_no_second_row() {
+    for (enrolled, proven) in [(by_hash(1), by_hash(1)), (by_certificate(1), certified(1, 1))] {
+        let mut world = world();
+        let host = world.enrolled(&[enrolled]);
+        assert_eq!(world.admit(&newcomer(proven, 1), HERE).unwrap(), host);
+    }
+}
+
+#[test]
+fn each_source_may_have_so_many_that_wait() {
+    let mut world = world();
+    let newcomers = [newcomer(by_hash(60_000), 1), newcomer(certified(60_001, 1), 2)];
+    fill(
+        &mut world,
+        u16::try_from(UNCERTIFIED.a_source).unwrap(),
+        HERE,
+        by_hash,
+    );
+    assert_eq!(world.admit(&newcomers[0], HERE), Err(TooManyPending));
+    // One that waits already may come back; others are not in its way.
+    assert!(world.admit(&newcomer(by_hash(0), 3), HERE).is_ok());
+    assert!(world.admit(&newcomers[1], HERE).is_ok());
+    assert!(world.admit(&newcomers[0], THERE).is_ok());
+}
+
+#[test]
+fn so_many_may_wait_in_all() {
+    let mut world = world();
+    let a_source = u16::try_from(UNCERTIFIED.a_source).unwrap();
+    for source in 0..u8::try_from(UNCERTIFIED.in_all / UNCERTIFIED.a_source).unwrap() {
+        fill(&mut world, a_source, [192, 0, 2, source].into(), by_hash);
+    }
+    let (plain, vouched) = (newcomer(by_hash(60_000), 1), newcomer(certified(60_001, 1), 2));
+    assert_eq!(world.admit(&plain, HERE), Err(TooManyPending));
+    assert!(world.admit(&vouched, HERE).is_ok());
+    // Enrolled hosts don't wait.
+    world.change(|draft| approve(draft, "row-1", String::new(), "op").unwrap());
+    assert!(world.admit(&plain, HERE).is_ok());
+}
+
+#[test]
+fn certified_hosts_have_caps_of_their_own() {
+    let mut world = world();
+    let vouched = |n: u16| EnrolledEk {
+        is_certified: true,
+        ..by_hash(n)
+    };
+    fill(
+        &mut world,
+        u16::try_from(CERTIFIED.a_source).unwrap(),
+        HERE,
+        vouched,
+    );
+    assert_eq!(
+        world.admit(&newcomer(vouched(60_000), 1), HERE),
+        Err(TooManyPending)
+    );
+    assert!(world.admit(&newcomer(by_hash(60_000), 1), HERE).is_ok());
+}
+
+#[test]
+fn an_attestation_is_noted_in_the_row() {
+    let mut world = world();
+    let host = world.enrolled(&[by_certificate(1)]);
+    let claimed = claim_of(&host, Some(certified(1, 1)), 7);
+    assert_eq!(world.claim(claimed.clone()), Ok(()));
+    let expected = Host {
+        endorsement_keys: vec![certified(1, 1)],
+        attestation_key: Some(ak(7)),
+        last_attested_at: Some(world.now),
+        last_address: "10.0.0.1:7".into(),
+        appraised: Some(claimed.appraised.clone()),
+        agent_path: Some(PATH.into()),
+        revision: 2,
+        ..(*host).clone()
+    };
+    assert_eq!(**world.state.hosts.get("row-1").unwrap(), expected);
+    assert_eq!(world.state.hosts.with_ek(&hash(1)).unwrap().id, host.id);
+    assert_eq!(world.state.hosts.with_ak(&ak(7).name()).unwrap().id, host.id);
+    // It counts for the row that it was decided on, once.
+    assert_eq!(world.claim(claimed), Err(HostMoved::Changed));
+}
+
+#[test]
+fn an_attestation_of_a_row_that_moved_does_not_count() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let waiting = world.admit(&newcomer(by_hash(2), 2), HERE).unwrap();
+    let stale = HostClaim {
+        revision: host.revision + 1,
+        ..claim_of(&host, None, 1)
+    };
+    assert_eq!(world.claim(stale), Err(HostMoved::Changed));
+    assert_eq!(world.claim(claim_of(&waiting, None, 2)), Err(HostMoved::Changed));
+    world.change(|draft| remove(draft, &host.id, "op"));
+    assert_eq!(
+        world.attest(claim_of(&host, None, 1)),
+        Err(NotRecorded::Host(HostMoved::Changed))
+    );
+    assert!(world.state.agents.is_empty());
+}
+
+#[test]
+fn an_attestation_joins_the_rows_that_wait_for_the_same_host() {
+    let mut world = world();
+    let host = world.enrolled(&[by_certificate(1)]);
+    world.admit(&newcomer(by_hash(2), 2), HERE).unwrap();
+    world.admit(&newcomer(by_hash(3), 3), HERE).unwrap();
+    world.admit(&newcomer(by_hash(4), 4), HERE).unwrap();
+    // One has its attestation key, another its endorsement key; the third is another host's.
+    let claimed = claim_of(&host, Some(certified(2, 1)), 3);
+    assert_eq!(world.claim(claimed), Ok(()));
+    assert_eq!(world.ids(), ["row-1", "row-4"]);
+    let joined = world.state.hosts.get("row-1").unwrap();
+    for n in [2, 3] {
+        assert_eq!(world.state.hosts.with_ek(&hash(n)), Some(joined));
+    }
+    assert_eq!(world.state.hosts.with_ak(&ak(3).name()), Some(joined));
+    assert_eq!(world.state.hosts.with_ak(&ak(2).name()), None);
+}
+
+#[test]
+fn a_key_of_another_enrolled_host_is_taken() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let other = world.enrolled(&[by_hash(2), by_certificate(2)]);
+    world.claim(claim_of(&other, None, 2)).unwrap();
+    world.admit(&newcomer(by_hash(3), 3), HERE).unwrap();
+    let before = world.state.hosts.len();
+    for (activated, ak_seed) in [
+        (Some(by_hash(2)), 1),
+        (Some(certified(1, 2)), 1),
+        (None, 2),
+        (Some(by_hash(3)), 2),
+    ] {
+        let claimed = claim_of(&host, activated, ak_seed);
+        assert_eq!(world.claim(claimed), Err(HostMoved::KeyTaken));
+    }
+    assert_eq!(world.state.hosts.len(), before, "a refused claim changes nothing");
+}
+
+#[test]
+fn a_host_is_enrolled_once() {
+    let mut world = world();
+    let keys = [by_hash(1), by_certificate(1)];
+    let new = NewHost {
+        id: world.id(),
+        name: "db".into(),
+        endorsement_keys: keys.to_vec(),
+    };
+    let (imported, events) = world.change(|draft| import(draft, new, "op"));
+    assert_eq!(events, ["host_enrolled"]);
+    let Imported::Enrolled(host) = imported else {
+        panic!("{imported:?}");
+    };
+    assert_eq!((host.name.as_str(), host.is_enrolled()), ("db", true));
+    for key in [by_hash(1), by_certificate(1), certified(9, 1)] {
+        let again = world.import(&[by_hash(5), key]);
+        assert!(matches!(again, Imported::AlreadyEnrolled(known) if known == host));
+    }
+    assert_eq!(world.ids(), ["row-1"]);
+}
+
+#[test]
+fn importing_enrols_the_rows_that_wait() {
+    let mut world = world();
+    let waiting = world.admit(&newcomer(by_hash(1), 1), HERE).unwrap();
+    world.admit(&newcomer(certified(2, 2), 2), HERE).unwrap();
+    let host = world.enrolled(&[by_hash(1), by_certificate(2), by_hash(3)]);
+    assert_eq!(host.id, waiting.id);
+    assert_eq!(host.attestation_key, Some(ak(1)));
+    assert_eq!(host.endorsement_keys, [by_hash(1), certified(2, 2), by_hash(3)]);
+    assert_eq!(world.ids(), ["row-1"]);
+    assert_eq!(world.state.hosts.with_ek(&hash(2)), Some(&host));
+}
+
+#[test]
+fn approval_enrols_and_names() {
+    let mut world = world();
+    world.admit(&newcomer(by_hash(1), 1), HERE).unwrap();
+    let mut approve_as = |name: &str| {
+        let (host, events) = world.change(|draft| approve(draft, "row-1", name.into(), "op").unwrap());
+        (host.is_enrolled(), host.name.clone(), host.revision, events)
+    };
+    assert_eq!(approve_as("db"), (true, "db".into(), 2, vec!["host_enrolled"]));
+    assert_eq!(approve_as(""), (true, "db".into(), 2, vec![]));
+    assert_eq!(approve_as("db"), (true, "db".into(), 2, vec![]));
+    assert_eq!(approve_as("web"), (true, "web".into(), 3, vec!["host_enrolled"]));
+    let (none, events) = world.change(|draft| approve(draft, "row-9", String::new(), "op"));
+    assert_eq!((none, events), (None, vec![]));
+}
+
+#[test]
+fn a_removed_host_takes_its_agent_along() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    world.attest(claim_of(&host, None, 1)).unwrap();
+    let agent = &world.state.agents[PATH];
+    assert_eq!(agent.host, Some(Arc::clone(&host.id)));
+    let (removed, events) = world.change(|draft| remove(draft, &host.id, "op"));
+    assert_eq!(removed.unwrap().id, host.id);
+    assert_eq!(events, ["host_removed", "agent_deleted"]);
+    // Its session is woken, and looks for the agent in vain.
+    assert!(matches!(world.touched.as_slice(), [Touched::Agent(path)] if path.as_ref() == PATH));
+    assert!(world.state.hosts.is_empty() && world.state.agents.is_empty());
+    assert_eq!(world.state.hosts.with_ek(&hash(1)), None);
+    assert_eq!(world.state.hosts.with_ak(&ak(1).name()), None);
+    let (none, events) = world.change(|draft| remove(draft, &host.id, "op"));
+    assert_eq!((none, events), (None, vec![]));
+}
+
+#[test]
+fn hosts_that_nobody_approved_are_dropped() {
+    let mut world = world();
+    world.admit(&newcomer(by_hash(1), 1), HERE).unwrap();
+    world.enrolled(&[by_hash(2)]);
+    world.now = world.now.plus(PENDING_FOR - Duration::from_secs(1));
+    let ((), events) = world.change(prune);
+    assert_eq!(events, Vec::<&str>::new());
+    world.now = world.now.plus(Duration::from_secs(1));
+    let ((), events) = world.change(prune);
+    assert_eq!(events, ["host_expired"]);
+    assert_eq!(world.ids(), ["row-2"]);
+}

@@ -1,0 +1,196 @@
+use svid::TrustDomain;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    registry::{Draft, LoadError, Snapshot, codec},
+    store::{Batch, Config, Store},
+};
+
+/// The public area of an attestation key: P-256, ECDSA with SHA-256.
+pub(in crate::registry) fn ak(seed: u16) -> Public {
+    let mut area = vec![0x00, 0x23, 0x00, 0x0b, 0x00, 0x05, 0x00, 0x72, 0x00, 0x00];
+    area.extend([0x00, 0x10, 0x00, 0x18, 0x00, 0x0b, 0x00, 0x03, 0x00, 0x10]);
+    for _ in ["x", "y"] {
+        area.extend([0, 32]);
+        area.extend([0; 30]);
+        area.extend(seed.to_be_bytes());
+    }
+    Public::parse(&area).unwrap()
+}
+
+fn full() -> Host {
+    let mut values = PcrValues::default();
+    values.set(HashAlg::Sha256, 0, Digest::filled(1, HashAlg::Sha256));
+    values.set(HashAlg::Sha384, 14, Digest::filled(2, HashAlg::Sha384));
+    let certified = EnrolledEk {
+        hash: Some(EkHash([3; 32])),
+        certificate: Some(CertificateId::new("CN=ca, O=Acme, Inc.", &[0, 4])),
+        is_certified: true,
+        name: Some(ak(5).name()),
+    };
+    let zero = EnrolledEk {
+        certificate: Some(CertificateId::new("CN=ca", &[0])),
+        ..EnrolledEk::default()
+    };
+    Host {
+        id: "full".into(),
+        name: "db-1".into(),
+        enrolment: Enrolment::Enrolled,
+        endorsement_keys: vec![certified, zero],
+        attestation_key: Some(ak(6)),
+        created_at: Timestamp::from_unix(7),
+        last_attested_at: Some(Timestamp::from_unix(8)),
+        last_address: "10.0.0.1:9".into(),
+        appraised: Some(Appraised {
+            clock: ClockInfo {
+                clock: u64::MAX,
+                reset_count: 10,
+                restart_count: 11,
+                safe: true,
+            },
+            firmware_version: 12,
+            selection: PcrSelection::standard(),
+            event_log: Some(KnownLog {
+                sha256: [13; 32],
+                values,
+            }),
+        }),
+        agent_path: Some("/spire/agent/tpm/x".into()),
+        revision: 1,
+    }
+}
+
+fn bare() -> Host {
+    Host {
+        id: "bare".into(),
+        name: String::new(),
+        enrolment: Enrolment::Pending {
+            expires_at: Timestamp::from_unix(14),
+        },
+        endorsement_keys: Vec::new(),
+        attestation_key: None,
+        last_attested_at: None,
+        last_address: String::new(),
+        appraised: None,
+        agent_path: None,
+        ..full()
+    }
+}
+
+fn without_log() -> Host {
+    let appraised = full().appraised.map(|appraised| Appraised {
+        event_log: None,
+        ..appraised
+    });
+    Host {
+        id: "without-log".into(),
+        appraised,
+        ..bare()
+    }
+}
+
+fn open(folder: &TempDir) -> Store {
+    Store::open(folder.path(), Config::default()).unwrap()
+}
+
+fn load(store: &Store) -> Result<Snapshot, LoadError> {
+    codec::load(store, TrustDomain::parse("td").unwrap())
+}
+
+#[test]
+fn rows_come_back_from_the_store_as_they_were() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    let mut draft = Draft::new(load(&store).unwrap(), Timestamp::from_unix(1));
+    let gone = Host {
+        id: "gone".into(),
+        ..bare()
+    };
+    for host in [full(), bare(), without_log(), gone] {
+        draft.put_host(host);
+    }
+    draft.remove_host("gone");
+    store.commit(draft.finish().batch).unwrap();
+    let loaded = load(&store).unwrap().hosts;
+    let rows: Vec<_> = loaded.after("").map(|host| (**host).clone()).collect();
+    assert_eq!(rows, [bare(), full(), without_log()]);
+    assert_eq!(**loaded.with_ek(&EkHash([3; 32])).unwrap(), full());
+    let id = CertificateId::new("O=Acme, Inc.,CN=ca", &[4]);
+    assert_eq!(**loaded.with_certificate(&id).unwrap(), full());
+    assert_eq!(**loaded.with_ak(&ak(6).name()).unwrap(), full());
+}
+
+#[test]
+fn a_row_that_is_garbage_stops_the_start() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    let mut batch = Batch::default();
+    batch.put(host_key("x"), vec![0xff; 9]);
+    store.commit(batch).unwrap();
+    match load(&store) {
+        Err(LoadError::Record {
+            key,
+            source: CodecError::Decode(_),
+        }) => assert_eq!(key, "host/x"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A full row with one field made wrong is refused with `expected`.
+fn check(change: impl FnOnce(&mut stored::Host), expected: WireError) {
+    let mut record = stored::Host::decode(encode_host(&full()).as_slice()).unwrap();
+    change(&mut record);
+    match decode_host(&record.encode_to_vec()) {
+        Err(CodecError::Tpm(error)) => assert_eq!(error, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn appraised(record: &mut stored::Host) -> &mut stored::Appraised {
+    record.appraised.as_mut().unwrap()
+}
+
+#[test]
+fn fields_that_are_wrong_are_refused() {
+    check(|row| row.attestation_key.truncate(20), WireError::Truncated);
+    check(|row| row.attestation_key.push(0), WireError::Trailing);
+    check(
+        |row| row.endorsement_keys[0].hash.truncate(31),
+        WireError::OutOfBounds,
+    );
+    check(
+        |row| row.endorsement_keys[0].name.truncate(9),
+        WireError::OutOfBounds,
+    );
+    check(
+        |row| appraised(row).selection[0].pcrs = 1 << 24,
+        WireError::OutOfBounds,
+    );
+    check(
+        |row| appraised(row).selection[0].hash_alg = 0x1_000b,
+        WireError::Unsupported,
+    );
+    check(|row| appraised(row).selection.clear(), WireError::OutOfBounds);
+    check(|row| appraised(row).values[0].index = 256, WireError::OutOfBounds);
+    check(
+        |row| appraised(row).values[0].hash_alg = 0,
+        WireError::Unsupported,
+    );
+    check(
+        |row| appraised(row).values[0].digest.push(0),
+        WireError::OutOfBounds,
+    );
+    check(
+        |row| appraised(row).event_log_sha256.push(0),
+        WireError::OutOfBounds,
+    );
+}
+
+#[test]
+fn rows_that_are_cut_never_panic() {
+    let row = encode_host(&full());
+    for len in 0..row.len() {
+        let _either = decode_host(&row[..len]);
+    }
+}

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     agent_id,
     daemon::Daemon,
+    machine::Machine,
     output::{checked, read_json},
     programs::program,
 };
@@ -28,14 +29,31 @@ impl Agent {
     /// Starts an agent that trusts the server at `address` by `bundle`, and does not wait for it.
     #[must_use]
     pub fn start(address: &str, bundle: &Path, token: &str) -> Self {
+        let proof = format!("join_token = \"{token}\"\n");
+        Self::proving(address, bundle, &proof, agent_id(token))
+    }
+
+    /// The same, on a machine with a TPM.
+    #[must_use]
+    pub fn on(machine: &Machine, address: &str, bundle: &Path) -> Self {
+        Self::proving(address, bundle, &machine.settings(), machine.agent_id())
+    }
+
+    fn proving(address: &str, bundle: &Path, proof: &str, id: String) -> Self {
         let dir = new_dir();
         let path = dir.join("agent.toml");
-        fs::write(&path, config(&dir, address, bundle, token)).unwrap();
+        fs::write(&path, config(&dir, address, bundle, proof)).unwrap();
         Self {
             daemon: run(&path),
             dir,
-            id: agent_id(token),
+            id,
         }
+    }
+
+    /// Where it keeps its state.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// Ends the agent as a power failure does, and starts it again on what it left.
@@ -122,7 +140,8 @@ fn run(config: &Path) -> Daemon {
     Daemon::start(command.arg("run").arg("--config").arg(config))
 }
 
-fn config(dir: &Path, address: &str, bundle: &Path, token: &str) -> String {
+/// The configuration; `proof` may end in tables.
+fn config(dir: &Path, address: &str, bundle: &Path, proof: &str) -> String {
     let (host, port) = address.split_once(':').unwrap();
     let (dir, bundle) = (dir.display(), bundle.display());
     format!(
@@ -133,9 +152,8 @@ server_port = {port}
 socket_path = "{dir}/agent.sock"
 data_dir = "{dir}/data"
 trust_bundle_path = "{bundle}"
-join_token = "{token}"
 log_format = "json"
 log_level = "debug"
-"#
+{proof}"#
     )
 }

@@ -2,18 +2,24 @@
 
 mod agent;
 mod daemon;
+mod machine;
 mod output;
 mod programs;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 
 pub use agent::Agent;
 pub use daemon::Daemon;
+pub use machine::{Machine, agent_cli};
 pub use programs::go_client;
 
-use crate::{ports, tool::new_dir};
+use crate::{ca::ca_certificates, ports, tool::new_dir};
 use output::{checked, read_json, text};
 use programs::program;
 
@@ -23,6 +29,8 @@ pub struct World {
     dir: PathBuf,
     port: u16,
     settings: String,
+    /// Lines of `[plugins.node-tpm]`; without them, join tokens alone attest.
+    node_tpm: Option<String>,
     server: Option<Daemon>,
 }
 
@@ -48,8 +56,41 @@ impl World {
             dir: new_dir(),
             port: ports::free(),
             settings: settings.to_owned(),
+            node_tpm: None,
             server: None,
         }
+    }
+
+    /// Starts a server that attests by TPM, too, with further lines in `[server]` and in `[plugins.node-tpm]`. It
+    /// trusts the maker of our TPMs.
+    #[must_use]
+    pub fn for_tpms(settings: &str, node_tpm: &str) -> Self {
+        let mut world = Self::stopped(settings);
+        let roots = world.dir.join("ek-roots");
+        fs::create_dir(&roots).unwrap();
+        for (number, der) in ca_certificates().iter().enumerate() {
+            fs::write(roots.join(format!("{number}.der")), der).unwrap();
+        }
+        world.node_tpm = Some(format!("ek_roots = \"{}\"\n{node_tpm}", roots.display()));
+        world.start_server();
+        world
+    }
+
+    /// Enrols a machine by the hash of its endorsement keys, and returns the row's identifier.
+    #[must_use]
+    pub fn enrol(&self, machine: &Machine) -> String {
+        let file = self.dir.join("host.json");
+        fs::write(&file, machine.endorsement_keys().to_string()).unwrap();
+        let imported = self.cli(&["host", "import", "--file", file.to_str().unwrap()]);
+        text(&imported["results"][0]["host"]["id"])
+    }
+
+    /// Starts an agent on a machine that is enrolled, and waits until it serves.
+    #[must_use]
+    pub fn agent_on(&self, machine: &Machine) -> Agent {
+        let agent = Agent::on(machine, &self.address(), &self.bundle());
+        agent.daemon().wait_for("Agent ready");
+        agent
     }
 
     /// The server's process.
@@ -107,9 +148,19 @@ impl World {
     /// It fails.
     #[must_use]
     pub fn cli(&self, words: &[&str]) -> Value {
+        read_json(&checked(self.outcome(words)))
+    }
+
+    /// Runs `plastron-server` with `words`, whatever comes of it.
+    ///
+    /// # Panics
+    ///
+    /// It can't be started.
+    #[must_use]
+    pub fn outcome(&self, words: &[&str]) -> Output {
         let mut command = Command::new(program("plastron-server"));
         command.args(words).args(["--output", "json", "--socket-path"]);
-        read_json(&checked(command.arg(self.server_socket()).output().unwrap()))
+        command.arg(self.server_socket()).output().unwrap()
     }
 
     /// A new join token.
@@ -156,6 +207,8 @@ impl World {
 
     fn server_config(&self) -> String {
         let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
+        let node_tpm = self.node_tpm.as_ref();
+        let node_tpm = node_tpm.map_or(String::new(), |lines| format!("[plugins.node-tpm]\n{lines}\n"));
         format!(
             r#"[server]
 trust_domain = "example.org"
@@ -167,7 +220,7 @@ log_format = "json"
 log_level = "debug"
 {settings}
 [plugins.node-join-token]
-"#
+{node_tpm}"#
         )
     }
 }

@@ -5,3 +5,4 @@ mod failures;
 mod go;
 mod join_token;
 mod rust;
+mod tpm;

@@ -1,0 +1,187 @@
+use attest::HashAlg;
+use swtpm_tests::{Agent, Machine, World};
+
+const WEB: &str = "spiffe://example.org/web";
+/// TPM_CC_Quote.
+const QUOTE: u32 = 0x158;
+
+#[test]
+fn an_enrolled_host_attests_and_serves_its_workloads() {
+    let world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let host = world.enrol(&machine);
+    let agent = world.agent_on(&machine);
+    let _entry = world.entry(agent.id(), WEB, &[]);
+    agent.daemon().wait_for("SVID ready");
+
+    let fetched = agent.cli(&["api", "fetch", "x509"]);
+
+    assert_eq!(fetched["svids"][0]["spiffe_id"], WEB);
+    let agents = world.cli(&["agent", "list"]);
+    assert_eq!(agents["agents"][0]["attestation_type"], "tpm", "{agents}");
+    assert_eq!(agents["agents"][0]["can_reattest"], true, "{agents}");
+    let shown = world.cli(&["host", "show", "--id", &host]);
+    assert_eq!(shown["agent_id"], machine.agent_id(), "{shown}");
+    assert_ne!(shown["attestation_key_name"], "", "{shown}");
+}
+
+#[test]
+fn a_host_that_nobody_enrolled_waits_until_it_is_approved() {
+    let world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let agent = Agent::on(&machine, &world.address(), &world.bundle());
+
+    let refusal = agent.daemon().wait_for("host_pending");
+    let pending = world.cli(&["host", "list", "--pending"]);
+    let id = pending["hosts"][0]["id"].as_str().unwrap().to_owned();
+    assert!(refusal.contains(&format!("host approve --id {id}")), "{refusal}");
+    assert_eq!(
+        pending["hosts"][0]["endorsement_keys"][0]["certificate_verified"], true,
+        "{pending}"
+    );
+    let _approved = world.cli(&["host", "approve", "--id", &id, "--name", "db-1"]);
+
+    agent.daemon().wait_for("Agent ready");
+}
+
+#[test]
+fn a_host_enrolled_by_its_certificate_attests() {
+    let world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let certificate = &machine.endorsement_keys()["endorsement_keys"][0];
+    let text = |name: &str| certificate[name].as_str().unwrap();
+    let by_certificate = [
+        "host",
+        "import",
+        "--issuer",
+        text("issuer"),
+        "--serial-number",
+        text("serial_number"),
+    ];
+    let _imported = world.cli(&by_certificate);
+
+    let agent = world.agent_on(&machine);
+
+    let agents = world.cli(&["agent", "list"]);
+    assert_eq!(agents["agents"].as_array().unwrap().len(), 1, "{agents}");
+    drop(agent);
+}
+
+#[test]
+fn a_known_host_attests_again_with_one_tpm_command() {
+    let world = World::for_tpms("agent_ttl = \"20s\"", "");
+    let machine = Machine::boot();
+    let _host = world.enrol(&machine);
+    let agent = world.agent_on(&machine);
+    machine.proxy.take_commands();
+
+    agent.daemon().wait_for_more("\"Attested\"", 2);
+
+    assert_eq!(machine.proxy.take_commands(), [QUOTE]);
+    assert_eq!(world.server().count("Attestation refused"), 0);
+}
+
+#[test]
+fn a_session_that_was_cut_resumes_with_one_quote() {
+    let mut world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let _host = world.enrol(&machine);
+    let agent = world.agent_on(&machine);
+    machine.proxy.take_commands();
+
+    world.restart_server();
+    agent.daemon().wait_for_more("Session opened", 2);
+
+    assert_eq!(machine.proxy.take_commands(), [QUOTE]);
+    assert_eq!(agent.daemon().count("\"Attested\""), 1);
+}
+
+#[test]
+fn a_copied_disk_gives_nothing_on_another_tpm() {
+    let world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let _host = world.enrol(&machine);
+    let agent = world.agent_on(&machine);
+    let kept: Vec<_> = std::fs::read_dir(agent.data_dir())
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    assert_eq!(kept, ["bundle.json"], "a key, or what may be one");
+
+    let thief = Machine::boot();
+    let stolen = Agent::on(&thief, &world.address(), &world.bundle());
+    stolen.daemon().wait_for("host_pending");
+}
+
+#[test]
+fn a_host_that_is_changed_while_it_runs_is_refused_at_its_next_attestation() {
+    let world = World::for_tpms("agent_ttl = \"20s\"", "");
+    let machine = Machine::boot();
+    let _host = world.enrol(&machine);
+    let agent = world.agent_on(&machine);
+
+    machine.tpm.extend(4, HashAlg::Sha256, &[1; 32]);
+
+    let refusal = agent.daemon().wait_for("Agent SVID not renewed");
+    assert!(refusal.contains("PCR 4 of bank sha256"), "{refusal}");
+    assert!(refusal.contains("log_mismatch"), "{refusal}");
+}
+
+#[test]
+fn a_host_that_is_removed_loses_its_standing() {
+    let world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let host = world.enrol(&machine);
+    let agent = world.agent_on(&machine);
+
+    let _removed = world.cli(&["host", "remove", "--id", &host]);
+
+    agent.daemon().wait_for("Server withdrew this host's standing");
+    agent.daemon().wait_for("host_pending");
+}
+
+#[test]
+fn an_agent_whose_tpm_is_dead_says_so_and_recovers() {
+    let world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let _host = world.enrol(&machine);
+    machine.proxy.cut();
+
+    let agent = Agent::on(&machine, &world.address(), &world.bundle());
+    let message = agent.daemon().wait_for("Not connected to the server");
+    assert!(message.contains("cannot open TPM"), "{message}");
+
+    machine.proxy.switch_to(&machine.tpm);
+    agent.daemon().wait_for("Agent ready");
+}
+
+#[test]
+fn tpm_info_says_whether_the_log_explains_the_pcrs() {
+    let machine = Machine::boot();
+    let info = || {
+        let log = machine.event_log().to_str().unwrap();
+        swtpm_tests::agent_cli(&[
+            "tpm",
+            "info",
+            "--device",
+            &machine.proxy.tcti(),
+            "--event-log",
+            log,
+        ])
+    };
+    let mismatches = |info: &serde_json::Value| {
+        let pcrs = info["pcrs"].as_array().unwrap().clone();
+        let differs = |pcr: &&serde_json::Value| pcr["event_log_value"].is_string();
+        pcrs.iter()
+            .filter(differs)
+            .map(|pcr| pcr["index"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+
+    let good = info();
+    assert_eq!(good["event_log"]["problem"], "", "{good}");
+    assert_eq!(mismatches(&good), [] as [u64; 0]);
+
+    machine.tpm.extend(7, HashAlg::Sha256, &[1; 32]);
+    assert_eq!(mismatches(&info()), [7]);
+}

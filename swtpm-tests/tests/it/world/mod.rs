@@ -1,6 +1,7 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
 mod crash;
+mod evidence;
 mod failures;
 mod go;
 mod join_token;

@@ -1,0 +1,161 @@
+//! Evidence on real connections: what a thief, a relay or an impatient agent would try.
+
+mod client;
+
+use agent::svid_key::KeyRequest;
+use proto::spire::api::{
+    server::{
+        agent::v1::{AgentX509svidParams, RenewAgentRequest, agent_client::AgentClient},
+        entry::v1::{GetAuthorizedEntriesRequest, entry_client::EntryClient},
+        svid::v1::{BatchNewX509svidRequest, NewX509svidParams, svid_client::SvidClient},
+    },
+    types::permission_denied_details::Reason,
+};
+use tonic::Code;
+
+use client::{Host, Said, reason};
+
+fn csr() -> Vec<u8> {
+    KeyRequest::generate(None).unwrap().csr
+}
+
+#[tokio::test]
+async fn evidence_of_one_connection_is_worth_nothing_on_another() {
+    let mut host = Host::acquainted().await;
+    let (mut ours, mut other) = (host.dial().await, host.dial().await);
+    let csr = csr();
+    let evidence = host.evidence(ours.exporter, &csr);
+
+    let refused = other.attest(evidence.clone(), &csr).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("(extra_data)"), "{refused}");
+
+    assert!(matches!(ours.attest(evidence, &csr).await, Ok(Said::Svid(_))));
+}
+
+#[tokio::test]
+async fn evidence_is_about_one_certificate_request() {
+    let mut host = Host::acquainted().await;
+    let mut connection = host.dial().await;
+    let evidence = host.evidence(connection.exporter, &csr());
+
+    let refused = connection.attest(evidence, &csr()).await.unwrap_err();
+
+    assert!(refused.message().contains("(extra_data)"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_connection_carries_one_attestation() {
+    let mut host = Host::acquainted().await;
+    // After one that succeeded.
+    let mut connection = host.dial().await;
+    let csr = csr();
+    let evidence = host.evidence(connection.exporter, &csr);
+    connection.attest(evidence.clone(), &csr).await.unwrap();
+    check_used_up(&connection.attest(evidence, &csr).await.unwrap_err());
+
+    // After one that was refused.
+    let mut connection = host.dial().await;
+    let evidence = host.evidence(connection.exporter, &csr);
+    connection.attest(b"{}".to_vec(), &csr).await.unwrap_err();
+    check_used_up(&connection.attest(evidence, &csr).await.unwrap_err());
+
+    // At the same time as another.
+    let mut connection = host.dial().await;
+    let evidence = host.evidence(connection.exporter, &csr);
+    let both = connection.attest_twice(&evidence, &csr).await;
+    let refused: Vec<_> = both.iter().filter_map(|said| said.as_ref().err()).collect();
+    assert_eq!(refused.len(), 1, "{both:?}");
+    check_used_up(refused[0]);
+}
+
+fn check_used_up(refused: &tonic::Status) {
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("a connection carries one attestation"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_community_plugins_payload_is_told_apart() {
+    let host = Host::acquainted().await;
+    let payload = br#"{"EK":"AQAB","AKPub":"AAAA","AKCreate":""}"#.to_vec();
+
+    let refused = host.dial().await.attest(payload, &csr()).await.unwrap_err();
+
+    assert!(refused.message().contains("(json_payload)"), "{refused}");
+}
+
+#[tokio::test]
+async fn sessions_of_tls_are_never_resumed() {
+    let host = Host::acquainted().await;
+    let kinds = host.handshakes(2).await;
+    assert_eq!(kinds, [rustls::HandshakeKind::Full; 2]);
+}
+
+#[tokio::test]
+async fn a_stolen_svid_only_names() {
+    let mut host = Host::acquainted().await;
+    let stolen = host.attested().await;
+    let must_reattest =
+        |refused: tonic::Status| assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+
+    let mut thief = host.dial_as(&stolen).await;
+    let client = thief.client();
+    let mut entries = EntryClient::new(client.clone());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    must_reattest(thief.during(asked).await.unwrap_err());
+    let mut svids = SvidClient::new(client.clone());
+    let params = NewX509svidParams {
+        entry_id: "any".into(),
+        csr: csr(),
+    };
+    let asked = svids.batch_new_x509svid(BatchNewX509svidRequest { params: vec![params] });
+    must_reattest(thief.during(asked).await.unwrap_err());
+    let mut agents = AgentClient::new(client);
+    let asked = agents.renew_agent(RenewAgentRequest {
+        params: Some(AgentX509svidParams { csr: csr() }),
+    });
+    must_reattest(thief.during(asked).await.unwrap_err());
+    must_reattest(thief.open_session(None).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_session_opens_with_evidence_of_its_own_connection_once() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+
+    // Recorded elsewhere.
+    let mut elsewhere = host.dial_as(&svid).await;
+    let recorded = host.session_evidence(elsewhere.exporter);
+    let mut thief = host.dial_as(&svid).await;
+    let refused = thief.open_session(Some(&recorded)).await.unwrap_err();
+    assert!(refused.message().contains("(extra_data)"), "{refused}");
+    assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+    // Used up by that.
+    let own = host.session_evidence(thief.exporter);
+    let refused = thief.open_session(Some(&own)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+
+    // Where it was made, it opens the session, and from then on the connection counts.
+    elsewhere.open_session(Some(&recorded)).await.unwrap();
+    let mut entries = EntryClient::new(elsewhere.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    elsewhere.during(asked).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_shows_one_agents_svid_does_not_become_another() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+    let mut other = host.neighbour().await;
+    let mut connection = other.dial_as(&svid).await;
+    let csr = csr();
+    let evidence = other.evidence(connection.exporter, &csr);
+
+    let refused = connection.attest(evidence, &csr).await.unwrap_err();
+
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("SVID of another ID"), "{refused}");
+}

@@ -1,0 +1,286 @@
+//! A host with a TPM in software, and connections on which anything can be said.
+
+use std::{fs, future::Future, path::PathBuf, sync::Arc};
+
+use agent::{
+    attest::{Prover, attest},
+    link::{Address, Link},
+    svid_key::KeyRequest,
+};
+use attest::{HashAlg, ek::EndorsementKey, event_log::EventLog};
+use edge::{
+    Clock,
+    grpc::Client,
+    tls::{Expected, Exporter, Identity},
+};
+use node_tpm::{AgentConfig, TpmProver};
+use plugin_api::{Binding, NodeProver, TpmDevice, TpmError};
+use prost::Message;
+use proto::{
+    google::rpc,
+    plastron::{
+        agent::v1::{
+            AgentMessage, Open, agent_message::Message as ToServer, agent_session_client::AgentSessionClient,
+        },
+        attest::v1::Evidence,
+    },
+    spire::api::{
+        server::agent::v1::{
+            AgentX509svidParams, AttestAgentRequest,
+            agent_client::AgentClient,
+            attest_agent_request::{Params, Step},
+            attest_agent_response,
+        },
+        types::{AttestationData, PermissionDeniedDetails, permission_denied_details::Reason},
+    },
+};
+use rustls_pki_types::CertificateDer;
+use svid::{SpiffeId, TrustDomain};
+use swtpm_tests::{SoftwareTpm, World};
+use tonic::Status;
+
+/// A host that the server knows: it attested once.
+pub(super) struct Host {
+    world: Arc<World>,
+    prover: Option<TpmProver>,
+}
+
+/// A connection to the server.
+pub(super) struct Connection {
+    link: Link,
+    pub(super) exporter: Exporter,
+}
+
+/// What the server answers to a first message.
+#[derive(Debug)]
+pub(super) enum Said {
+    Challenge,
+    Svid(#[expect(dead_code, reason = "shown where a test fails")] usize),
+}
+
+impl Host {
+    /// One that is enrolled and attested before.
+    pub(super) async fn acquainted() -> Self {
+        Self::of(Arc::new(World::for_tpms("", ""))).await
+    }
+
+    /// Another host of the same server.
+    pub(super) async fn neighbour(&self) -> Self {
+        Self::of(Arc::clone(&self.world)).await
+    }
+
+    async fn of(world: Arc<World>) -> Self {
+        let (prover, hash) = machine();
+        let _imported = world.cli(&["host", "import", "--ek-hash", &hash]);
+        let mut host = Self {
+            world,
+            prover: Some(prover),
+        };
+        let _svid = host.attested().await;
+        host
+    }
+
+    /// Attests, and answers with the SVID and its key.
+    pub(super) async fn attested(&mut self) -> Identity {
+        let mut connection = self.dial().await;
+        let request = KeyRequest::generate(None).unwrap();
+        let shared = Shared(Arc::new(std::sync::Mutex::new(self.prover.take().unwrap())));
+        let prover = Prover::new(Box::new(shared.clone()));
+        prover.prepare().await.unwrap();
+        let (outcome, _) = attest(&mut connection.link, &prover, request.csr).await.unwrap();
+        drop(prover);
+        self.prover = Some(Arc::into_inner(shared.0).unwrap().into_inner().unwrap());
+        let chain = outcome.svid.unwrap().cert_chain;
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        Identity::new(chain, &request.key).unwrap()
+    }
+
+    pub(super) async fn dial(&self) -> Connection {
+        self.connect(None).await
+    }
+
+    pub(super) async fn dial_as(&self, identity: &Identity) -> Connection {
+        self.connect(Some(identity)).await
+    }
+
+    async fn connect(&self, identity: Option<&Identity>) -> Connection {
+        let link = Link::dial(&self.address(), expected(), identity, Clock::system())
+            .await
+            .unwrap();
+        let exporter = link.exporter;
+        Connection { link, exporter }
+    }
+
+    fn address(&self) -> Address {
+        let address = self.world.address();
+        let (host, port) = address.split_once(':').unwrap();
+        Address {
+            host: host.into(),
+            port: port.parse().unwrap(),
+        }
+    }
+
+    /// What a first message of AttestAgent has.
+    pub(super) fn evidence(&mut self, exporter: Exporter, csr: &[u8]) -> Vec<u8> {
+        let prover = self.prover.as_mut().unwrap();
+        prover.prepare().unwrap();
+        let csr = csr.to_vec();
+        prover.begin(&Binding { exporter, csr }).unwrap()
+    }
+
+    /// What a session opens with.
+    pub(super) fn session_evidence(&mut self, exporter: Exporter) -> Evidence {
+        let evidence = self.prover.as_mut().unwrap().resume(&exporter).unwrap();
+        Evidence::decode(evidence.unwrap().as_slice()).unwrap()
+    }
+
+    /// How each of several handshakes of a client went that would resume sessions.
+    pub(super) async fn handshakes(&self, count: usize) -> Vec<rustls::HandshakeKind> {
+        let mut config = (*edge::tls::client_config(expected(), None, Clock::system()).unwrap()).clone();
+        config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut kinds = Vec::new();
+        for _ in 0..count {
+            let tcp = tokio::net::TcpStream::connect(self.world.address())
+                .await
+                .unwrap();
+            let name = "localhost".try_into().unwrap();
+            let stream = connector.connect(name, tcp).await.unwrap();
+            kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+            // Tickets would come with the first data of the server.
+            let (client, driver) = Client::start(stream).await.unwrap();
+            let mut client = proto::spire::api::server::bundle::v1::bundle_client::BundleClient::new(client);
+            tokio::select! {
+                bundle = client.get_bundle(proto::spire::api::server::bundle::v1::GetBundleRequest::default()) => drop(bundle.unwrap()),
+                () = driver => panic!("connection lost"),
+            }
+        }
+        kinds
+    }
+}
+
+impl Connection {
+    pub(super) fn client(&self) -> Client {
+        self.link.client.clone()
+    }
+
+    /// Waits for `act` while the connection is driven.
+    pub(super) async fn during<T>(&mut self, act: impl Future<Output = T>) -> T {
+        self.link.during(act).await.unwrap()
+    }
+
+    /// Sends a first message.
+    pub(super) async fn attest(&mut self, payload: Vec<u8>, csr: &[u8]) -> Result<Said, Status> {
+        let client = self.client();
+        self.during(said(client, payload, csr.to_vec())).await
+    }
+
+    /// Sends a first message on two streams at once.
+    pub(super) async fn attest_twice(&mut self, payload: &[u8], csr: &[u8]) -> [Result<Said, Status>; 2] {
+        let one = || said(self.client(), payload.to_vec(), csr.to_vec());
+        let (first, second) = (one(), one());
+        let both = async { tokio::join!(first, second) };
+        self.during(both).await.into()
+    }
+
+    /// Opens a session, as far as its welcome.
+    pub(super) async fn open_session(&mut self, evidence: Option<&Evidence>) -> Result<(), Status> {
+        let open = Open {
+            evidence: evidence.cloned(),
+            ..Open::default()
+        };
+        let message = AgentMessage {
+            message: Some(ToServer::Open(open)),
+        };
+        let mut client = AgentSessionClient::new(self.client());
+        let (queue, requests) = tokio::sync::mpsc::channel(1);
+        queue.send(message).await.unwrap();
+        self.during(async move {
+            let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+            let mut messages = client.session(requests).await?.into_inner();
+            messages.message().await?.expect("a welcome");
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn said(client: Client, payload: Vec<u8>, csr: Vec<u8>) -> Result<Said, Status> {
+    let params = Params {
+        data: Some(AttestationData {
+            r#type: "tpm".into(),
+            payload,
+        }),
+        params: Some(AgentX509svidParams { csr }),
+    };
+    let request = AttestAgentRequest {
+        step: Some(Step::Params(params)),
+    };
+    let requests = tokio_stream::once(request);
+    let mut responses = AgentClient::new(client)
+        .attest_agent(requests)
+        .await?
+        .into_inner();
+    match responses.message().await?.and_then(|response| response.step) {
+        Some(attest_agent_response::Step::Challenge(_)) => Ok(Said::Challenge),
+        Some(attest_agent_response::Step::Result(result)) => {
+            Ok(Said::Svid(result.svid.unwrap().cert_chain.len()))
+        }
+        None => panic!("the server said nothing"),
+    }
+}
+
+/// What a refusal tells the agent to do.
+pub(super) fn reason(status: &Status) -> Option<Reason> {
+    let details = rpc::Status::decode(status.details()).ok()?.details;
+    let details = PermissionDeniedDetails::decode(details.first()?.value.as_slice()).ok()?;
+    Some(details.reason())
+}
+
+fn expected() -> Expected {
+    Expected::Anyone("spiffe://example.org/spire/server".parse::<SpiffeId>().unwrap())
+}
+
+/// A prover on a TPM whose PCRs a captured log explains, and the hash of its endorsement key.
+fn machine() -> (TpmProver, String) {
+    let log: PathBuf = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../attest/testdata/eventlogs/guard-good-1.eventlog.bin"
+    )
+    .into();
+    let parsed = EventLog::parse(&fs::read(&log).unwrap()).unwrap();
+    let tpm = SoftwareTpm::with(parsed.replay(HashAlg::Sha256).unwrap());
+    let hash = EndorsementKey::parse(&tpm.endorsement_key()).unwrap().hash();
+    let mut tpm = Some(tpm);
+    let open = Box::new(move || -> Result<Box<dyn TpmDevice>, TpmError> {
+        Ok(Box::new(tpm.take().ok_or(TpmError::Stopped)?))
+    });
+    let config = AgentConfig {
+        event_log_path: log,
+        ..AgentConfig::default()
+    };
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    (TpmProver::new(config, trust_domain, open), hash.to_string())
+}
+
+/// A prover that the agent's code borrows.
+#[derive(Clone)]
+struct Shared(Arc<std::sync::Mutex<TpmProver>>);
+
+impl NodeProver for Shared {
+    fn name(&self) -> &'static str {
+        node_tpm::NAME
+    }
+
+    fn prepare(&mut self) -> Result<(), plugin_api::ProverError> {
+        self.0.lock().unwrap().prepare()
+    }
+
+    fn begin(&mut self, binding: &Binding) -> Result<Vec<u8>, plugin_api::ProverError> {
+        self.0.lock().unwrap().begin(binding)
+    }
+
+    fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, plugin_api::ProverError> {
+        self.0.lock().unwrap().answer(challenge)
+    }
+}

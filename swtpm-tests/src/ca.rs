@@ -105,6 +105,18 @@ pub fn ca_certificates() -> Vec<Vec<u8>> {
         .into()
 }
 
+/// Writes them into a new folder, as a server's `ek_roots` names it.
+///
+/// # Panics
+///
+/// The folder is there already, or can't be made.
+pub fn write_ca_certificates(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for (number, der) in ca_certificates().iter().enumerate() {
+        fs::write(folder.join(format!("{number}.der")), der).unwrap();
+    }
+}
+
 fn read_pem(path: &Path) -> Vec<u8> {
     pem::parse(fs::read(path).unwrap()).unwrap().into_contents()
 }

@@ -20,10 +20,10 @@ mod tool;
 mod wire;
 mod world;
 
-pub use ca::ca_certificates;
+pub use ca::{ca_certificates, write_ca_certificates};
 pub use log::{Extend, Measured, read_log};
 pub use proxy::Proxy;
 pub use software::{SoftwareTpm, structures};
 pub use swtpm::{Options, Startup, Swtpm};
-pub use tool::run;
+pub use tool::{run, work_in};
 pub use world::{Agent, Daemon, Machine, World, agent_cli, agent_id, go_client, uid};

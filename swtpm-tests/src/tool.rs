@@ -74,9 +74,21 @@ pub(crate) fn require(program: &str) {
     assert!(found, "`{program}` is missing: apt-get install {package}");
 }
 
+/// Where this process keeps its files.
+static OURS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Keeps this process's files in `dir`, which is the caller's to remove; otherwise they are below the folder for
+/// temporary files until the next run.
+///
+/// # Panics
+///
+/// There are files elsewhere already.
+pub fn work_in(dir: &Path) {
+    OURS.set(dir.to_owned()).expect("no files yet");
+}
+
 /// A new, empty directory. Those of test processes that are gone are removed on the way.
 pub(crate) fn new_dir() -> PathBuf {
-    static OURS: OnceLock<PathBuf> = OnceLock::new();
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let ours = OURS.get_or_init(|| {
         let all = env::temp_dir().join("plastron-swtpm");

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use serde_json::Value;
@@ -22,7 +23,7 @@ pub struct Machine {
     /// What programs on it reach the TPM by.
     pub proxy: Proxy,
     log: PathBuf,
-    keys: Value,
+    keys: OnceLock<Value>,
 }
 
 impl Machine {
@@ -50,25 +51,25 @@ impl Machine {
         let log = new_dir().join("binary_bios_measurements");
         fs::write(&log, content).unwrap();
         let proxy = Proxy::before(&tpm);
-        let keys = endorsement_keys(&proxy.tcti());
         Self {
             tpm,
             proxy,
             log,
-            keys,
+            keys: OnceLock::new(),
         }
     }
 
     /// What `plastron-agent tpm ek` prints on it.
     #[must_use]
     pub fn endorsement_keys(&self) -> &Value {
-        &self.keys
+        self.keys
+            .get_or_init(|| agent_cli(&["tpm", "ek", "--device", &self.proxy.tcti()]))
     }
 
     /// The hash of its first endorsement key.
     #[must_use]
     pub fn ek_hash(&self) -> String {
-        text(&self.keys["endorsement_keys"][0]["hash"])
+        text(&self.endorsement_keys()["endorsement_keys"][0]["hash"])
     }
 
     /// SPIFFE ID of its agent, if it is enrolled by what [`Self::endorsement_keys`] says.
@@ -84,7 +85,8 @@ impl Machine {
     }
 
     /// Tables for the configuration of an agent on it.
-    pub(super) fn settings(&self) -> String {
+    #[must_use]
+    pub fn settings(&self) -> String {
         let (device, log) = (self.proxy.tcti(), self.log.display());
         format!("[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\n")
     }
@@ -95,10 +97,6 @@ fn captured(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../attest/testdata/eventlogs")
         .join(name)
-}
-
-fn endorsement_keys(tcti: &str) -> Value {
-    agent_cli(&["tpm", "ek", "--device", tcti])
 }
 
 /// Runs `plastron-agent` with `words`, where no agent runs, and returns what it printed.

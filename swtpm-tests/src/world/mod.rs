@@ -19,7 +19,7 @@ pub use daemon::Daemon;
 pub use machine::{Machine, agent_cli};
 pub use programs::go_client;
 
-use crate::{ca::ca_certificates, ports, tool::new_dir};
+use crate::{ca::write_ca_certificates, ports, tool::new_dir};
 use output::{checked, read_json, text};
 use programs::program;
 
@@ -67,10 +67,7 @@ impl World {
     pub fn for_tpms(settings: &str, node_tpm: &str) -> Self {
         let mut world = Self::stopped(settings);
         let roots = world.dir.join("ek-roots");
-        fs::create_dir(&roots).unwrap();
-        for (number, der) in ca_certificates().iter().enumerate() {
-            fs::write(roots.join(format!("{number}.der")), der).unwrap();
-        }
+        write_ca_certificates(&roots);
         world.node_tpm = Some(format!("ek_roots = \"{}\"\n{node_tpm}", roots.display()));
         world.start_server();
         world

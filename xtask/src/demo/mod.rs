@@ -1,34 +1,35 @@
-//! The main job, end to end, on this machine: a host proves itself, a program on it gets its SVID, two programs
-//! authenticate each other with theirs.
+//! The main job, end to end, on this machine: a host proves itself by its TPM, a program on it gets its SVID, two
+//! programs authenticate each other with theirs; and a copy of the host's disk gets nothing.
 
+mod keys;
 mod narrate;
 mod process;
+mod stage;
+mod sweeper;
+mod theft;
 mod tls;
 
-use std::{fs, net::TcpListener, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use swtpm_tests::Machine;
 
-use self::{
-    narrate::Story,
-    process::{Running, output, until},
-};
+use self::{narrate::Story, process::Running, stage::Stage};
 use crate::{
     packages,
     run::{cargo, root, run},
 };
 
-const TRUST_DOMAIN: &str = "example.org";
-
 /// `cargo xtask demo`.
 ///
 /// # Errors
 ///
-/// A step failed; the error says which, and what its programs printed last.
+/// A step failed; the error says which, and what its programs printed last. What was started is ended, and what
+/// was written is removed.
 pub(crate) fn demo() -> Result<()> {
-    let mut story = Story::default();
-    story.step("Packages: build tools, libtss2, openssl", || {
-        packages::ensure(&[packages::BUILD, &["openssl"]].concat())
+    let mut story = Story::begin();
+    story.step("Packages: build tools, libtss2, swtpm, openssl", || {
+        packages::ensure(&[packages::BUILD, packages::DEMO].concat())
     })?;
     story.step("Build: plastron-server, plastron-agent", || {
         run(&mut cargo(&[
@@ -36,144 +37,82 @@ pub(crate) fn demo() -> Result<()> {
         ]))
     })?;
     let stage = Stage::set()?;
-    let server = story.step("Server: starts, makes its keys and its first authority", || {
-        stage.server()
-    })?;
-    let token = story.step("Operator: generates a join token for this host", || stage.token())?;
-    let agent = story.step(
-        "Agent: attests the host with the token, opens its session",
-        || stage.agent(&token),
+    let machine = story.step(
+        "Host: a TPM (swtpm; a CA of its own certifies its EK), booted as a captured ThinkPad log says",
+        || Ok(Machine::boot()),
     )?;
-    story.step("Operator: registers an entry for your user", || stage.entry())?;
-    let shown = story.step("Program: fetches its SVID over the Workload API", || {
-        stage.fetch()
+    let server = story.step("Server: starts, makes its keys, trusts the TPM's CA", || {
+        stage.start_server()
     })?;
-    story.show(&shown);
-    let greeted = story.step("Two programs: mutual TLS, each with its SVID", || {
-        tls::greet(&stage.folder())
-    })?;
-    story.show(&greeted);
-    story.step("Clean up", || {
-        drop((agent, server));
+    let agent = identity(&mut story, &stage, &machine)?;
+    let thief = theft(&mut story, &stage)?;
+    story.step("Clean up: end every process, remove every file", || {
+        drop((thief, agent, server, machine));
         stage.clear()
     })?;
     story.end();
     Ok(())
 }
 
-/// Where the demonstration keeps its files.
-struct Stage {
-    folder: tempfile::TempDir,
-    port: u16,
+/// From a TPM to a program that uses its SVID.
+fn identity(story: &mut Story, stage: &Stage, machine: &Machine) -> Result<Running> {
+    let enrolled = story.step(
+        "Operator: enrols the host, by what `plastron-agent tpm ek` says of it",
+        || stage.enrol(machine),
+    )?;
+    story.show(&enrolled);
+    let agent = story.step(
+        "Agent: attests by TPM, quote and event log; opens its session",
+        || stage.start_agent(),
+    )?;
+    story.step("Operator: registers an entry for your user", || {
+        stage.entry("/hello")
+    })?;
+    let shown = story.step("Program: fetches its SVID over the Workload API", || {
+        stage.fetch("/hello")
+    })?;
+    story.show(&shown);
+    let greeted = story.step("Two programs: mutual TLS, each with its SVID", || {
+        tls::greet(&stage.program())
+    })?;
+    story.show(&greeted);
+    Ok(agent)
 }
 
-impl Stage {
-    fn set() -> Result<Self> {
-        let free = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
-        Ok(Self {
-            folder: tempfile::Builder::new().prefix("plastron-demo-").tempdir()?,
-            port: free.local_addr()?.port(),
-        })
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.folder.path().into()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn clear(self) -> Result<()> {
-        Ok(self.folder.close()?)
-    }
-
-    fn server(&self) -> Result<Running> {
-        let config = format!(
-            "[server]\ntrust_domain = \"{TRUST_DOMAIN}\"\nbind_address = \"127.0.0.1\"\nbind_port = {}\n\
-             socket_path = \"{}\"\ndata_dir = \"{}\"\n\n[plugins.node-join-token]\n",
-            self.port,
-            self.path("server.sock"),
-            self.path("server"),
-        );
-        fs::write(self.path("server.toml"), config)?;
-        let server = Running::start(
-            "plastron-server",
-            &["run", "--config", &self.path("server.toml")],
-            &self.path("server.log"),
-        )?;
-        until(&server, || output(&mut self.operator(&["healthcheck"])).is_ok())?;
-        Ok(server)
-    }
-
-    fn operator(&self, words: &[&str]) -> Command {
-        let mut command = program("plastron-server");
-        command
-            .args(words)
-            .args(["--socket-path", &self.path("server.sock")]);
-        command
-    }
-
-    fn token(&self) -> Result<String> {
-        let printed = output(&mut self.operator(&["token", "generate", "--spiffe-id", &id("/host")]))?;
-        Ok(printed.trim().trim_start_matches("Token: ").to_owned())
-    }
-
-    fn agent(&self, token: &str) -> Result<Running> {
-        fs::write(
-            self.path("bundle.pem"),
-            output(&mut self.operator(&["bundle", "show"]))?,
-        )?;
-        let config = format!(
-            "[agent]\ntrust_domain = \"{TRUST_DOMAIN}\"\nserver_address = \"127.0.0.1\"\nserver_port = {}\n\
-             socket_path = \"{}\"\ndata_dir = \"{}\"\ntrust_bundle_path = \"{}\"\njoin_token = \"{token}\"\n",
-            self.port,
-            self.path("agent.sock"),
-            self.path("agent"),
-            self.path("bundle.pem"),
-        );
-        fs::write(self.path("agent.toml"), config)?;
-        let agent = Running::start(
-            "plastron-agent",
-            &["run", "--config", &self.path("agent.toml")],
-            &self.path("agent.log"),
-        )?;
-        until(&agent, || output(&mut self.workload(&["healthcheck"])).is_ok())?;
-        Ok(agent)
-    }
-
-    fn workload(&self, words: &[&str]) -> Command {
-        let mut command = program("plastron-agent");
-        command
-            .args(words)
-            .args(["--socket-path", &self.path("agent.sock")]);
-        command
-    }
-
-    fn entry(&self) -> Result<()> {
-        let user = output(Command::new("id").arg("-u"))?;
-        let selector = format!("unix:uid:{}", user.trim());
-        let create = [
-            "entry",
-            "create",
-            "--parent-id",
-            &id("/host"),
-            "--spiffe-id",
-            &id("/hello"),
-            "--selector",
-            &selector,
-        ];
-        output(&mut self.operator(&create)).map(drop)
-    }
-
-    fn fetch(&self) -> Result<String> {
-        let folder = self.path("");
-        output(&mut self.workload(&["api", "fetch", "x509", "--write", &folder]))
-    }
-}
-
-fn id(path: &str) -> String {
-    format!("spiffe://{TRUST_DOMAIN}{path}")
+/// What a copy of the host's disk is worth.
+fn theft(story: &mut Story, stage: &Stage) -> Result<(Machine, Running)> {
+    let copied = story.step(
+        "Thief: while that SVID is valid, copies the agent's configuration and its whole data directory",
+        || theft::copy(stage),
+    )?;
+    story.show(&copied);
+    let thief = story.step(
+        "Thief: boots another machine; its TPM differs, its PCRs and its log do not",
+        || Ok(Machine::boot()),
+    )?;
+    let (agent, refusal) = story.step(
+        "Thief: starts an agent on the copy; the server refuses it",
+        || theft::start_agent(stage, &thief),
+    )?;
+    story.show(&refusal);
+    let searched = story.step(
+        "Thief: searches the copy for private keys (PEM, DER, JWK), and shows the server each",
+        || theft::use_keys(stage),
+    )?;
+    story.show(&searched);
+    let serves = story.step(
+        "Host: unharmed; a new entry is pushed, its program has two SVIDs",
+        || {
+            stage.entry("/late")?;
+            stage.fetch("/late")
+        },
+    )?;
+    let names: Vec<_> = serves
+        .lines()
+        .filter(|line| line.starts_with("SPIFFE ID"))
+        .collect();
+    story.show(&names.join("\n"));
+    Ok((thief, agent))
 }
 
 /// One of our programs, as it was just built.

@@ -2,15 +2,13 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-
-use super::program;
 
 /// A program that runs until this is dropped.
 pub(super) struct Running {
@@ -25,21 +23,13 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const LINES: usize = 20;
 
 impl Running {
-    /// Starts one of our programs; what it prints goes to the file `log`.
+    /// Starts `command`; what it prints goes to the file `log`.
     ///
     /// # Errors
     ///
     /// It can't be started.
-    pub(super) fn start(name: &str, words: &[&str], log: &str) -> Result<Self> {
-        Self::spawn(name, program(name).args(words), log)
-    }
-
-    /// Starts `command`.
-    ///
-    /// # Errors
-    ///
-    /// It can't be started.
-    pub(super) fn spawn(name: &str, command: &mut Command, log: &str) -> Result<Self> {
+    pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
+        let name = name_of(command);
         let file = File::create(log)?;
         let child = command
             .stdin(Stdio::piped())
@@ -48,7 +38,7 @@ impl Running {
             .spawn();
         let child = child.with_context(|| format!("cannot run {name}"))?;
         Ok(Self {
-            name: name.into(),
+            name,
             child,
             log: log.into(),
         })
@@ -81,21 +71,24 @@ impl Drop for Running {
 ///
 /// # Errors
 ///
-/// It takes too long.
-pub(super) fn until(running: &Running, is_ready: impl Fn() -> bool) -> Result<()> {
+/// It ends before, or takes too long.
+pub(super) fn until(running: &mut Running, is_ready: impl Fn(&Running) -> bool) -> Result<()> {
     let begun = Instant::now();
-    while !is_ready() {
-        if begun.elapsed() > READY_WITHIN {
-            bail!(
-                "{} is not ready after {} s; it printed:\n{}",
-                running.name,
-                READY_WITHIN.as_secs(),
-                running.last_lines()
-            );
+    loop {
+        let has_ended = running.child.try_wait()?.is_some();
+        if is_ready(running) {
+            return Ok(());
+        }
+        if has_ended || begun.elapsed() > READY_WITHIN {
+            let how = if has_ended {
+                "ended"
+            } else {
+                "is not ready in time"
+            };
+            bail!("{} {how}; it printed:\n{}", running.name, running.last_lines());
         }
         sleep(Duration::from_millis(10));
     }
-    Ok(())
 }
 
 /// Runs `command` to its end, and answers with what it printed.
@@ -104,7 +97,7 @@ pub(super) fn until(running: &Running, is_ready: impl Fn() -> bool) -> Result<()
 ///
 /// It can't be run, or fails; the error has what it printed.
 pub(super) fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let name = name_of(command);
     let output = command.output().with_context(|| format!("cannot run {name}"))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -115,4 +108,10 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
         );
     }
     Ok(printed)
+}
+
+fn name_of(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }

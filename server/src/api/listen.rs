@@ -117,7 +117,10 @@ pub(super) async fn unix(listener: UnixListener, gate: Gate, course: watch::Rece
 
 async fn serve_unix(stream: UnixStream, gate: Gate, course: watch::Receiver<Course>) {
     match local::peer(&stream) {
-        Ok(peer) => run(stream, gate, Arc::new(Connection::local(&peer)), course).await,
+        Ok(peer) => {
+            let connection = Arc::new(Connection::local(&peer));
+            run(local::Stream::new(stream), gate, connection, course).await;
+        }
         Err(error) => warn!(%error, "Local caller could not be identified"),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub use agent::Agent;
 pub use daemon::Daemon;
-pub use programs::go_client;
+pub use programs::{go_client, python_client};
 
 use crate::{ports, tool::new_dir};
 use output::{checked, read_json, text};

@@ -4,4 +4,5 @@ mod crash;
 mod failures;
 mod go;
 mod join_token;
+mod python;
 mod rust;

@@ -75,6 +75,7 @@ async fn serve_tcp(
     let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            let error = tls::in_our_words(error);
             debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
             return;
         }

@@ -23,4 +23,4 @@ pub use log::{Extend, Measured, read_log};
 pub use proxy::Proxy;
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::run;
-pub use world::{Agent, Daemon, World, agent_id, go_client, python_client, uid};
+pub use world::{Agent, Daemon, Host, World, agent_id, go_client, python_client, uid};

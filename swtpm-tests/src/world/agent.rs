@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    agent_id,
+    Host, agent_id,
     daemon::Daemon,
     output::{checked, read_json},
     programs::program,
@@ -22,26 +22,35 @@ pub struct Agent {
     dir: PathBuf,
     id: String,
     daemon: Daemon,
+    host: Host,
 }
 
 impl Agent {
     /// Starts an agent that trusts the server at `address` by `bundle`, and does not wait for it.
     #[must_use]
     pub fn start(address: &str, bundle: &Path, token: &str) -> Self {
+        Self::start_on(Host::default(), address, bundle, token)
+    }
+
+    /// Does so on a host of its own.
+    #[must_use]
+    pub fn start_on(host: Host, address: &str, bundle: &Path, token: &str) -> Self {
         let dir = new_dir();
         let path = dir.join("agent.toml");
-        fs::write(&path, config(&dir, address, bundle, token)).unwrap();
+        let data_dir = host.data_dir().unwrap_or_else(|| dir.join("data"));
+        fs::write(&path, config(&dir, &data_dir, address, bundle, token)).unwrap();
         Self {
-            daemon: run(&path),
+            daemon: run(&host, &path),
             dir,
             id: agent_id(token),
+            host,
         }
     }
 
     /// Ends the agent as a power failure does, and starts it again on what it left.
     pub fn restart(&mut self) {
         self.daemon.kill();
-        self.daemon = run(&self.dir.join("agent.toml"));
+        self.daemon = run(&self.host, &self.dir.join("agent.toml"));
     }
 
     /// Waits until the agent ends by itself; says how, and what it said.
@@ -51,6 +60,12 @@ impl Agent {
     /// It takes too long.
     pub fn end(&mut self) -> (ExitStatus, String) {
         self.daemon.end()
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Its process.
@@ -98,7 +113,7 @@ impl Agent {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program("plastron-agent"));
+        let mut command = self.host.command(program("plastron-agent"));
         command.args(words).args(["--output", "json", "--socket-path"]);
         command.arg(self.socket());
         command
@@ -117,21 +132,21 @@ impl Drop for Agent {
     }
 }
 
-fn run(config: &Path) -> Daemon {
-    let mut command = Command::new(program("plastron-agent"));
+fn run(host: &Host, config: &Path) -> Daemon {
+    let mut command = host.command(program("plastron-agent"));
     Daemon::start(command.arg("run").arg("--config").arg(config))
 }
 
-fn config(dir: &Path, address: &str, bundle: &Path, token: &str) -> String {
+fn config(dir: &Path, data_dir: &Path, address: &str, bundle: &Path, token: &str) -> String {
     let (host, port) = address.split_once(':').unwrap();
-    let (dir, bundle) = (dir.display(), bundle.display());
+    let (dir, data_dir, bundle) = (dir.display(), data_dir.display(), bundle.display());
     format!(
         r#"[agent]
 trust_domain = "example.org"
 server_address = "{host}"
 server_port = {port}
 socket_path = "{dir}/agent.sock"
-data_dir = "{dir}/data"
+data_dir = "{data_dir}"
 trust_bundle_path = "{bundle}"
 join_token = "{token}"
 log_format = "json"

@@ -2,15 +2,21 @@
 
 mod agent;
 mod daemon;
+mod host;
 mod output;
 mod programs;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 
 pub use agent::Agent;
 pub use daemon::Daemon;
+pub use host::Host;
 pub use programs::{go_client, python_client};
 
 use crate::{ports, tool::new_dir};
@@ -24,6 +30,7 @@ pub struct World {
     port: u16,
     settings: String,
     server: Option<Daemon>,
+    host: Host,
 }
 
 impl World {
@@ -41,6 +48,15 @@ impl World {
         world
     }
 
+    /// Starts a server on a host of its own.
+    #[must_use]
+    pub fn on(host: Host) -> Self {
+        let mut world = Self::stopped("");
+        world.host = host;
+        world.start_server();
+        world
+    }
+
     /// A server that is still to be started, on a port that nobody listens on.
     #[must_use]
     pub fn stopped(settings: &str) -> Self {
@@ -49,7 +65,14 @@ impl World {
             port: ports::free(),
             settings: settings.to_owned(),
             server: None,
+            host: Host::default(),
         }
+    }
+
+    /// What the server runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The server's process.
@@ -71,7 +94,7 @@ impl World {
         assert!(self.server.is_none(), "the server runs already");
         let config = self.dir.join("server.toml");
         fs::write(&config, self.server_config()).unwrap();
-        let mut command = Command::new(program("plastron-server"));
+        let mut command = self.host.command(program("plastron-server"));
         let server = Daemon::start(command.arg("run").arg("--config").arg(&config));
         server.wait_for("Server ready");
         self.server = Some(server);
@@ -107,9 +130,19 @@ impl World {
     /// It fails.
     #[must_use]
     pub fn cli(&self, words: &[&str]) -> Value {
+        read_json(&checked(self.outcome(words)))
+    }
+
+    /// Runs `plastron-server` with `words`, whatever comes of it.
+    ///
+    /// # Panics
+    ///
+    /// It can't be started.
+    #[must_use]
+    pub fn outcome(&self, words: &[&str]) -> Output {
         let mut command = Command::new(program("plastron-server"));
         command.args(words).args(["--output", "json", "--socket-path"]);
-        read_json(&checked(command.arg(self.server_socket()).output().unwrap()))
+        command.arg(self.server_socket()).output().unwrap()
     }
 
     /// A new join token.
@@ -143,6 +176,13 @@ impl World {
         agent
     }
 
+    /// Starts an agent on a host of its own, and does not wait for it.
+    #[must_use]
+    pub fn agent_on(&self, host: Host) -> Agent {
+        let (bundle, token) = (self.bundle(), self.token());
+        Agent::start_on(host, &self.address(), &bundle, &token)
+    }
+
     /// Writes the bundle, as an operator would who copies it to a host.
     #[must_use]
     pub fn bundle(&self) -> PathBuf {
@@ -156,13 +196,15 @@ impl World {
 
     fn server_config(&self) -> String {
         let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
+        let data_dir = self.host.data_dir().unwrap_or_else(|| self.dir.join("data"));
+        let data_dir = data_dir.display();
         format!(
             r#"[server]
 trust_domain = "example.org"
 bind_address = "127.0.0.1"
 bind_port = {port}
 socket_path = "{dir}/server.sock"
-data_dir = "{dir}/data"
+data_dir = "{data_dir}"
 log_format = "json"
 log_level = "debug"
 {settings}

@@ -1,6 +1,8 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
+mod clock;
 mod crash;
+mod disk;
 mod failures;
 mod go;
 mod join_token;

@@ -17,6 +17,7 @@ pub(crate) const TEST: &[&str] = &[
     "python3-venv",
     "swtpm",
     "swtpm-tools",
+    "systemd",
     "tpm2-tools",
 ];
 

@@ -20,6 +20,7 @@ pub struct DataDir {
 }
 
 /// An SVID that outlives the process.
+#[derive(Clone)]
 pub struct KeptSvid {
     /// Leaf first, in DER.
     pub chain: Vec<Vec<u8>>,

@@ -16,6 +16,8 @@ use crate::{
 pub struct Trust {
     server_id: SpiffeId,
     bundle: Option<Arc<Bundle>>,
+    /// Whether the bundle is on disk, or need not be.
+    is_kept: bool,
     data_dir: DataDir,
 }
 
@@ -83,6 +85,7 @@ impl Trust {
         Ok(Self {
             server_id,
             bundle: bundle.map(Arc::new),
+            is_kept: true,
             data_dir,
         })
     }
@@ -106,17 +109,25 @@ impl Trust {
         }
     }
 
-    /// Takes a newer bundle, and keeps it.
+    /// Takes a newer bundle, which is still to be kept.
+    pub fn update(&mut self, bundle: &Arc<Bundle>) {
+        if self.bundle.as_ref() != Some(bundle) {
+            self.bundle = Some(Arc::clone(bundle));
+            self.is_kept = false;
+        }
+    }
+
+    /// Keeps the newest bundle, unless it is kept already.
     ///
     /// # Errors
     ///
     /// It can't be kept; it is used all the same.
-    pub fn update(&mut self, bundle: &Arc<Bundle>) -> Result<(), TrustError> {
-        if self.bundle.as_ref() == Some(bundle) {
-            return Ok(());
+    pub fn keep(&mut self) -> Result<(), StateError> {
+        if let (false, Some(bundle)) = (self.is_kept, &self.bundle) {
+            self.data_dir.keep_bundle(bundle)?;
+            self.is_kept = true;
         }
-        self.bundle = Some(Arc::clone(bundle));
-        Ok(self.data_dir.keep_bundle(bundle)?)
+        Ok(())
     }
 }
 

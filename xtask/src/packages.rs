@@ -10,12 +10,14 @@ use crate::run::run;
 pub(crate) const BUILD: &[&str] = &["build-essential", "libtss2-dev", "pkg-config"];
 /// What the tests need beside that.
 pub(crate) const TEST: &[&str] = &[
+    "faketime",
     "libtss2-tcti-device0",
     "libtss2-tcti-mssim0",
     "libtss2-tcti-swtpm0",
     "python3-venv",
     "swtpm",
     "swtpm-tools",
+    "systemd",
     "tpm2-tools",
 ];
 

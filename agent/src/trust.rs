@@ -1,6 +1,10 @@
 //! Whom the agent takes for the server: the newest bundle it knows; at first, what the operator gave it.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use edge::tls::Expected;
 use rustls_pki_types::CertificateDer;
@@ -125,14 +129,25 @@ fn read(path: PathBuf, trust_domain: &TrustDomain, now: Timestamp) -> Result<Bun
         path: path.clone(),
         source,
     })?;
-    let certificates = pem::parse_many(&text).unwrap_or_default();
+    let bundle = parse(&path, &text, trust_domain)?;
+    check_age(&bundle, now)?;
+    Ok(bundle)
+}
+
+/// Parses what an operator gives: roots in PEM, or a JWK Set. `path` is for the error alone.
+///
+/// # Errors
+///
+/// It is neither, or holds no root.
+pub fn parse(path: &Path, text: &[u8], trust_domain: &TrustDomain) -> Result<Bundle, TrustError> {
+    let certificates = pem::parse_many(text).unwrap_or_default();
     let roots: Vec<_> = certificates
         .into_iter()
         .filter(|pem| pem.tag() == "CERTIFICATE")
         .collect();
     let bundle = if roots.is_empty() {
-        Bundle::from_jwks(trust_domain.clone(), &text).map_err(|source| TrustError::Bundle {
-            path: path.clone(),
+        Bundle::from_jwks(trust_domain.clone(), text).map_err(|source| TrustError::Bundle {
+            path: path.into(),
             source,
         })?
     } else {
@@ -146,9 +161,8 @@ fn read(path: PathBuf, trust_domain: &TrustDomain, now: Timestamp) -> Result<Bun
         }
     };
     if bundle.x509_authorities.is_empty() {
-        return Err(TrustError::Empty { path });
+        return Err(TrustError::Empty { path: path.into() });
     }
-    check_age(&bundle, now)?;
     Ok(bundle)
 }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use edge::tls::Expected;
-use rustls_pki_types::CertificateDer;
 use svid::{Bundle, BundleError, SpiffeId, SpiffeIdError, Timestamp, TrustDomain, X509Authority};
 
 use crate::{
@@ -33,6 +32,14 @@ pub enum TrustError {
         path: PathBuf,
         /// Why it is no JWK Set.
         source: BundleError,
+    },
+    /// A root is no certificate, or something follows it.
+    #[error("certificate {number} of trust_bundle_path `{}` is malformed", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// Which certificate, from 1.
+        number: usize,
     },
     /// The bundle holds no root.
     #[error("trust_bundle_path `{}` holds no certificate", path.display())]
@@ -151,12 +158,15 @@ pub fn parse(path: &Path, text: &[u8], trust_domain: &TrustDomain) -> Result<Bun
             source,
         })?
     } else {
-        let authorities = roots.into_iter().map(|pem| X509Authority {
-            certificate: CertificateDer::from(pem.into_contents()),
-            tainted: false,
+        let malformed = |index| TrustError::Certificate {
+            path: path.into(),
+            number: index + 1,
+        };
+        let authorities = roots.into_iter().enumerate().map(|(index, pem)| {
+            X509Authority::parse(pem.into_contents().into()).ok_or_else(|| malformed(index))
         });
         Bundle {
-            x509_authorities: authorities.collect(),
+            x509_authorities: authorities.collect::<Result<_, _>>()?,
             ..Bundle::empty(trust_domain.clone())
         }
     };
@@ -170,5 +180,34 @@ fn check_age(bundle: &Bundle, now: Timestamp) -> Result<(), TrustError> {
     match bundle.x509_not_after() {
         Some(ended) if ended < now => Err(TrustError::Expired { ended, now }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(der: &[u8], expected: Result<usize, &str>) {
+        let text = pem::encode(&pem::Pem::new("CERTIFICATE", der));
+        let parsed = parse(
+            Path::new("b.pem"),
+            text.as_bytes(),
+            &TrustDomain::parse("td").unwrap(),
+        );
+        match (parsed, expected) {
+            (Ok(bundle), Ok(roots)) => assert_eq!(bundle.x509_authorities.len(), roots),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (parsed, expected) => panic!("{parsed:?} is not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn roots_are_certificates_and_nothing_besides() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let root = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        check(root.der(), Ok(1));
+        let refused = Err("certificate 1 of trust_bundle_path `b.pem` is malformed");
+        check(&[root.der().as_ref(), &[0]].concat(), refused);
+        check(b"no certificate", refused);
     }
 }

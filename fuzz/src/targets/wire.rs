@@ -6,6 +6,8 @@ use proto::spire::api::types;
 use server::convert;
 use svid::TrustDomain;
 
+use super::svid::check_bundle;
+
 /// A protobuf message: what was decoded encodes, and decodes to the same.
 pub fn message<M: Message + Default + PartialEq>(bytes: &[u8]) {
     if let Some(message) = decode::<M>(bytes) {
@@ -61,10 +63,5 @@ pub fn agent_bundle(bytes: &[u8]) {
     let Ok(bundle) = agent::wire::bundle(wire) else {
         return;
     };
-    let _jwks = (
-        bundle.to_jwks(),
-        bundle.to_jwt_jwks(),
-        bundle.x509_der(),
-        bundle.x509_not_after(),
-    );
+    check_bundle(&bundle);
 }

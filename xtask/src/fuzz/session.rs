@@ -168,7 +168,7 @@ impl Session {
         format!(
             "an input is not survived: {}\n  input: {input}\n  again: {TARGET}={} {} {input}\n  log:   {}\n  Once \
              it is mended, the input belongs into fuzz/corpus/{}",
-            said.join("; "),
+            said.join("; ").chars().take(300).collect::<String>(),
             target.name,
             self.fuzzer.display(),
             paths.log.display(),

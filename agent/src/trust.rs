@@ -87,7 +87,7 @@ impl Trust {
             .filter(|bundle| check_age(bundle, now).is_ok());
         let bundle = match (kept, &config.trust_bundle_path) {
             (Some(kept), _) => Some(kept),
-            (None, Some(path)) => Some(read(path.clone(), trust_domain, now)?),
+            (None, Some(path)) => Some(read(path, trust_domain, now)?),
             (None, None) => None,
         };
         let server_id = SpiffeId::new(trust_domain.clone(), "/spire/server")?;
@@ -131,12 +131,12 @@ impl Trust {
     }
 }
 
-fn read(path: PathBuf, trust_domain: &TrustDomain, now: Timestamp) -> Result<Bundle, TrustError> {
-    let text = fs::read(&path).map_err(|source| TrustError::Read {
-        path: path.clone(),
+fn read(path: &Path, trust_domain: &TrustDomain, now: Timestamp) -> Result<Bundle, TrustError> {
+    let text = fs::read(path).map_err(|source| TrustError::Read {
+        path: path.into(),
         source,
     })?;
-    let bundle = parse(&path, &text, trust_domain)?;
+    let bundle = parse(path, &text, trust_domain)?;
     check_age(&bundle, now)?;
     Ok(bundle)
 }

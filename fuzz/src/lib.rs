@@ -6,6 +6,12 @@
 //! accepted. To add one, write a function `fn(&[u8])`, and a line of [`TARGETS`]; for a protobuf message the
 //! line alone does, with [`wire::message`](targets::wire::message).
 
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a panic is how a target says that a property does not hold"
+)]
+
 pub mod parts;
 pub mod targets;
 

@@ -203,7 +203,7 @@ fn server_messages(entry: types::Entry, bundle: types::Bundle) {
         reason: "an administrator banned the agent".into(),
     };
     let welcome = session::Welcome {
-        endorsement_key_name: vec![15; 34].into(),
+        endorsement_key_name: vec![15; 34],
     };
     let messages = [
         ("welcome", Kind::Welcome(welcome)),

@@ -8,7 +8,9 @@ use attest::{
 };
 use node_join_token::JoinTokenAttestor;
 use plugin_api::{Context, Host, JoinToken, NodeAttestor, Records, Step};
-use svid::{Timestamp, TrustDomain};
+use svid::Timestamp;
+
+use super::example_org;
 
 /// Knows one token.
 struct OneToken;
@@ -39,7 +41,7 @@ impl Records for OneToken {
 pub fn run(bytes: &[u8]) {
     let context = Context {
         now: Timestamp::from_unix(0),
-        trust_domain: &TrustDomain::parse("example.org").unwrap_or_else(|error| panic!("{error}")),
+        trust_domain: &example_org(),
         records: &OneToken,
         exporter: None,
         csr: &[],

@@ -8,6 +8,7 @@ pub mod state;
 pub mod svid;
 pub mod wire;
 
+use ::svid::TrustDomain;
 use proto::plastron::{agent::v1 as session, attest::v1 as tpm, store::v1 as stored};
 
 use crate::Target;
@@ -84,4 +85,9 @@ const fn seeded(name: &'static str, run: fn(&[u8]), max_len: usize, seeds: &'sta
         seeds: Some(seeds),
         ..target(name, run, max_len)
     }
+}
+
+/// A trust domain for targets that need one.
+fn example_org() -> TrustDomain {
+    TrustDomain::parse("example.org").unwrap_or_else(|error| panic!("{error}"))
 }

@@ -8,14 +8,9 @@ use server::{
     registry::{Snapshot, read_record},
     store::frame,
 };
-use svid::TrustDomain;
 
-use super::svid::check_bundle;
+use super::{example_org, svid::check_bundle};
 use crate::parts::Parts;
-
-fn trust_domain() -> TrustDomain {
-    TrustDomain::parse("example.org").unwrap_or_else(|error| panic!("{error}"))
-}
 
 /// The frame around a value of the store: key, framed value.
 pub fn frame(bytes: &[u8]) {
@@ -31,7 +26,7 @@ pub fn frame(bytes: &[u8]) {
 /// A record of the store: key, value.
 pub fn record(bytes: &[u8]) {
     let mut parts = Parts::new(bytes);
-    let mut state = Snapshot::empty(trust_domain());
+    let mut state = Snapshot::empty(example_org());
     let _malformed = read_record(&mut state, parts.part(), parts.rest());
 }
 
@@ -72,7 +67,7 @@ pub fn kept_svid(bytes: &[u8]) {
 
 /// The roots that an operator gave to an agent, in PEM or as a JWK Set.
 pub fn trust_bundle(bytes: &[u8]) {
-    let Ok(bundle) = trust::parse(Path::new("bundle"), bytes, &trust_domain()) else {
+    let Ok(bundle) = trust::parse(Path::new("bundle"), bytes, &example_org()) else {
         return;
     };
     assert!(!bundle.x509_authorities.is_empty());

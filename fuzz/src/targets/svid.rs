@@ -8,6 +8,8 @@ use svid::{
     x509::{self, CertificateRequest, PublicKey, X509Svid},
 };
 
+use super::example_org;
+
 /// A root that signed nothing of what is in the corpora.
 const STRANGER: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -127,10 +129,7 @@ pub fn x509_svid(bytes: &[u8]) {
 
 /// [`Bundle::from_jwks`], and printing it.
 pub fn bundle_jwks(bytes: &[u8]) {
-    if let Ok(bundle) = Bundle::from_jwks(
-        TrustDomain::parse("example.org").unwrap_or_else(|e| panic!("{e}")),
-        bytes,
-    ) {
+    if let Ok(bundle) = Bundle::from_jwks(example_org(), bytes) {
         check_bundle(&bundle);
     }
 }

@@ -4,9 +4,8 @@ use agent::cache::CachedEntry;
 use prost::Message;
 use proto::spire::api::types;
 use server::convert;
-use svid::TrustDomain;
 
-use super::svid::check_bundle;
+use super::{example_org, svid::check_bundle};
 
 /// A protobuf message: what was decoded encodes, and decodes to the same.
 pub fn message<M: Message + Default + PartialEq>(bytes: &[u8]) {
@@ -23,16 +22,12 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Option<M> {
     M::decode(bytes).ok()
 }
 
-fn trust_domain() -> TrustDomain {
-    TrustDomain::parse("example.org").unwrap_or_else(|error| panic!("{error}"))
-}
-
 /// An entry that an administrator sends to the server.
 pub fn server_entry(bytes: &[u8]) {
     let Some(wire) = decode::<types::Entry>(bytes) else {
         return;
     };
-    let ours = trust_domain();
+    let ours = example_org();
     let Ok(entry) = convert::entry_from_store(&ours, &wire) else {
         return;
     };

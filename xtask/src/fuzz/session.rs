@@ -117,10 +117,12 @@ impl Session {
     }
 
     fn command(&self, target: &Target, paths: &Paths) -> Result<Command> {
+        // It stops at the first second that is past the time it was told.
+        let seconds = self.each.as_secs().saturating_sub(1).max(1);
         let mut command = Command::new(&self.fuzzer);
         command
             .env(TARGET, &target.name)
-            .arg(format!("-max_total_time={}", self.each.as_secs()))
+            .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-max_len={}", target.max_len))
             .arg(format!("-artifact_prefix={}", paths.artifacts.display()))
             .args(["-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"])

@@ -7,6 +7,7 @@
     reason = "a tool fails by a panic"
 )]
 
+mod attestor;
 mod names;
 mod state;
 mod tpm;
@@ -18,6 +19,7 @@ use std::{
 };
 
 fn main() {
+    attestor::write();
     names::write();
     state::write();
     tpm::write();

@@ -12,8 +12,8 @@ use svid::Timestamp;
 
 use super::example_org;
 
-/// Knows one token.
-struct OneToken;
+/// Knows one token, and no host.
+pub(super) struct OneToken;
 
 const TOKEN: &str = "4f5a3ac3-9d4b-4a3f-8a4e-0c3f1b6f8f10";
 

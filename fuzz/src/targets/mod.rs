@@ -6,10 +6,11 @@ pub mod evidence;
 pub mod join_token;
 pub mod state;
 pub mod svid;
+pub mod tpm;
 pub mod wire;
 
 use ::svid::TrustDomain;
-use proto::plastron::{agent::v1 as session, attest::v1 as tpm, store::v1 as stored};
+use proto::plastron::{agent::v1 as session, attest::v1 as messages, store::v1 as stored};
 
 use crate::Target;
 
@@ -53,11 +54,12 @@ pub const TARGETS: &[Target] = &[
     target("agent_message", wire::message::<session::AgentMessage>, 4 * KB),
     target("server_entry", wire::server_entry, 4 * KB),
     target("server_message", wire::message::<session::ServerMessage>, 8 * KB),
-    target("tpm_answer", wire::message::<tpm::Answer>, 8 * KB),
-    target("tpm_challenge", wire::message::<tpm::Challenge>, 8 * KB),
-    target("tpm_evidence", wire::message::<tpm::Evidence>, 8 * KB),
-    target("tpm_hello", wire::message::<tpm::Hello>, 4 * KB),
+    target("tpm_answer", wire::message::<messages::Answer>, 8 * KB),
+    target("tpm_challenge", wire::message::<messages::Challenge>, 8 * KB),
+    target("tpm_evidence", wire::message::<messages::Evidence>, 8 * KB),
+    target("tpm_hello", wire::message::<messages::Hello>, 4 * KB),
     // Plugins.
+    target("tpm_attestor", tpm::run, 8 * KB),
     target("join_token", join_token::run, 512),
     // Files.
     seeded("agent_config", config::agent, 8 * KB, "deploy/config"),

@@ -7,4 +7,5 @@ mod failures;
 mod go;
 mod join_token;
 mod python;
+mod rotation;
 mod rust;

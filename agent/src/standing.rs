@@ -268,8 +268,8 @@ impl Standing {
                 event = now.link.during(now.session.next()) => event.map_err(SessionError::from).flatten(),
                 () = tokio::time::sleep(left) => {
                     if now.svid.renew_at <= self.clock.now() {
-                        self.renew(&mut now).await;
-                        pause_until = Instant::now() + RENEW_RETRY;
+                        let pause = self.renew(&mut now).await;
+                        pause_until = Instant::now() + pause;
                     }
                     continue;
                 }
@@ -300,8 +300,9 @@ impl Standing {
         }
     }
 
-    /// Replaces what is established; what fails is tried again, as long as the old SVID lives.
-    async fn renew(&mut self, now: &mut Established) {
+    /// Replaces what is established. What fails is tried again, as long as the old SVID lives; answers with the
+    /// pause before.
+    async fn renew(&mut self, now: &mut Established) -> Duration {
         let client = now.link.client.clone();
         let can_reattest = now.svid.can_reattest;
         let replaced = {
@@ -312,9 +313,11 @@ impl Standing {
             Ok(newer) => {
                 self.client.send_replace(Some(newer.link.client.clone()));
                 *now = newer;
+                Duration::ZERO
             }
             Err(error) => {
                 warn!(error = %Chain(&error), retry_in = ?RENEW_RETRY, expires_at = %now.svid.not_after, "Agent SVID not renewed");
+                RENEW_RETRY
             }
         }
     }

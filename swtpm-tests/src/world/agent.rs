@@ -138,7 +138,9 @@ impl Agent {
         command
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Its Workload API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("agent.sock")
     }
 }

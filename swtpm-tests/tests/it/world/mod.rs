@@ -8,5 +8,6 @@ mod failures;
 mod go;
 mod join_token;
 mod python;
+mod rotation;
 mod rust;
 mod tpm;

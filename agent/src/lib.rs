@@ -27,7 +27,7 @@ use config::{Config, Unworkable};
 use edge::{Clock, grpc::Course, health, local, notify};
 use link::Address;
 use plugin_catalog::AgentPluginError;
-use standing::Standing;
+use standing::{Standing, Unkept};
 use state::{DataDir, StateError};
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{error, info};
@@ -114,6 +114,7 @@ impl Agent {
             keeper: handle.clone(),
             client,
             clock,
+            unkept: Unkept::default(),
         };
 
         let listener = local::listen(&config.agent.socket_path, 0o777)?;

@@ -127,11 +127,11 @@ impl Address {
         }
     }
 
-    fn handshake(&self, source: io::Error) -> DialError {
+    fn handshake(&self, error: io::Error) -> DialError {
         DialError::Handshake {
             host: self.host.clone(),
             port: self.port,
-            source,
+            source: tls::in_our_words(error),
         }
     }
 }

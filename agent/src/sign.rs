@@ -83,14 +83,19 @@ fn accept(
         warn!(entry_id = %entry.id, spiffe_id = %entry.spiffe_id, "Server signed something else");
         return None;
     };
+    let now = clock.now();
+    if parsed.not_after <= now {
+        warn!(entry_id = %entry.id, spiffe_id = %entry.spiffe_id, expires_at = %parsed.not_after, "SVID had ended when it came; is this host's clock right?");
+        return None;
+    }
     let jitter = u32::from_be_bytes(edge::random());
     // What is valid from now on; the certificate itself begins earlier, for clocks that differ.
-    let from = parsed.not_before.max(clock.now());
+    let from = parsed.not_before.max(now);
     Some(WorkloadSvid {
         chain: svid.cert_chain.concat().into(),
         key: key.key,
         not_after: parsed.not_after,
-        renew_at: renew_at(from.min(parsed.not_after), parsed.not_after, jitter),
+        renew_at: renew_at(from, parsed.not_after, jitter),
         revision: entry.revision,
     })
 }

@@ -13,7 +13,7 @@ use edge::{Chain, Clock, grpc::Client, tls::Identity};
 use proto::plastron::attest::v1::Evidence;
 use rustls_pki_types::CertificateDer;
 use svid::{Timestamp, x509::X509Svid};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
@@ -48,6 +48,16 @@ pub struct Standing {
     pub client: watch::Sender<Option<Client>>,
     /// The time.
     pub clock: Clock,
+    /// What is still to be kept.
+    pub unkept: Unkept,
+}
+
+/// What the data directory should hold and does not: a disk may be full for a while.
+#[derive(Default)]
+pub struct Unkept {
+    svid: Option<KeptSvid>,
+    /// The operator was told.
+    is_told: bool,
 }
 
 /// The agent's own SVID.
@@ -74,6 +84,14 @@ pub(crate) enum StandingError {
     BadSvid(String),
     #[error(transparent)]
     Dial(#[from] DialError),
+    #[error(
+        "the agent's own SVID ended at {ended}, and this host's clock shows {now}; is the clock right? If so, the host has to attest anew"
+    )]
+    Ended {
+        ended: Timestamp,
+        now: Timestamp,
+        source: Box<Self>,
+    },
     #[error(transparent)]
     Key(#[from] KeyRequestError),
     #[error(transparent)]
@@ -82,8 +100,6 @@ pub(crate) enum StandingError {
     Renew(Box<tonic::Status>),
     #[error(transparent)]
     Session(#[from] SessionError),
-    #[error(transparent)]
-    State(#[from] StateError),
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
@@ -107,6 +123,7 @@ impl Standing {
                 }
                 Err((error, kept)) => {
                     svid = self.judge(&error, kept).await;
+                    self.keep();
                     warn!(error = %Chain(&error), retry_in = ?pause, "Not connected to the server");
                     tokio::time::sleep(jittered(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -134,9 +151,14 @@ impl Standing {
         &mut self,
         svid: Option<AgentSvid>,
     ) -> Result<Established, (StandingError, Option<AgentSvid>)> {
-        let usable = svid.filter(|svid| svid.not_after > self.clock.now());
-        match usable {
-            Some(svid) => self.resume(svid).await,
+        let now = self.clock.now();
+        match svid {
+            Some(svid) if svid.not_after > now => self.resume(svid).await,
+            // It has ended only if this clock is right: it is given up when another one takes its place.
+            Some(svid) => self.attest().await.map_err(|source| {
+                let (ended, source) = (svid.not_after, Box::new(source));
+                (StandingError::Ended { ended, now, source }, Some(svid))
+            }),
             None => self.attest().await.map_err(|error| (error, None)),
         }
     }
@@ -172,7 +194,7 @@ impl Standing {
             key: request.key,
         };
         if !outcome.reattestable {
-            self.data_dir.keep_svid(&kept)?;
+            self.unkept.svid = Some(kept.clone());
         }
         self.take_bundle(bundle);
         let svid = self.accept(kept, outcome.reattestable)?;
@@ -190,6 +212,8 @@ impl Standing {
         if can_reattest {
             return self.attest().await;
         }
+        // What is renewed is of use only if it can be shown: no SVID is asked for while that is in doubt.
+        self.trust.expected(self.clock.now())?;
         let request = KeyRequest::generate(None)?;
         let renewed = wire::renew(client, request.csr).await;
         let chain = renewed.map_err(|status| StandingError::Renew(Box::new(status)))?;
@@ -197,10 +221,12 @@ impl Standing {
             chain,
             key: request.key,
         };
-        self.data_dir.keep_svid(&kept)?;
+        self.unkept.svid = Some(kept.clone());
+        self.keep();
         let svid = self.accept(kept, false)?;
-        info!(expires_at = %svid.not_after, "Agent SVID renewed");
-        self.resume(svid).await.map_err(|(error, _)| error)
+        let renewed = self.resume(svid).await.map_err(|(error, _)| error)?;
+        info!(expires_at = %renewed.svid.not_after, "Agent SVID renewed");
+        Ok(renewed)
     }
 
     async fn open_session(
@@ -231,15 +257,19 @@ impl Standing {
     async fn keep_up(&mut self, mut now: Established) -> Option<AgentSvid> {
         info!("Session opened");
         self.client.send_replace(Some(now.link.client.clone()));
-        let mut retry_at = now.svid.renew_at;
+        // A pause is measured apart from the clock, which may be set meanwhile.
+        let mut pause_until = Instant::now();
         loop {
-            let left = retry_at.since(self.clock.now()).min(LOOK);
+            self.keep();
+            let due_in = now.svid.renew_at.since(self.clock.now());
+            let pause = pause_until.saturating_duration_since(Instant::now());
+            let left = due_in.max(pause).min(LOOK);
             let event = tokio::select! {
                 event = now.link.during(now.session.next()) => event.map_err(SessionError::from).flatten(),
                 () = tokio::time::sleep(left) => {
-                    if retry_at <= self.clock.now() {
-                        self.renew(&mut now).await;
-                        retry_at = now.svid.renew_at.max(self.clock.now().plus(RENEW_RETRY));
+                    if now.svid.renew_at <= self.clock.now() {
+                        let pause = self.renew(&mut now).await;
+                        pause_until = Instant::now() + pause;
                     }
                     continue;
                 }
@@ -247,7 +277,7 @@ impl Standing {
             match event {
                 Ok(SessionEvent::Pushed(pushed)) => {
                     if let Some(bundle) = &pushed.bundle {
-                        self.keep_bundle(bundle);
+                        self.trust.update(bundle);
                     }
                     let passed_on = self.keeper.push(*pushed);
                     if now.link.during(passed_on).await.is_err() || now.session.acknowledge().await.is_err() {
@@ -270,8 +300,9 @@ impl Standing {
         }
     }
 
-    /// Replaces what is established; what fails is tried again, as long as the old SVID lives.
-    async fn renew(&mut self, now: &mut Established) {
+    /// Replaces what is established. What fails is tried again, as long as the old SVID lives; answers with the
+    /// pause before.
+    async fn renew(&mut self, now: &mut Established) -> Duration {
         let client = now.link.client.clone();
         let can_reattest = now.svid.can_reattest;
         let replaced = {
@@ -282,24 +313,46 @@ impl Standing {
             Ok(newer) => {
                 self.client.send_replace(Some(newer.link.client.clone()));
                 *now = newer;
+                Duration::ZERO
             }
             Err(error) => {
                 warn!(error = %Chain(&error), retry_in = ?RENEW_RETRY, expires_at = %now.svid.not_after, "Agent SVID not renewed");
+                RENEW_RETRY
             }
         }
     }
 
     fn take_bundle(&mut self, wire: proto::spire::api::types::Bundle) {
         match wire::bundle(wire) {
-            Ok(bundle) => self.keep_bundle(&Arc::new(bundle)),
+            Ok(bundle) => self.trust.update(&Arc::new(bundle)),
             Err(error) => warn!(error = %Chain(&error), "Server's bundle can't be used"),
+        }
+        self.keep();
+    }
+
+    /// Brings to disk what is not there yet. The host goes on with what it has in memory where that fails: the
+    /// token that it attested with is spent, and an SVID that is not renewed ends.
+    fn keep(&mut self) {
+        match self.try_to_keep() {
+            Ok(()) if self.unkept.is_told => {
+                info!("State kept");
+                self.unkept.is_told = false;
+            }
+            Ok(()) => {}
+            Err(_) if self.unkept.is_told => {}
+            Err(error) => {
+                error!(error = %Chain(&error), "State not kept; until it is, a restart may need a new join token or bundle");
+                self.unkept.is_told = true;
+            }
         }
     }
 
-    fn keep_bundle(&mut self, bundle: &Arc<svid::Bundle>) {
-        if let Err(error) = self.trust.update(bundle) {
-            warn!(error = %Chain(&error), "Bundle not kept; a restart would need the bootstrap bundle");
+    fn try_to_keep(&mut self) -> Result<(), StateError> {
+        if let Some(svid) = &self.unkept.svid {
+            self.data_dir.keep_svid(svid)?;
+            self.unkept.svid = None;
         }
+        self.trust.keep()
     }
 
     fn restore(&self, kept: KeptSvid) -> Option<AgentSvid> {
@@ -336,6 +389,7 @@ impl StandingError {
     fn status(&self) -> Option<&tonic::Status> {
         match self {
             Self::Attest(AttestError::Refused(status)) | Self::Renew(status) => Some(status),
+            Self::Ended { source, .. } => source.status(),
             Self::Session(error) => error.status(),
             _ => None,
         }

@@ -20,6 +20,7 @@ pub struct DataDir {
 }
 
 /// An SVID that outlives the process.
+#[derive(Clone)]
 pub struct KeptSvid {
     /// Leaf first, in DER.
     pub chain: Vec<Vec<u8>>,
@@ -58,6 +59,23 @@ pub enum StateError {
 struct SvidFile {
     chain: Vec<String>,
     key: Zeroizing<String>,
+}
+
+impl KeptSvid {
+    /// Parses what was kept; nothing if it is damaged.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let file: SvidFile = serde_json::from_slice(text).ok()?;
+        let decode = |encoded: &str| BASE64_STANDARD.decode(encoded).ok();
+        Some(Self {
+            chain: file
+                .chain
+                .iter()
+                .map(|encoded| decode(encoded))
+                .collect::<Option<_>>()?,
+            key: Zeroizing::new(decode(&file.key)?),
+        })
+    }
 }
 
 const BUNDLE: &str = "bundle.json";
@@ -111,18 +129,7 @@ impl DataDir {
         let path = self.path.join(SVID);
         let Some(text) = read(&path)? else { return Ok(None) };
         let text = Zeroizing::new(text);
-        let damaged = || StateError::Svid { path: path.clone() };
-        let file: SvidFile = serde_json::from_slice(&text).map_err(|_| damaged())?;
-        let decode = |encoded: &str| BASE64_STANDARD.decode(encoded).map_err(|_| damaged());
-        let chain = file
-            .chain
-            .iter()
-            .map(|encoded| decode(encoded))
-            .collect::<Result<_, _>>()?;
-        Ok(Some(KeptSvid {
-            chain,
-            key: Zeroizing::new(decode(&file.key)?),
-        }))
+        KeptSvid::parse(&text).map(Some).ok_or(StateError::Svid { path })
     }
 
     /// Keeps an SVID with its key, readable to its owner alone.

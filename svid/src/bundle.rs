@@ -140,7 +140,7 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Prints the whole bundle as a JWK Set (§4).
+    /// Prints the whole bundle as a JWK Set (§4). What would not be read back is left out.
     #[must_use]
     pub fn to_jwks(&self) -> String {
         let x509 = self.x509_authorities.iter().filter_map(x509_jwk);
@@ -166,6 +166,25 @@ impl Bundle {
     }
 }
 
+impl X509Authority {
+    /// A certificate in DER, not tainted; nothing if it is no certificate, or something follows it.
+    #[must_use]
+    pub fn parse(certificate: CertificateDer<'static>) -> Option<Self> {
+        parsed(&certificate)?;
+        Some(Self {
+            certificate,
+            tainted: false,
+        })
+    }
+}
+
+fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Some(certificate),
+        _ => None,
+    }
+}
+
 fn text<'a>(key: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     key.get(name).and_then(Value::as_str)
 }
@@ -181,13 +200,8 @@ fn x509_authority(key: &Map<String, Value>, index: usize) -> Result<Option<X509A
         .as_str()
         .and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
     let der = der.ok_or(BundleError::Certificate(index))?;
-    match X509Certificate::from_der(&der) {
-        Ok(([], _)) => Ok(Some(X509Authority {
-            certificate: der.into(),
-            tainted: false,
-        })),
-        _ => Err(BundleError::Certificate(index)),
-    }
+    let authority = X509Authority::parse(der.into()).ok_or(BundleError::Certificate(index))?;
+    Ok(Some(authority))
 }
 
 fn jwt_authority(key: &Map<String, Value>, index: usize) -> Result<Option<JwtAuthority>, BundleError> {
@@ -210,7 +224,7 @@ fn jwt_authority(key: &Map<String, Value>, index: usize) -> Result<Option<JwtAut
 }
 
 fn x509_jwk(authority: &X509Authority) -> Option<Map<String, Value>> {
-    let (_, certificate) = X509Certificate::from_der(&authority.certificate).ok()?;
+    let certificate = parsed(&authority.certificate)?;
     let mut jwk = public_jwk(&PublicKey::from_parsed(certificate.public_key()).ok()?)?;
     jwk.insert("use".into(), "x509-svid".into());
     jwk.insert(
@@ -221,6 +235,9 @@ fn x509_jwk(authority: &X509Authority) -> Option<Map<String, Value>> {
 }
 
 fn jwt_jwk(authority: &JwtAuthority) -> Option<Map<String, Value>> {
+    if authority.key_id.is_empty() {
+        return None;
+    }
     let mut jwk = public_jwk(&PublicKey::from_spki(&authority.public_key).ok()?)?;
     jwk.insert("kid".into(), authority.key_id.as_str().into());
     jwk.insert("use".into(), "jwt-svid".into());

@@ -57,6 +57,12 @@ impl Timestamp {
     }
 }
 
+impl From<UnixTime> for Timestamp {
+    fn from(time: UnixTime) -> Self {
+        Self(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {

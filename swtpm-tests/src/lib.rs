@@ -26,4 +26,4 @@ pub use proxy::Proxy;
 pub use software::{SoftwareTpm, structures};
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::{run, work_in};
-pub use world::{Agent, Daemon, Machine, World, agent_cli, agent_id, go_client, uid};
+pub use world::{Agent, Daemon, Host, Machine, World, agent_cli, agent_id, go_client, python_client, uid};

@@ -65,6 +65,8 @@ pub(crate) fn require(program: &str) {
     }
     let package = match program {
         "go" => "golang-go",
+        "nsenter" | "unshare" => "util-linux",
+        "python3" => "python3-venv",
         "swtpm" => "swtpm",
         "swtpm_setup" | "swtpm_localca" => "swtpm-tools",
         _ => "tpm2-tools",

@@ -3,10 +3,13 @@
 use anyhow::Result;
 
 use crate::{
-    packages,
+    fuzz, packages,
     run::{self, Parts, cargo},
     test, tools,
 };
+
+/// Minutes of fuzzing: long enough to find what is shallow. `cargo xtask fuzz --minutes` is for the rest.
+const FUZZING: f64 = 4.0;
 
 /// `cargo xtask ci`.
 ///
@@ -19,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
     parts.part("packages", || packages::ensure(packages::BUILD))?;
     parts.part("dependencies", tools::deny)?;
     let results = test::run_tests(&mut parts)?;
+    parts.part("fuzzing", || fuzz::run(&fuzz::Options::minutes(FUZZING)))?;
     parts.part("lints", || {
         run::run(&mut cargo(&[
             "clippy",

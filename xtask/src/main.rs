@@ -2,6 +2,7 @@
 
 mod ci;
 mod demo;
+mod fuzz;
 mod packages;
 mod run;
 mod test;
@@ -18,6 +19,8 @@ enum Chore {
     Ci,
     /// The main job, end to end on this machine: a host gets an identity, and a program on it uses one.
     Demo,
+    /// Fuzzing of every parser.
+    Fuzz(fuzz::Options),
     /// All tests.
     Test,
 }
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Ci => ci::run(),
         Chore::Demo => demo::demo(),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Test => test::run(),
     };
     match outcome {

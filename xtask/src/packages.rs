@@ -12,12 +12,14 @@ pub(crate) const BUILD: &[&str] = &["build-essential", "libtss2-dev", "pkg-confi
 pub(crate) const DEMO: &[&str] = &["libtss2-tcti-swtpm0", "openssl", "swtpm", "swtpm-tools"];
 /// What the tests need beside that.
 pub(crate) const TEST: &[&str] = &[
+    "faketime",
     "libtss2-tcti-device0",
     "libtss2-tcti-mssim0",
     "libtss2-tcti-swtpm0",
     "python3-venv",
     "swtpm",
     "swtpm-tools",
+    "systemd",
     "tpm2-tools",
 ];
 

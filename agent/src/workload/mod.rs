@@ -97,6 +97,7 @@ async fn serve_one(stream: UnixStream, gate: Gate, course: watch::Receiver<Cours
             return;
         }
     };
+    let stream = local::Stream::new(stream);
     if let Err(error) = serve(stream, gate, Arc::clone(&caller), Limits::default(), course).await {
         debug!(pid = caller.pid(), error = %edge::Chain(&error), "Connection broke");
     }

@@ -5,7 +5,7 @@ mod client;
 mod server;
 mod verifier;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use svid::{Bundle, TrustDomain};
@@ -29,6 +29,16 @@ const ALPN: &[u8] = b"h2";
 /// The handshake is not over.
 pub fn exporter<Data>(connection: &rustls::ConnectionCommon<Data>) -> Result<Exporter, rustls::Error> {
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
+}
+
+/// The error of a handshake, in our words where it was our verification that refused the other end: rustls shows
+/// the insides of the value.
+#[must_use]
+pub fn in_our_words(error: io::Error) -> io::Error {
+    match verifier::refusal(&error) {
+        Some(refused) => io::Error::other(refused),
+        None => error,
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

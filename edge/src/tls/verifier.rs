@@ -1,6 +1,6 @@
 //! Verification of the other end, as rustls wants it.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved,
@@ -151,6 +151,14 @@ fn chain<'a>(
 
 fn refused(refused: Refused) -> Error {
     CertificateError::Other(OtherError(Arc::new(refused))).into()
+}
+
+/// Why verification here refused the other end, if that is what `error` is about.
+pub(super) fn refusal(error: &io::Error) -> Option<Refused> {
+    match error.get_ref()?.downcast_ref()? {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => why.downcast_ref().cloned(),
+        _ => None,
+    }
 }
 
 impl std::fmt::Debug for ClientVerifier {

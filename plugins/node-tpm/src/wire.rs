@@ -33,6 +33,8 @@ pub(crate) struct Opening {
     /// At least one; those that are no endorsement keys are left out.
     pub(crate) endorsement_keys: Vec<OfferedEk>,
     pub(crate) attestation_key: AttestationKey,
+    /// What the host quotes by itself: of every bank that it has active.
+    pub(crate) selection: PcrSelection,
     /// SHA-256 of the event log that the host could send.
     pub(crate) event_log: Option<[u8; 32]>,
     pub(crate) quote: Quote,
@@ -70,6 +72,7 @@ impl Opening {
         Ok(Self {
             endorsement_keys: endorsement_keys(&hello.endorsement_keys)?,
             attestation_key: AttestationKey::parse(&hello.attestation_key)?,
+            selection: selection_from_wire(&hello.selection).ok_or(Reject::Unexpected)?,
             event_log: event_log(&hello.logs)?,
             hello: evidence.hello,
             quote,
@@ -210,7 +213,7 @@ pub(crate) fn selection_to_wire(selection: &PcrSelection) -> Vec<wire::PcrSelect
     selection.banks().map(bank).collect()
 }
 
-/// A selection that a server asks for; `None` if it is none.
+/// A selection that a peer names; `None` if it is none.
 pub(crate) fn selection_from_wire(selection: &[wire::PcrSelection]) -> Option<PcrSelection> {
     let bank = |bank: &wire::PcrSelection| Some((alg(bank.hash_alg)?, PcrSet::from_mask(bank.pcrs)?));
     let banks: Option<Vec<_>> = selection.iter().map(bank).collect();

@@ -75,6 +75,7 @@ async fn serve_tcp(
     let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            let error = tls::in_our_words(error);
             debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
             return;
         }
@@ -117,7 +118,10 @@ pub(super) async fn unix(listener: UnixListener, gate: Gate, course: watch::Rece
 
 async fn serve_unix(stream: UnixStream, gate: Gate, course: watch::Receiver<Course>) {
     match local::peer(&stream) {
-        Ok(peer) => run(stream, gate, Arc::new(Connection::local(&peer)), course).await,
+        Ok(peer) => {
+            let connection = Arc::new(Connection::local(&peer));
+            run(local::Stream::new(stream), gate, connection, course).await;
+        }
         Err(error) => warn!(%error, "Local caller could not be identified"),
     }
 }

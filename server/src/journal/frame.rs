@@ -44,15 +44,16 @@ pub(super) fn header(head: &Head) -> Vec<u8> {
     [MAGIC.as_slice(), &head.next.to_be_bytes(), &head.hash].concat()
 }
 
-/// Reads a header.
+/// Most records before a file: no server reaches it, and what follows can still be counted.
+const MAX_BEFORE: u64 = u64::MAX / 2;
+
+/// Reads a header; nothing if it is none that a server wrote.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<Head> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (next, rest) = rest.split_first_chunk()?;
     let (hash, _) = rest.split_first_chunk()?;
-    Some(Head {
-        next: u64::from_be_bytes(*next),
-        hash: *hash,
-    })
+    let next = u64::from_be_bytes(*next);
+    (next <= MAX_BEFORE).then_some(Head { next, hash: *hash })
 }
 
 /// Appends a frame to `out` and moves `head` on.

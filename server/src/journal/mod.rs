@@ -23,6 +23,7 @@ use edge::Clock;
 use tokio::sync::{mpsc, oneshot};
 
 pub use record::Record;
+pub use segment::end_of_chain;
 
 /// Appends records. Clones share one journal; the last one dropped ends it.
 #[derive(Clone, Debug)]

@@ -88,7 +88,7 @@ impl Segment {
         let Some(mut head) = frame::parse_header(&bytes) else {
             return Self::begin_again(path, bytes.len() < HEADER_LEN);
         };
-        let end = end_of_chain(path, &bytes, &mut head)?;
+        let end = walk(path, &bytes, &mut head)?;
         let mut segment = Self {
             file,
             path: path.into(),
@@ -154,8 +154,24 @@ impl Segment {
     }
 }
 
+/// Where the chain of records ends in the bytes of a journal file; what follows was torn off. `path` is for the
+/// error alone.
+///
+/// # Errors
+///
+/// [`JournalError::Damaged`] if the header is not whole, or what is bad is followed by whole frames.
+pub fn end_of_chain(path: &Path, bytes: &[u8]) -> Result<usize, JournalError> {
+    match frame::parse_header(bytes) {
+        Some(mut head) => walk(path, bytes, &mut head),
+        None => Err(JournalError::Damaged {
+            path: path.into(),
+            offset: 0,
+        }),
+    }
+}
+
 /// Walks the chain; answers where it ends. What is bad and followed by whole frames is no torn end.
-fn end_of_chain(path: &Path, bytes: &[u8], head: &mut Head) -> Result<usize, JournalError> {
+fn walk(path: &Path, bytes: &[u8], head: &mut Head) -> Result<usize, JournalError> {
     let mut offset = HEADER_LEN;
     loop {
         let rest = bytes.get(offset..).unwrap_or_default();

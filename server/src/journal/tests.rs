@@ -153,3 +153,18 @@ fn many_writers_share_commits_and_lose_nothing() {
     thread.join().unwrap();
     assert_eq!(sequences(&folder), (1..=512).collect::<Vec<_>>());
 }
+
+/// A number so large would overflow at one of the next records.
+#[test]
+fn a_number_that_no_server_reaches_is_damage() {
+    let mut frames = Vec::new();
+    frame::write(&mut frames, &mut Head::genesis(), b"record");
+    for (next, expected) in [(1, true), (1 << 62, true), (1 << 63, false), (u64::MAX, false)] {
+        let header = frame::header(&Head {
+            next,
+            ..Head::genesis()
+        });
+        let end = end_of_chain(std::path::Path::new("x"), &[header, frames.clone()].concat());
+        assert_eq!(end.is_ok(), expected, "{next}");
+    }
+}

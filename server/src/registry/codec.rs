@@ -43,46 +43,38 @@ pub enum CodecError {
 pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot, LoadError> {
     let mut state = Snapshot::empty(trust_domain);
     state.revision = store.revision()?;
-    let trust_domain = state.trust_domain.clone();
-    each(store, ENTRY, |_, value| {
-        let entry = decode_entry(&trust_domain, value)?;
-        state.entries.insert(Arc::new(entry));
-        Ok(())
-    })?;
-    each(store, AGENT, |_, value| {
-        let agent = decode_agent(value)?;
-        state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
-        Ok(())
-    })?;
-    each(store, host_codec::PREFIX, |_, value| {
-        state.hosts.insert(Arc::new(host_codec::decode_host(value)?));
-        Ok(())
-    })?;
-    each(store, TOKEN, |suffix, value| {
-        let hash = suffix.first_chunk().ok_or(CodecError::Missing("token hash"))?;
-        state.tokens.insert(TokenHash(*hash), decode_token(value)?);
-        Ok(())
-    })?;
-    each(store, AUTHORITIES, |_, value| {
-        state.authorities = Arc::new(ca::decode(value)?);
-        Ok(())
-    })?;
+    for prefix in [ENTRY, AGENT, host_codec::PREFIX, TOKEN, AUTHORITIES] {
+        store.scan(prefix, |key, value| {
+            read_record(&mut state, key, value).map_err(|source| LoadError::Record {
+                key: key.escape_ascii().to_string(),
+                source,
+            })
+        })?;
+    }
     Ok(state)
 }
 
-/// Visits the records under `prefix`; the visitor gets what follows the prefix in the key.
-fn each(
-    store: &Store,
-    prefix: &[u8],
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), CodecError>,
-) -> Result<(), LoadError> {
-    store.scan(prefix, |key, value| {
-        let suffix = key.strip_prefix(prefix).unwrap_or(key);
-        visit(suffix, value).map_err(|source| LoadError::Record {
-            key: key.escape_ascii().to_string(),
-            source,
-        })
-    })
+/// Reads a record of the store into `state`. Keys of no known kind are left out.
+///
+/// # Errors
+///
+/// The value is none of its key's kind.
+pub fn read_record(state: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+    if key.starts_with(ENTRY) {
+        let entry = decode_entry(&state.trust_domain, value)?;
+        state.entries.insert(Arc::new(entry));
+    } else if key.starts_with(AGENT) {
+        let agent = decode_agent(value)?;
+        state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
+    } else if key.starts_with(host_codec::PREFIX) {
+        state.hosts.insert(Arc::new(host_codec::decode_host(value)?));
+    } else if let Some(suffix) = key.strip_prefix(TOKEN) {
+        let hash = suffix.first_chunk().ok_or(CodecError::Missing("token hash"))?;
+        state.tokens.insert(TokenHash(*hash), decode_token(value)?);
+    } else if key.starts_with(AUTHORITIES) {
+        state.authorities = Arc::new(ca::decode(value)?);
+    }
+    Ok(())
 }
 
 pub(super) fn entry_key(id: &str) -> Vec<u8> {

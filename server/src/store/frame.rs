@@ -19,7 +19,8 @@ pub enum FrameError {
 }
 
 /// Frames a value.
-pub(super) fn close(key: &[u8], value: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn close(key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut framed = Vec::with_capacity(5 + value.len());
     framed.push(VERSION);
     framed.extend(checksum(key, value));
@@ -28,7 +29,11 @@ pub(super) fn close(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// Unframes a value.
-pub(super) fn open<'a>(key: &[u8], framed: &'a [u8]) -> Result<&'a [u8], FrameError> {
+///
+/// # Errors
+///
+/// It is not what was framed for this key.
+pub fn open<'a>(key: &[u8], framed: &'a [u8]) -> Result<&'a [u8], FrameError> {
     let (version, rest) = framed.split_first().ok_or(FrameError::Truncated)?;
     if *version != VERSION {
         return Err(FrameError::Version(*version));

@@ -4,7 +4,7 @@
 
 mod engine;
 mod format;
-mod frame;
+pub mod frame;
 mod redb;
 
 use std::path::Path;

@@ -123,3 +123,22 @@ fn excess_is_refused() {
         Err(BundleError::TooLarge)
     ));
 }
+
+/// What others put into a bundle may not be in a JWK Set, but must not spoil it.
+#[test]
+fn a_jwk_set_leaves_out_what_it_could_not_read_back() {
+    let good = full();
+    let mut bundle = good.clone();
+    let trailing = [good.x509_authorities[0].certificate.as_ref(), &[0]].concat();
+    bundle.x509_authorities.push(X509Authority {
+        certificate: trailing.into(),
+        tainted: false,
+    });
+    bundle
+        .jwt_authorities
+        .push(jwt_key(&rcgen::PKCS_ECDSA_P256_SHA256, ""));
+    assert_eq!(
+        Bundle::from_jwks(td(), bundle.to_jwks().as_bytes()).unwrap(),
+        good
+    );
+}

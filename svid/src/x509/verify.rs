@@ -34,6 +34,26 @@ pub enum Refused {
     /// There is no certificate at all.
     #[error("certificate chain is empty")]
     Empty,
+    /// A certificate of the path has ended.
+    #[error(
+        "certificate ended at {not_after}, and the clock here shows {now}; are the clocks of both ends right?"
+    )]
+    Ended {
+        /// When it ended.
+        not_after: Timestamp,
+        /// The time here.
+        now: Timestamp,
+    },
+    /// A certificate of the path is for later.
+    #[error(
+        "certificate begins at {not_before}, and the clock here shows {now}; are the clocks of both ends right?"
+    )]
+    NotBegun {
+        /// When it begins.
+        not_before: Timestamp,
+        /// The time here.
+        now: Timestamp,
+    },
     /// The leaf is no X509-SVID.
     #[error("leaf certificate is no X509-SVID")]
     Profile(#[from] ProfileError),
@@ -86,8 +106,22 @@ pub fn verify<B: Borrow<Bundle>>(
             )
             .map(drop)
         })
-        .map_err(Refused::Chain)?;
+        .map_err(|error| refused(error, now))?;
     Ok(VerifiedSvid { svid })
+}
+
+fn refused(error: webpki::Error, now: Timestamp) -> Refused {
+    match error {
+        webpki::Error::CertExpired { not_after, .. } => Refused::Ended {
+            not_after: not_after.into(),
+            now,
+        },
+        webpki::Error::CertNotValidYet { not_before, .. } => Refused::NotBegun {
+            not_before: not_before.into(),
+            now,
+        },
+        error => Refused::Chain(error),
+    }
 }
 
 /// X509-SVIDs serve both ends of a connection, and may leave extended key usage out (X509-SVID §4.4).

@@ -4,7 +4,7 @@
 mod credential;
 pub mod structures;
 
-use attest::{Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues};
+use attest::{HashAlg, Name, PcrSelection, PcrSet, PcrValues};
 use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey},
     signature::EcdsaKeyPair,
@@ -24,6 +24,8 @@ pub struct SoftwareTpm {
     pub ak_area: Area,
     /// The values of its PCRs.
     pub values: PcrValues,
+    /// Its active banks.
+    pub banks: Vec<HashAlg>,
     /// The certificate that it shows for its endorsement key.
     pub certificate: Option<Vec<u8>>,
     /// How many quotes it made.
@@ -46,6 +48,7 @@ impl Default for SoftwareTpm {
             ak_area: Area::attestation(&ak),
             ak,
             values: PcrValues::default(),
+            banks: vec![HashAlg::Sha256],
             certificate: None,
             quotes: 0,
             alter: |_| (),
@@ -75,11 +78,18 @@ impl SoftwareTpm {
         [&structures::SHA256.to_be_bytes(), digest.as_bytes()].concat()
     }
 
+    /// What is selected of the active banks.
+    fn active(&self, selection: &PcrSelection) -> Vec<(HashAlg, PcrSet)> {
+        let banks = selection.banks();
+        banks.filter(|(alg, _)| self.banks.contains(alg)).collect()
+    }
+
     fn statement(&self, extra_data: &[u8; 32], selection: &PcrSelection) -> Statement {
-        let digest = self.values.digest(selection, HashAlg::Sha256);
+        let selection = PcrSelection::new(self.active(selection)).unwrap_or_default();
+        let digest = self.values.digest(&selection, HashAlg::Sha256);
         let banks: Vec<_> = selection
             .banks()
-            .map(|(alg, set): (HashAlg, PcrSet)| (alg.to_tpm(), set.mask()))
+            .map(|(alg, set)| (alg.to_tpm(), set.mask()))
             .collect();
         Statement {
             magic: 0xff54_4347,
@@ -123,12 +133,8 @@ impl TpmDevice for SoftwareTpm {
     }
 
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
-        let mut read = PcrValues::default();
-        for (alg, index, value) in self.values.select(selection).iter() {
-            let value: &Digest = value;
-            read.set(alg, index, *value);
-        }
-        Ok(read)
+        let active = PcrSelection::new(self.active(selection)).unwrap_or_default();
+        Ok(self.values.select(&active))
     }
 }
 

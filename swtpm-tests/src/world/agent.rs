@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    agent_id,
+    Host, agent_id,
     daemon::Daemon,
     machine::Machine,
     output::{checked, read_json},
@@ -23,30 +23,40 @@ pub struct Agent {
     dir: PathBuf,
     id: String,
     daemon: Daemon,
+    host: Host,
 }
 
 impl Agent {
     /// Starts an agent that trusts the server at `address` by `bundle`, and does not wait for it.
     #[must_use]
     pub fn start(address: &str, bundle: &Path, token: &str) -> Self {
+        Self::start_on(Host::default(), address, bundle, token)
+    }
+
+    /// Does so on a host of its own.
+    #[must_use]
+    pub fn start_on(host: Host, address: &str, bundle: &Path, token: &str) -> Self {
         let proof = format!("join_token = \"{token}\"\n");
-        Self::proving(address, bundle, &proof, agent_id(token))
+        Self::proving(host, address, bundle, &proof, agent_id(token))
     }
 
     /// The same, on a machine with a TPM.
     #[must_use]
     pub fn on(machine: &Machine, address: &str, bundle: &Path) -> Self {
-        Self::proving(address, bundle, &machine.settings(), machine.agent_id())
+        let (proof, id) = (machine.settings(), machine.agent_id());
+        Self::proving(Host::default(), address, bundle, &proof, id)
     }
 
-    fn proving(address: &str, bundle: &Path, proof: &str, id: String) -> Self {
+    fn proving(host: Host, address: &str, bundle: &Path, proof: &str, id: String) -> Self {
         let dir = new_dir();
         let path = dir.join("agent.toml");
-        fs::write(&path, config(&dir, address, bundle, proof)).unwrap();
+        let data_dir = host.data_dir().unwrap_or_else(|| dir.join("data"));
+        fs::write(&path, config(&dir, &data_dir, address, bundle, proof)).unwrap();
         Self {
-            daemon: run(&path),
+            daemon: run(&host, &path),
             dir,
             id,
+            host,
         }
     }
 
@@ -59,7 +69,7 @@ impl Agent {
     /// Ends the agent as a power failure does, and starts it again on what it left.
     pub fn restart(&mut self) {
         self.daemon.kill();
-        self.daemon = run(&self.dir.join("agent.toml"));
+        self.daemon = run(&self.host, &self.dir.join("agent.toml"));
     }
 
     /// Waits until the agent ends by itself; says how, and what it said.
@@ -69,6 +79,12 @@ impl Agent {
     /// It takes too long.
     pub fn end(&mut self) -> (ExitStatus, String) {
         self.daemon.end()
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Its process.
@@ -116,13 +132,15 @@ impl Agent {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program("plastron-agent"));
+        let mut command = self.host.command(program("plastron-agent"));
         command.args(words).args(["--output", "json", "--socket-path"]);
         command.arg(self.socket());
         command
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Its Workload API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("agent.sock")
     }
 }
@@ -135,22 +153,22 @@ impl Drop for Agent {
     }
 }
 
-fn run(config: &Path) -> Daemon {
-    let mut command = Command::new(program("plastron-agent"));
+fn run(host: &Host, config: &Path) -> Daemon {
+    let mut command = host.command(program("plastron-agent"));
     Daemon::start(command.arg("run").arg("--config").arg(config))
 }
 
 /// The configuration; `proof` may end in tables.
-fn config(dir: &Path, address: &str, bundle: &Path, proof: &str) -> String {
+fn config(dir: &Path, data_dir: &Path, address: &str, bundle: &Path, proof: &str) -> String {
     let (host, port) = address.split_once(':').unwrap();
-    let (dir, bundle) = (dir.display(), bundle.display());
+    let (dir, data_dir, bundle) = (dir.display(), data_dir.display(), bundle.display());
     format!(
         r#"[agent]
 trust_domain = "example.org"
 server_address = "{host}"
 server_port = {port}
 socket_path = "{dir}/agent.sock"
-data_dir = "{dir}/data"
+data_dir = "{data_dir}"
 trust_bundle_path = "{bundle}"
 log_format = "json"
 log_level = "debug"

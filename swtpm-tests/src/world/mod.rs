@@ -2,6 +2,7 @@
 
 mod agent;
 mod daemon;
+mod host;
 mod machine;
 mod output;
 mod programs;
@@ -16,8 +17,9 @@ use serde_json::Value;
 
 pub use agent::Agent;
 pub use daemon::Daemon;
+pub use host::Host;
 pub use machine::{Machine, agent_cli};
-pub use programs::go_client;
+pub use programs::{go_client, python_client};
 
 use crate::{ca::write_ca_certificates, ports, tool::new_dir};
 use output::{checked, read_json, text};
@@ -32,6 +34,7 @@ pub struct World {
     /// Lines of `[plugins.node-tpm]`; without them, join tokens alone attest.
     node_tpm: Option<String>,
     server: Option<Daemon>,
+    host: Host,
 }
 
 impl World {
@@ -49,6 +52,15 @@ impl World {
         world
     }
 
+    /// Starts a server on a host of its own.
+    #[must_use]
+    pub fn on(host: Host) -> Self {
+        let mut world = Self::stopped("");
+        world.host = host;
+        world.start_server();
+        world
+    }
+
     /// A server that is still to be started, on a port that nobody listens on.
     #[must_use]
     pub fn stopped(settings: &str) -> Self {
@@ -58,6 +70,7 @@ impl World {
             settings: settings.to_owned(),
             node_tpm: None,
             server: None,
+            host: Host::default(),
         }
     }
 
@@ -84,10 +97,16 @@ impl World {
 
     /// Starts an agent on a machine that is enrolled, and waits until it serves.
     #[must_use]
-    pub fn agent_on(&self, machine: &Machine) -> Agent {
+    pub fn agent_with(&self, machine: &Machine) -> Agent {
         let agent = Agent::on(machine, &self.address(), &self.bundle());
         agent.daemon().wait_for("Agent ready");
         agent
+    }
+
+    /// What the server runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The server's process.
@@ -109,7 +128,7 @@ impl World {
         assert!(self.server.is_none(), "the server runs already");
         let config = self.dir.join("server.toml");
         fs::write(&config, self.server_config()).unwrap();
-        let mut command = Command::new(program("plastron-server"));
+        let mut command = self.host.command(program("plastron-server"));
         let server = Daemon::start(command.arg("run").arg("--config").arg(&config));
         server.wait_for("Server ready");
         self.server = Some(server);
@@ -191,6 +210,13 @@ impl World {
         agent
     }
 
+    /// Starts an agent on a host of its own, and does not wait for it.
+    #[must_use]
+    pub fn agent_on(&self, host: Host) -> Agent {
+        let (bundle, token) = (self.bundle(), self.token());
+        Agent::start_on(host, &self.address(), &bundle, &token)
+    }
+
     /// Writes the bundle, as an operator would who copies it to a host.
     #[must_use]
     pub fn bundle(&self) -> PathBuf {
@@ -206,13 +232,15 @@ impl World {
         let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
         let node_tpm = self.node_tpm.as_ref();
         let node_tpm = node_tpm.map_or(String::new(), |lines| format!("[plugins.node-tpm]\n{lines}\n"));
+        let data_dir = self.host.data_dir().unwrap_or_else(|| self.dir.join("data"));
+        let data_dir = data_dir.display();
         format!(
             r#"[server]
 trust_domain = "example.org"
 bind_address = "127.0.0.1"
 bind_port = {port}
 socket_path = "{dir}/server.sock"
-data_dir = "{dir}/data"
+data_dir = "{data_dir}"
 log_format = "json"
 log_level = "debug"
 {settings}

@@ -34,6 +34,32 @@ pub fn go_client(name: &str) -> Command {
     Command::new(built.join(name))
 }
 
+/// Runs a script of `clients/python`, with the packages that it requires.
+///
+/// # Panics
+///
+/// Python is missing, or the packages can't be installed.
+#[must_use]
+pub fn python_client(script: &str) -> Command {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    let python = PYTHON.get_or_init(|| {
+        let dir = profile_dir().join("clients").join("python");
+        let python = dir.join("bin").join("python");
+        let venv = ["-m", "venv"];
+        tool::run_within(Limit::Build, Command::new("python3").args(venv).arg(&dir));
+        let install = ["-m", "pip", "install", "--quiet", "--requirement"];
+        let requirements = source("python").join("requirements.txt");
+        tool::run_within(
+            Limit::Build,
+            Command::new(&python).args(install).arg(requirements),
+        );
+        python
+    });
+    let mut command = Command::new(python);
+    command.arg(source("python").join(script));
+    command
+}
+
 /// A folder of `clients`.
 fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)

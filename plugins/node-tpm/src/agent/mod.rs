@@ -3,7 +3,7 @@
 mod config;
 mod measured;
 
-use attest::{Binding as Subject, EvidenceKind, Name, PcrSelection, wire::Public};
+use attest::{Binding as Subject, EvidenceKind, HashAlg, Name, PcrSelection, wire::Public};
 use plugin_api::{
     Activation, Binding, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
 };
@@ -120,6 +120,18 @@ impl TpmProver {
         })
     }
 
+    /// The standard PCRs, of every bank that the TPM has active and that counts.
+    fn active_banks(&mut self) -> Result<PcrSelection, ProverError> {
+        let standard = PcrSelection::standard();
+        let pcrs = standard.of(HashAlg::Sha256);
+        let sha384 = PcrSelection::new(vec![(HashAlg::Sha384, pcrs)]).map_err(not_acceptable)?;
+        let values = self.with_tpm(|tpm| tpm.read_pcrs(&sha384))?;
+        if values.iter().next().is_none() {
+            return Ok(standard);
+        }
+        PcrSelection::new(standard.banks().chain(sha384.banks()).collect()).map_err(not_acceptable)
+    }
+
     fn activate(&mut self, activate: wire::Activate) -> Result<wire::answer::Step, ProverError> {
         let activation = Activation {
             endorsement_key: Name::parse(&activate.endorsement_key_name).map_err(not_acceptable)?,
@@ -172,6 +184,7 @@ impl NodeProver for TpmProver {
         }
         let trust_domain = self.trust_domain.clone();
         let identity = self.with_tpm(|tpm| tpm.identify(&trust_domain))?;
+        self.selection = self.active_banks()?;
         let names = identity.endorsement_keys.iter().filter_map(name_of).collect();
         let log = MeasuredLog::open(&self.config.event_log_path)?;
         info!(

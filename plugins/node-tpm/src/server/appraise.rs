@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use attest::{HashAlg, PcrSelection, Reject, SelectedQuote, VerifiedQuote, event_log::EventLog};
+use attest::{HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, VerifiedQuote, event_log::EventLog};
 use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
 use super::{Proven, Rules, config::EventLogs};
 use crate::{
     NAME,
-    wire::{Supplied, selection_to_wire},
+    wire::{Opening, Supplied, selection_to_wire},
 };
 
 /// What became of a quote.
@@ -20,15 +20,31 @@ pub(super) enum Appraisal {
     Open(Missing),
 }
 
+/// What a host says it could send.
+#[derive(Debug)]
+pub(super) struct Offered {
+    pub(super) selection: PcrSelection,
+    pub(super) event_log: Option<[u8; 32]>,
+}
+
 /// What a host is asked for.
 #[derive(Debug)]
 pub(super) struct Missing {
     /// PCRs to quote.
-    pcrs: PcrSelection,
+    pub(super) pcrs: PcrSelection,
     /// The log that the host has, where it was accepted before: it need not come again.
     known: Option<KnownLog>,
     /// Whether the event log is to be sent.
     wants_log: bool,
+}
+
+impl Offered {
+    pub(super) fn of(opening: &Opening) -> Self {
+        Self {
+            selection: opening.selection.clone(),
+            event_log: opening.event_log,
+        }
+    }
 }
 
 impl Missing {
@@ -48,17 +64,18 @@ impl Rules {
         &self,
         quote: VerifiedQuote,
         host: &Host,
-        event_log: Option<[u8; 32]>,
+        offered: &Offered,
     ) -> Result<Appraisal, Reject> {
-        let known = self.known_log(host, event_log);
-        if !quote.selection().is_same_set(&self.pcrs) {
+        let (pcrs, event_log) = (self.wanted(host, &offered.selection), offered.event_log);
+        let known = known_log(host, event_log, &pcrs);
+        if !quote.selection().is_same_set(&pcrs) {
             return Ok(Appraisal::Open(Missing {
-                pcrs: self.pcrs.clone(),
+                pcrs,
                 wants_log: event_log.is_some() && known.is_none(),
                 known,
             }));
         }
-        let selected = quote.over(&self.pcrs)?;
+        let selected = quote.over(&pcrs)?;
         if event_log.is_none() {
             self.event_logs.check_absent()?;
             return Ok(Appraisal::Accepted(appraised(&selected, None)));
@@ -68,21 +85,24 @@ impl Rules {
                 Ok(Appraisal::Accepted(appraised(&selected, Some(known))))
             }
             _ => Ok(Appraisal::Open(Missing {
-                pcrs: self.pcrs.clone(),
+                pcrs,
                 known: None,
                 wants_log: true,
             })),
         }
     }
 
-    /// The log on record, if it is the one that the host has and tells every PCR that is wanted.
-    fn known_log(&self, host: &Host, event_log: Option<[u8; 32]>) -> Option<KnownLog> {
-        let known = host.appraised.as_ref()?.event_log.as_ref()?;
-        let is_told = |(alg, set): (HashAlg, attest::PcrSet)| {
-            set.iter().all(|index| known.values.get(alg, index).is_some())
-        };
-        let is_same = Some(known.sha256) == event_log;
-        (is_same && self.pcrs.banks().all(is_told)).then(|| known.clone())
+    /// The PCRs that a host has to quote (37): those configured, and the same ones of its SHA-384 bank, if it has that
+    /// active or ever had. A host that hides a bank the first time gains nothing: SHA-256 is explained in any case.
+    fn wanted(&self, host: &Host, offered: &PcrSelection) -> PcrSelection {
+        let before = host.appraised.as_ref().map(|appraised| &appraised.selection);
+        let has = |selection: &PcrSelection| selection.of(HashAlg::Sha384).iter().next().is_some();
+        let is_active = has(offered) || before.is_some_and(has);
+        if !is_active || has(&self.pcrs) {
+            return self.pcrs.clone();
+        }
+        let more = (HashAlg::Sha384, self.pcrs.of(HashAlg::Sha256));
+        PcrSelection::new(self.pcrs.banks().chain([more]).collect()).unwrap_or_else(|_| self.pcrs.clone())
     }
 
     /// Accepts what a host sent when it was asked for more.
@@ -112,6 +132,14 @@ impl Rules {
         };
         Ok(appraised(selected, event_log))
     }
+}
+
+/// The log on record, if it is the one that the host has and tells every PCR that is wanted.
+fn known_log(host: &Host, event_log: Option<[u8; 32]>, pcrs: &PcrSelection) -> Option<KnownLog> {
+    let known = host.appraised.as_ref()?.event_log.as_ref()?;
+    let is_told =
+        |(alg, set): (HashAlg, PcrSet)| set.iter().all(|index| known.values.get(alg, index).is_some());
+    (Some(known.sha256) == event_log && pcrs.banks().all(is_told)).then(|| known.clone())
 }
 
 impl EventLogs {

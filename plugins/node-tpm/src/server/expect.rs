@@ -61,7 +61,7 @@ impl Expect for ExpectSupplied {
         let supplied = wire::supplied(answer)?;
         let binding = self.subject.binding(&self.nonce);
         let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
-        let selected = quote.over(&self.rules.pcrs)?;
+        let selected = quote.over(&self.missing.pcrs)?;
         let appraised = self.rules.appraise_supplied(&selected, supplied, self.missing)?;
         Ok(Step::Done(self.proven.attested(appraised)))
     }

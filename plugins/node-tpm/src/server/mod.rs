@@ -17,7 +17,7 @@ use crate::{
     NAME, NO_NONCE,
     wire::{OfferedEk, Opening},
 };
-use appraise::Appraisal;
+use appraise::{Appraisal, Offered};
 pub use config::{Config, ConfigError, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
 use subject::Subject;
@@ -84,8 +84,9 @@ impl NodeAttestor for TpmAttestor {
         if host.agent_path.as_deref() != Some(path) {
             return Err(Reject::AkOfOtherHost.into());
         }
+        let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&ak, &subject.binding(&NO_NONCE))?;
-        match self.0.appraise(quote, &host, opening.event_log)? {
+        match self.0.appraise(quote, &host, &offered)? {
             Appraisal::Accepted(appraised) => {
                 let proven = Proven {
                     host,
@@ -156,8 +157,9 @@ impl Rules {
         subject: Subject,
         context: &Context<'_>,
     ) -> Result<Step, Refusal> {
+        let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
-        match rules.appraise(quote, &proven.host, opening.event_log)? {
+        match rules.appraise(quote, &proven.host, &offered)? {
             Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised))),
             Appraisal::Open(missing) => Ok(Step::Challenge {
                 send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),

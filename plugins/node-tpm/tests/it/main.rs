@@ -8,6 +8,7 @@
 )]
 
 mod accepted;
+mod banks;
 mod flipped;
 mod parties;
 mod refused;

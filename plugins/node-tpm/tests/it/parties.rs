@@ -54,12 +54,13 @@ const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
 
 /// A ThinkPad's log.
 pub(crate) fn event_log() -> Vec<u8> {
-    let path = "/../../attest/testdata/eventlogs/guard-good-1.eventlog.bin";
-    std::fs::read(concat_path(path)).unwrap()
+    captured("guard-good-1.eventlog.bin")
 }
 
-fn concat_path(path: &str) -> PathBuf {
-    format!("{}{path}", env!("CARGO_MANIFEST_DIR")).into()
+/// A log of a real machine.
+pub(crate) fn captured(name: &str) -> Vec<u8> {
+    let logs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attest/testdata/eventlogs");
+    std::fs::read(PathBuf::from(logs).join(name)).unwrap()
 }
 
 pub(crate) fn replayed(log: &[u8]) -> PcrValues {
@@ -188,7 +189,9 @@ impl Server {
     pub(crate) fn converse(&self, machine: &mut Machine, wire: Wire) -> Result<(Outcome, usize), Refusal> {
         let first = machine.begin(wire);
         let mut step = self.start(&first, wire)?;
-        for sent in 1_u8.. {
+        let mut sent = 0_u8;
+        loop {
+            sent += 1;
             match step {
                 Step::Done(attested) => return Ok((Outcome::Attested(attested), sent.into())),
                 Step::Newcomer(newcomer) => return Ok((Outcome::Newcomer(*newcomer), sent.into())),
@@ -198,7 +201,6 @@ impl Server {
                 }
             }
         }
-        unreachable!()
     }
 
     /// An attestation that succeeds and is noted; answers with how many messages it took.

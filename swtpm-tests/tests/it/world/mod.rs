@@ -1,9 +1,13 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
+mod clock;
 mod crash;
+mod disk;
 mod evidence;
 mod failures;
 mod go;
 mod join_token;
+mod python;
+mod rotation;
 mod rust;
 mod tpm;

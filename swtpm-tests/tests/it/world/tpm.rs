@@ -10,7 +10,7 @@ fn an_enrolled_host_attests_and_serves_its_workloads() {
     let world = World::for_tpms("", "");
     let machine = Machine::boot();
     let host = world.enrol(&machine);
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
     let _entry = world.entry(agent.id(), WEB, &[]);
     agent.daemon().wait_for("SVID ready");
 
@@ -60,7 +60,7 @@ fn a_host_enrolled_by_its_certificate_attests() {
     ];
     let _imported = world.cli(&by_certificate);
 
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
 
     let agents = world.cli(&["agent", "list"]);
     assert_eq!(agents["agents"].as_array().unwrap().len(), 1, "{agents}");
@@ -72,7 +72,7 @@ fn a_known_host_attests_again_with_one_tpm_command() {
     let world = World::for_tpms("agent_ttl = \"20s\"", "");
     let machine = Machine::boot();
     let _host = world.enrol(&machine);
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
     machine.proxy.take_commands();
 
     agent.daemon().wait_for_more("\"Attested\"", 2);
@@ -86,7 +86,7 @@ fn a_session_that_was_cut_resumes_with_one_quote() {
     let mut world = World::for_tpms("", "");
     let machine = Machine::boot();
     let _host = world.enrol(&machine);
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
     machine.proxy.take_commands();
 
     world.restart_server();
@@ -101,7 +101,7 @@ fn a_copied_disk_gives_nothing_on_another_tpm() {
     let world = World::for_tpms("", "");
     let machine = Machine::boot();
     let _host = world.enrol(&machine);
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
     let kept: Vec<_> = std::fs::read_dir(agent.data_dir())
         .unwrap()
         .map(|file| file.unwrap().file_name())
@@ -118,7 +118,7 @@ fn a_host_that_is_changed_while_it_runs_is_refused_at_its_next_attestation() {
     let world = World::for_tpms("agent_ttl = \"20s\"", "");
     let machine = Machine::boot();
     let _host = world.enrol(&machine);
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
 
     machine.tpm.extend(4, HashAlg::Sha256, &[1; 32]);
 
@@ -132,7 +132,7 @@ fn a_host_that_is_removed_loses_its_standing() {
     let world = World::for_tpms("", "");
     let machine = Machine::boot();
     let host = world.enrol(&machine);
-    let agent = world.agent_on(&machine);
+    let agent = world.agent_with(&machine);
 
     let _removed = world.cli(&["host", "remove", "--id", &host]);
 

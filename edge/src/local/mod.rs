@@ -1,4 +1,8 @@
-//! Local sockets: listening where only some may connect, and knowing who connected.
+//! Local sockets: listening where only some may connect, knowing who connected, and hearing whoever speaks gRPC.
+
+mod authority;
+mod header_block;
+mod stream;
 
 use std::{
     fs, io,
@@ -10,6 +14,7 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt};
+pub use stream::Stream;
 use tokio::net::{UnixListener, UnixStream};
 
 /// A socket can't be listened on.

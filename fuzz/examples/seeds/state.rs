@@ -1,0 +1,186 @@
+//! What server and agent keep on their disks.
+
+use std::fs;
+
+use edge::Clock;
+use fuzz::parts::join;
+use prost::Message;
+use proto::{plastron::store::v1 as stored, spire::api::types};
+use server::{
+    journal::{Journal, Record},
+    store::frame,
+};
+
+use crate::{names, seed, wire};
+
+pub(crate) fn write() {
+    let entry = stored::Entry {
+        entry: Some(wire::entry()),
+    };
+    record("entry", b"entry/8bc4a0cf", &entry.encode_to_vec());
+    record("agent", b"agent//spire/agent/tpm/x", &agent().encode_to_vec());
+    record("host", b"host/one", &host().encode_to_vec());
+    let token = stored::JoinToken {
+        expires_at: 2_000_000_000,
+    };
+    record(
+        "token",
+        &[b"token/".as_slice(), &[1; 32]].concat(),
+        &token.encode_to_vec(),
+    );
+    let authorities = authorities().encode_to_vec();
+    record("authorities", b"authorities", &authorities);
+    seed("store_authorities", "full", authorities);
+    journal();
+    let kept = r#"{"chain":["AQID","BAUG"],"key":"BwgJ"}"#;
+    seed("kept_svid", "full", kept);
+    configs();
+}
+
+fn record(name: &str, key: &[u8], value: &[u8]) {
+    seed("store_record", name, [join(&[key]), value.into()].concat());
+    seed(
+        "store_frame",
+        name,
+        [join(&[key]), frame::close(key, value)].concat(),
+    );
+}
+
+fn agent() -> stored::Agent {
+    let svid = |n: u8| stored::AgentSvid {
+        serial: vec![n; 16],
+        not_after: 2_000_000_000,
+    };
+    stored::Agent {
+        path: "/spire/agent/tpm/x".into(),
+        attestation_type: "tpm".into(),
+        current: Some(svid(1)),
+        next: Some(svid(2)),
+        banned: true,
+        can_reattest: true,
+        selectors: vec![types::Selector {
+            r#type: "tpm".into(),
+            value: "host:one".into(),
+        }],
+        agent_version: "0.1.0".into(),
+        attested_at: 1_700_000_000,
+        host_id: "one".into(),
+    }
+}
+
+fn host() -> stored::Host {
+    let appraised = stored::Appraised {
+        reset_count: 3,
+        restart_count: 1,
+        clock: 12345,
+        clock_safe: true,
+        firmware_version: 7,
+        selection: vec![stored::Selection {
+            hash_alg: 0x0b,
+            pcrs: 0x43ff,
+        }],
+        event_log_sha256: vec![3; 32],
+        values: vec![stored::PcrValue {
+            hash_alg: 0x0b,
+            index: 7,
+            digest: vec![4; 32],
+        }],
+    };
+    stored::Host {
+        id: "one".into(),
+        name: "rack 7".into(),
+        enrolled: true,
+        endorsement_keys: vec![stored::EndorsementKey {
+            hash: vec![5; 32],
+            name: [&[0, 0x0b][..], &[6; 32]].concat(),
+            issuer: "CN=Vendor".into(),
+            serial_number: vec![7; 8],
+            certificate_verified: true,
+        }],
+        created_at: 1_700_000_000,
+        last_attested_at: 1_700_000_001,
+        last_address: "192.0.2.1:1234".into(),
+        appraised: Some(appraised),
+        agent_path: "/spire/agent/tpm/x".into(),
+        revision: 4,
+        ..stored::Host::default()
+    }
+}
+
+fn authorities() -> stored::Authorities {
+    let bundle = names::bundle();
+    let x509 = bundle.x509_authorities.iter().map(|root| stored::X509Authority {
+        key_id: "x509-a".into(),
+        certificate: root.certificate.to_vec(),
+        state: stored::AuthorityState::Active.into(),
+        tainted: false,
+        published_at: 1_700_000_000,
+        published_sequence: 1,
+    });
+    let jwt = bundle.jwt_authorities.iter().map(|key| stored::JwtAuthority {
+        key_id: "jwt-a".into(),
+        public_key: key.public_key.clone(),
+        jwt_key_id: key.key_id.clone(),
+        state: stored::AuthorityState::Prepared.into(),
+        tainted: true,
+        published_at: 1_700_000_000,
+        not_after: 2_000_000_000,
+        published_sequence: 2,
+        not_before: 1_600_000_000,
+    });
+    stored::Authorities {
+        x509: x509.collect(),
+        jwt: jwt.collect(),
+        sequence: 3,
+    }
+}
+
+/// A file that a server wrote, whole and torn.
+fn journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, thread) = Journal::open(folder.path().into(), Clock::system()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for n in 0..3 {
+        let record = Record::new("svid_issued", &"spiffe://example.org/spire/agent/x").with("serial_num", &n);
+        runtime.block_on(journal.append(vec![record])).unwrap();
+    }
+    drop(journal);
+    thread.join().unwrap();
+    let file = fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let bytes = fs::read(file).unwrap();
+    seed("journal", "torn", &bytes[..bytes.len() - 20]);
+    let audit = stored::AuditRecord {
+        sequence: 1,
+        at: 1_700_000_000_000_000_000,
+        event: "svid_issued".into(),
+        actor: "server".into(),
+        fields: vec![stored::Field {
+            name: "serial_num".into(),
+            value: "0a".into(),
+        }],
+    };
+    seed("audit_record", "full", audit.encode_to_vec());
+    seed("journal", "whole", bytes);
+}
+
+fn configs() {
+    let server = "[server]\ntrust_domain = \"example.org\"\nca_ttl = \"7d\"\nadmin_ids = [\"spiffe://a/b\"]\n[plugins.node-join-token]\n";
+    seed("server_config", "short", server);
+    seed(
+        "server_config",
+        "override",
+        format!("{server}\n--set server.bind_prot=1"),
+    );
+    let agent = "[agent]\ntrust_domain = \"td\"\nserver_address = \"s\"\ninsecure_bootstrap = true\njoin_token = \"t\"\n";
+    seed("agent_config", "short", agent);
+    seed(
+        "agent_config",
+        "override",
+        format!("{agent}\n--set agent.server_port=\"x\""),
+    );
+}

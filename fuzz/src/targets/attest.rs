@@ -1,0 +1,275 @@
+//! The parsers of TPM evidence.
+
+use std::sync::LazyLock;
+
+use attest::{
+    AttestationKey, Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues, Quote, Reject,
+    credential::IssuedCredential,
+    ek::{CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry},
+    event_log::{self, EventLog, Measurement, Measurements},
+    wire::{Attest, Attested, Public, Signature},
+};
+
+use crate::parts::Parts;
+
+/// Roots of real vendors.
+const ROOTS: &[u8] = include_bytes!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../attest/testdata/ek/roots/tpm-ca-certificates-roots.pem"
+));
+/// 2025-01-01, when most certificates of the test data are valid.
+const NOW: i64 = 1_735_689_600;
+
+/// [`Public::parse`].
+pub fn public(bytes: &[u8]) {
+    let Ok(public) = Public::parse(bytes) else { return };
+    assert_eq!(public.as_bytes(), bytes, "other bytes have another Name");
+    assert_eq!(public.name().as_bytes().len(), 2 + public.name_alg.digest_len());
+    assert_eq!(Public::parse(public.as_bytes()).as_ref(), Ok(&public));
+    let _hash = EkHash::of(&public.key);
+}
+
+/// [`AttestationKey::parse`].
+pub fn ak(bytes: &[u8]) {
+    let Ok(key) = AttestationKey::parse(bytes) else {
+        return;
+    };
+    assert_eq!(key.public().as_bytes(), bytes);
+    assert_eq!(*key.name(), key.public().name());
+    assert_eq!(Name::parse(key.name().as_bytes()).as_ref(), Ok(key.name()));
+    assert!(EndorsementKey::parse(bytes).is_err(), "a key is of one kind");
+}
+
+/// [`EndorsementKey::parse`].
+pub fn ek(bytes: &[u8]) {
+    let Ok(key) = EndorsementKey::parse(bytes) else {
+        return;
+    };
+    assert_eq!(key.public().as_bytes(), bytes);
+    let hash = key.hash();
+    assert_eq!(hash.to_string().parse(), Ok(hash));
+    assert!(key.vouched(&hash).is_ok(), "the hash is that of the key");
+}
+
+/// [`EkHash`] from text.
+pub fn ek_hash(bytes: &[u8]) {
+    let Some(hash) = str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse::<EkHash>().ok())
+    else {
+        return;
+    };
+    assert!(hash.to_string().as_bytes().eq_ignore_ascii_case(bytes));
+}
+
+/// [`Name::parse`].
+pub fn name(bytes: &[u8]) {
+    let Ok(name) = Name::parse(bytes) else { return };
+    assert_eq!(name.as_bytes(), bytes);
+    assert!(name.qualified_under_endorsement().is_some());
+}
+
+/// A credential for a key that is any public area: [`IssuedCredential::issue`].
+pub fn credential(bytes: &[u8]) {
+    let Ok(public) = Public::parse(bytes) else { return };
+    let Ok((issued, blob)) = IssuedCredential::issue(&public, &public.name()) else {
+        return;
+    };
+    assert_eq!(*issued.endorsement_key(), public.name());
+    let refused = issued.verify(&blob.credential_blob);
+    assert_eq!(
+        refused,
+        Err(Reject::CredentialMismatch),
+        "the secret is not sent in the open"
+    );
+}
+
+/// [`Attest::parse`].
+pub fn statement(bytes: &[u8]) {
+    let Ok(statement) = Attest::parse(bytes) else {
+        return;
+    };
+    assert!(bytes.len() <= Attest::MAX_LEN);
+    let rest = match &statement.attested {
+        Attested::Certify { name } => name.len(),
+        Attested::Quote {
+            selection,
+            pcr_digest,
+        } => {
+            check_selection(selection);
+            pcr_digest.len()
+        }
+    };
+    let parts = statement.qualified_signer.len() + statement.extra_data.len() + rest;
+    assert!(parts <= bytes.len(), "no part is larger than the whole");
+}
+
+/// The TPML_PCR_SELECTION of a quote.
+pub fn pcr_selection(bytes: &[u8]) {
+    // Magic, tag, no signer, no extra data, clock, firmware version; behind it, no digest.
+    let front = [&[0xff, 0x54, 0x43, 0x47, 0x80, 0x18][..], &[0; 4 + 17 + 8]].concat();
+    let Ok(statement) = Attest::parse(&[&front, bytes, &[0; 2]].concat()) else {
+        return;
+    };
+    if let Attested::Quote { selection, .. } = statement.attested {
+        check_selection(&selection);
+    }
+}
+
+fn check_selection(selection: &PcrSelection) {
+    let banks: Vec<_> = selection.banks().collect();
+    assert!(banks.len() <= PcrSelection::MAX_BANKS);
+    assert!(selection.is_same_set(selection));
+    assert!(
+        banks.iter().all(|(alg, set)| selection.of(*alg) == *set),
+        "no bank is there twice"
+    );
+    let values = PcrValues::default().select(selection);
+    assert_eq!(values.iter().count(), selection.len());
+    let again = PcrSelection::new(banks.clone());
+    assert!(banks.is_empty() || again.as_ref() == Ok(selection));
+    let _shown = selection.to_string();
+    let _digest = values.digest(selection, HashAlg::Sha256);
+}
+
+/// [`Signature::parse`].
+pub fn signature(bytes: &[u8]) {
+    let Ok(signature) = Signature::parse(bytes) else {
+        return;
+    };
+    let halves = match &signature {
+        Signature::Ecdsa { r, s, .. } => r.len() + s.len() + 8,
+        Signature::RsaPss { signature, .. } | Signature::RsaSsa { signature, .. } => signature.len() + 6,
+    };
+    assert_eq!(halves, bytes.len(), "every byte is read once");
+}
+
+/// [`Quote::parse`]. That none is accepted which is not signed is [`evidence`](super::evidence)'s matter.
+pub fn quote(bytes: &[u8]) {
+    let mut parts = Parts::new(bytes);
+    let (statement, signature) = (parts.part(), parts.part());
+    let Ok(_quote) = Quote::parse(statement, signature) else {
+        return;
+    };
+    let parsed = Attest::parse(statement).unwrap_or_else(|error| panic!("quoted, but {error}"));
+    assert_eq!(parsed.magic, Attest::MAGIC);
+    assert!(matches!(parsed.attested, Attested::Quote { .. }));
+}
+
+/// [`EkCertificate::parse`].
+pub fn ek_certificate(bytes: &[u8]) {
+    let Ok(certificate) = EkCertificate::parse(bytes) else {
+        return;
+    };
+    let der = certificate.as_der();
+    assert!(
+        bytes.windows(der.len()).any(|window| window == der),
+        "the certificate is what was sent"
+    );
+    assert_eq!(
+        EkCertificate::parse(der).as_ref(),
+        Ok(&certificate),
+        "what is around it does not count"
+    );
+    let id = certificate.id();
+    assert_eq!(CertificateId::new(id.issuer(), id.serial()), id);
+    let unknown = EkRoots::new(Expiry::Ignored).verify(certificate, &[], NOW);
+    assert!(unknown.is_err(), "without roots nothing is trusted");
+}
+
+/// [`CaCertificate::parse`].
+pub fn ca_certificate(bytes: &[u8]) {
+    let Ok(certificate) = CaCertificate::parse(bytes) else {
+        return;
+    };
+    let mut roots = EkRoots::new(Expiry::Enforced);
+    roots.add_root(certificate);
+    assert_eq!(roots.len(), 1);
+}
+
+/// A certificate and those sent along, up to real roots: [`EkRoots::verify`].
+pub fn ek_chain(bytes: &[u8]) {
+    static VENDORS: LazyLock<EkRoots> = LazyLock::new(vendors);
+    let mut parts = Parts::new(bytes);
+    let Ok(leaf) = EkCertificate::parse(parts.part()) else {
+        return;
+    };
+    let mut sent = Vec::new();
+    while !parts.rest().is_empty() {
+        sent.extend(CaCertificate::parse(parts.part()));
+    }
+    let without = VENDORS.verify(leaf.clone(), &[], NOW);
+    let with = VENDORS.verify(leaf.clone(), &sent, NOW);
+    assert!(
+        with.is_ok() || without.is_err(),
+        "what is sent along closes no way"
+    );
+    if let Ok(trusted) = with {
+        assert_eq!(*trusted.get(), leaf);
+        let nobody = EkRoots::new(Expiry::Ignored).verify(leaf, &sent, NOW);
+        assert!(nobody.is_err(), "what is sent along is not trusted by itself");
+    }
+}
+
+fn vendors() -> EkRoots {
+    let mut roots = EkRoots::new(Expiry::Ignored);
+    for root in pem::parse_many(ROOTS).unwrap_or_default() {
+        if let Ok(root) = CaCertificate::parse(root.contents()) {
+            roots.add_root(root);
+        }
+    }
+    assert!(!roots.is_empty(), "the vendors' roots can't be read");
+    roots
+}
+
+/// [`EventLog::parse`], and all that is done with a log: replay, explanation, measurements.
+pub fn event_log(bytes: &[u8]) {
+    let Ok(log) = EventLog::parse(bytes) else { return };
+    let size: usize = log.events().map(|event| event.data.len() + digests(&event)).sum();
+    assert!(size <= bytes.len(), "events are not larger than the log");
+    for alg in log.banks() {
+        replay(&log, alg);
+        measure(&log, alg, bytes.len());
+    }
+}
+
+fn digests(event: &event_log::Event<'_>) -> usize {
+    event.digests.iter().map(|(_, digest)| digest.len()).sum()
+}
+
+/// A log explains the PCRs that it adds up to, and no others.
+fn replay(log: &EventLog, alg: HashAlg) {
+    let Ok(values) = log.replay(alg) else { return };
+    let all = (0..PcrSet::COUNT).collect();
+    let Ok(selection) = PcrSelection::new(vec![(alg, all)]) else {
+        return;
+    };
+    let hash = HashAlg::Sha256;
+    let digest = values.digest(&selection, hash);
+    let explained = event_log::explain(&selection, digest.as_bytes(), hash, None, log);
+    assert_eq!(explained.as_ref(), Ok(&values.select(&selection)));
+    let other = Digest::filled(0, hash);
+    let refused = event_log::explain(&selection, other.as_bytes(), hash, Some(&values), log);
+    assert_eq!(refused, Err(Reject::PcrDigest));
+}
+
+fn measure(log: &EventLog, alg: HashAlg, len: usize) {
+    let pcrs: PcrSet = (0..PcrSet::COUNT).collect();
+    let Ok(measurements) = Measurements::verify(log.clone(), alg, pcrs) else {
+        return;
+    };
+    let all = pcrs.iter().filter_map(|pcr| measurements.of(pcr)).flatten();
+    let shown: usize = all.filter_map(|measurement| content(alg, &measurement)).sum();
+    assert!(shown <= len, "no more is shown than there is");
+}
+
+/// The length of what was measured, which has to have the digest.
+fn content(alg: HashAlg, measurement: &Measurement<'_>) -> Option<usize> {
+    let bytes = measurement.content.bytes()?;
+    assert_eq!(alg.digest(&[bytes]).as_bytes(), measurement.digest);
+    let _name = measurement
+        .content
+        .variable()
+        .and_then(|variable| variable.name());
+    Some(bytes.len())
+}

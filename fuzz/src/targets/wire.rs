@@ -1,0 +1,62 @@
+//! Messages on the wire, and what becomes of them at the door.
+
+use agent::cache::CachedEntry;
+use prost::Message;
+use proto::spire::api::types;
+use server::convert;
+
+use super::{example_org, svid::check_bundle};
+
+/// A protobuf message: what was decoded encodes, and decodes to the same.
+pub fn message<M: Message + Default + PartialEq>(bytes: &[u8]) {
+    if let Some(message) = decode::<M>(bytes) {
+        let again = M::decode(&*message.encode_to_vec());
+        assert!(
+            again.is_ok_and(|again| again == message),
+            "encoded, it is another message"
+        );
+    }
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Option<M> {
+    M::decode(bytes).ok()
+}
+
+/// An entry that an administrator sends to the server.
+pub fn server_entry(bytes: &[u8]) {
+    let Some(wire) = decode::<types::Entry>(bytes) else {
+        return;
+    };
+    let ours = example_org();
+    let Ok(entry) = convert::entry_from_store(&ours, &wire) else {
+        return;
+    };
+    let printed = convert::entry_to_wire(&ours, &entry);
+    let again = convert::entry_from_store(&ours, &printed);
+    assert!(
+        again.is_ok_and(|again| convert::entry_to_wire(&ours, &again) == printed),
+        "it does not read back"
+    );
+}
+
+/// An entry that the server sends to an agent.
+pub fn agent_entry(bytes: &[u8]) {
+    let Some(wire) = decode::<types::Entry>(bytes) else {
+        return;
+    };
+    let Ok(entry) = CachedEntry::try_from(wire) else {
+        return;
+    };
+    assert!(entry.selectors.is_subset(&entry.selectors));
+}
+
+/// A bundle that the server sends to an agent.
+pub fn agent_bundle(bytes: &[u8]) {
+    let Some(wire) = decode::<types::Bundle>(bytes) else {
+        return;
+    };
+    let Ok(bundle) = agent::wire::bundle(wire) else {
+        return;
+    };
+    check_bundle(&bundle);
+}

@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn the_annotated_configuration_works() {
+        let text = include_str!("../../deploy/config/agent.toml");
+        let config: Config = edge::config::parse(Path::new("agent.toml"), text, &[]).unwrap();
+        config.check().unwrap();
+        let tpm = config.plugins.node_tpm.unwrap();
+        assert_eq!(tpm, plugin_catalog::TpmConfig::default());
+    }
+
+    #[test]
     fn what_cannot_work_is_refused() {
         check(
             "join_token = \"t\"\n",

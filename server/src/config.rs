@@ -231,6 +231,12 @@ mod tests {
     }
 
     #[test]
+    fn the_annotated_configuration_works() {
+        let config = parse(include_str!("../../deploy/config/server.toml"));
+        config.check().unwrap();
+    }
+
+    #[test]
     fn what_cannot_work_is_refused() {
         let refused = |text: &str| {
             let text = format!("[server]\ntrust_domain = \"td\"\n{text}");

@@ -150,25 +150,23 @@ impl Conversation {
             return Err(Status::invalid_argument("malformed param: missing params"));
         };
         let arrived = Instant::now();
+        let kind = params.data.as_ref().map(|data| data.r#type.clone());
+        let kind = kind.unwrap_or_default();
+        let attestor = self.attestor(&kind);
+        // Before anything else is looked at: a connection carries one attempt, whatever its outcome.
+        let exporter = match &attestor {
+            Some(attestor) if attestor.binds_connection() => {
+                let taken = self.connection.take_exporter(arrived);
+                Some(taken.map_err(|error| Status::failed_precondition(error.to_string()))?)
+            }
+            _ => None,
+        };
         let (data, csr) = check_params(params)?;
-        let attestor = self
-            .service
-            .attestors
-            .iter()
-            .find(|attestor| attestor.name() == data.r#type)
-            .cloned();
         let attestor = attestor.ok_or_else(|| {
-            let kind = data.r#type;
             Status::failed_precondition(format!(
                 "error getting node attestor: could not find node attestor type {kind:?}"
             ))
         })?;
-        let exporter = if attestor.binds_connection() {
-            let taken = self.connection.take_exporter(arrived);
-            Some(taken.map_err(|error| Status::failed_precondition(error.to_string()))?)
-        } else {
-            None
-        };
         let request = CertificateRequest::verify(&csr)
             .map_err(|error| status::invalid("failed to parse CSR", &error))?;
         Ok((
@@ -180,6 +178,11 @@ impl Conversation {
             },
             data.payload,
         ))
+    }
+
+    fn attestor(&self, name: &str) -> Option<Arc<dyn NodeAttestor>> {
+        let mut attestors = self.service.attestors.iter();
+        attestors.find(|attestor| attestor.name() == name).cloned()
     }
 
     async fn receive_answer(&mut self) -> Result<Vec<u8>, Status> {

@@ -60,6 +60,12 @@ async fn a_connection_carries_one_attestation() {
     connection.attest(b"{}".to_vec(), &csr).await.unwrap_err();
     check_used_up(&connection.attest(evidence, &csr).await.unwrap_err());
 
+    // After one without a certificate request.
+    let mut connection = host.dial().await;
+    let evidence = host.evidence(connection.exporter, &csr);
+    connection.attest(evidence.clone(), &[]).await.unwrap_err();
+    check_used_up(&connection.attest(evidence, &csr).await.unwrap_err());
+
     // At the same time as another.
     let mut connection = host.dial().await;
     let evidence = host.evidence(connection.exporter, &csr);

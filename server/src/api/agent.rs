@@ -15,7 +15,7 @@ use proto::spire::api::{
 use svid::{SpiffeId, x509::CertificateRequest};
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
-use super::{attest, filter, gate, limit::Limiter, page, status};
+use super::{attest, filter, gate, limit::Limiter, page, refusals::Refusals, status};
 use crate::{
     ca::Ca,
     convert,
@@ -31,6 +31,7 @@ pub(super) struct AgentService {
     pub(super) attestors: Vec<Arc<dyn NodeAttestor>>,
     pub(super) lifetimes: Lifetimes,
     pub(super) attest_limit: Limiter,
+    pub(super) refusals: Refusals,
     pub(super) sign_limit: Limiter,
     pub(super) clock: Clock,
 }

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::info;
 
-use super::{Connection, agent::AgentService, page, status};
+use super::{Connection, agent::AgentService, limit, page, status};
 use crate::{
     authorize::Presented,
     convert, issue,
@@ -227,10 +227,15 @@ impl Conversation {
             error = reason,
             "Attestation refused"
         );
+        let source = self.connection.source();
+        let Some(unrecorded) = self.service.refusals.note(source, refusal.code, Instant::now()) else {
+            return;
+        };
         let record = Record::new("attestation_refused", &address)
             .with("node_attestor_type", &attestor)
             .with("reject", &refusal.code)
-            .with("reason", &reason);
+            .with("reason", &reason)
+            .with("alike_before", &unrecorded);
         // That the trail can't be written is logged there; the refusal stands.
         let _unaudited = self
             .service
@@ -246,7 +251,8 @@ impl Conversation {
             .address()
             .ok_or_else(|| status::bug("a TPM on the local socket"))?;
         let id: HostId = page::new_id().into();
-        let admit = move |draft: &mut _| host_changes::admit(draft, &newcomer, address.ip(), id);
+        let admit =
+            move |draft: &mut _| host_changes::admit(draft, &newcomer, limit::source(address.ip()), id);
         let admitted = self
             .service
             .registry
@@ -267,7 +273,7 @@ impl Conversation {
         self.check_presented(&id)?;
         let ca = &self.service.ca;
         let signing = ca.signing().map_err(|error| status::not_signed(&error))?;
-        let key = evidence.request.public_key;
+        let key = evidence.request.public_key.clone();
         let template = issue::agent_svid(id.clone(), key, &self.service.lifetimes, ca.occasion(&signing));
         let signed = signing
             .sign(&template)
@@ -282,12 +288,14 @@ impl Conversation {
         let attestation = self.attestation(name, attested, &proven);
         let ledger = signed.ledger_record(Record::new("svid_issued", &id));
         let recorded = self.service.registry.change(move |draft| {
-            changes::record_attestation(draft, attestation)?;
-            draft.audit(ledger);
-            Ok(())
+            changes::record_attestation(draft, attestation).map(|()| draft.audit(ledger))
         });
         let recorded = recorded.await.map_err(|error| status::not_changed(&error))?;
-        recorded.map_err(status::not_recorded)?;
+        if let Err(error) = recorded {
+            self.note_refusal(&evidence, &Refusal::denied(error.code(), error))
+                .await;
+            return Err(status::not_recorded(error));
+        }
         let svid = signed.recorded();
         if evidence.exporter.is_some() {
             self.connection.prove(proven);

@@ -1,7 +1,7 @@
 //! What is known of a connection.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -12,14 +12,19 @@ use std::{
 use edge::{local, tls::Exporter};
 use svid::x509::X509Svid;
 
+use super::{
+    limit,
+    proofs::{Proof, Proofs},
+};
 use crate::authorize::Presented;
 
 /// One connection: shared by all calls on it.
 #[derive(Debug)]
 pub struct Connection {
     presented: Presented,
-    /// What it counts for since the host proved itself on it.
-    proven: OnceLock<Presented>,
+    /// What it counts for since the host proved itself on it, until it does so elsewhere.
+    proven: OnceLock<(Presented, Proof)>,
+    proofs: Proofs,
     address: Option<SocketAddr>,
     binding: Option<Binding>,
 }
@@ -58,6 +63,7 @@ impl Connection {
                 pid: peer.pid,
             },
             proven: OnceLock::new(),
+            proofs: Proofs::default(),
             address: None,
             binding: None,
         }
@@ -65,10 +71,11 @@ impl Connection {
 
     /// A TLS connection whose handshake is just over.
     #[must_use]
-    pub fn remote(address: SocketAddr, svid: Option<X509Svid>, exporter: Exporter) -> Self {
+    pub fn remote(address: SocketAddr, svid: Option<X509Svid>, exporter: Exporter, proofs: Proofs) -> Self {
         Self {
             presented: svid.map_or(Presented::Anonymous, Presented::Svid),
             proven: OnceLock::new(),
+            proofs,
             address: Some(address),
             binding: Some(Binding {
                 exporter,
@@ -81,19 +88,29 @@ impl Connection {
     /// Who is at the other end.
     #[must_use]
     pub fn presented(&self) -> &Presented {
-        self.proven.get().unwrap_or(&self.presented)
+        match self.proven.get() {
+            Some((proven, proof)) if proof.is_current() => proven,
+            _ => &self.presented,
+        }
     }
 
     /// Notes that the host of the agent with `svid` proved itself on this connection: from now on the other end is
     /// that agent. Evidence is taken once, so there is no second proof to note.
     pub fn prove(&self, svid: X509Svid) {
-        let _first = self.proven.set(Presented::Proven(svid));
+        let proof = self.proofs.note(svid.id.shared_path());
+        let _first = self.proven.set((Presented::Proven(svid), proof));
     }
 
     /// From where, if not from this host.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// From where, as far as limits tell sources apart; `None` if from this host.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        self.address.map(|address| limit::source(address.ip()))
     }
 
     /// From where, for logs and the audit trail.
@@ -125,7 +142,7 @@ mod tests {
     use super::*;
 
     fn connection() -> Connection {
-        Connection::remote(([127, 0, 0, 1], 1).into(), None, [7; 32])
+        Connection::remote(([127, 0, 0, 1], 1).into(), None, [7; 32], Proofs::default())
     }
 
     #[test]

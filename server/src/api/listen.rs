@@ -14,10 +14,10 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
-use super::{Connection, gate::Gate};
+use super::{Connection, gate::Gate, proofs::Proofs};
 
 /// How long a handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -35,6 +35,7 @@ pub(super) async fn tcp(
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let acceptor = TlsAcceptor::from(tls);
+    let proofs = Proofs::default();
     let mut connections = JoinSet::new();
     let mut stopped = course.clone();
     loop {
@@ -44,7 +45,13 @@ pub(super) async fn tcp(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    let serving = serve_tcp(stream, address, acceptor.clone(), gate.clone(), course.clone());
+                    let handshake = handshake(stream, address, acceptor.clone(), proofs.clone());
+                    let (gate, course) = (gate.clone(), course.clone());
+                    let serving = async move {
+                        if let Some((stream, connection)) = handshake.await {
+                            run(stream, gate, connection, course).await;
+                        }
+                    };
                     connections.spawn(async move {
                         serving.await;
                         drop(place);
@@ -63,13 +70,12 @@ pub(super) async fn tcp(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_tcp(
+async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: TlsAcceptor,
-    gate: Gate,
-    course: watch::Receiver<Course>,
-) {
+    proofs: Proofs,
+) -> Option<(TlsStream<TcpStream>, Arc<Connection>)> {
     // Small answers are not to wait for more.
     let _slower = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
@@ -77,22 +83,20 @@ async fn serve_tcp(
         Ok(Err(error)) => {
             let error = tls::in_our_words(error);
             debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
-            return;
+            return None;
         }
         Err(_) => {
             debug!(caller_addr = %address, "Handshake took too long");
-            return;
+            return None;
         }
     };
     let (_, session) = stream.get_ref();
-    let Ok(exporter) = tls::exporter(session) else {
-        return;
-    };
+    let exporter = tls::exporter(session).ok()?;
     // The handshake verified it; what it says is read once more.
     let leaf = session.peer_certificates().and_then(|chain| chain.first());
     let svid = leaf.and_then(|leaf| X509Svid::parse(leaf).ok());
-    let connection = Arc::new(Connection::remote(address, svid, exporter));
-    run(stream, gate, connection, course).await;
+    let connection = Arc::new(Connection::remote(address, svid, exporter, proofs));
+    Some((stream, connection))
 }
 
 /// Serves the local socket until `course` says so and every connection is drained.

@@ -14,6 +14,8 @@ mod limit;
 mod listen;
 mod methods;
 mod page;
+mod proofs;
+mod refusals;
 mod session;
 mod status;
 mod svid;
@@ -42,6 +44,7 @@ use tonic::service::Routes;
 pub use connection::{Connection, NotBound};
 use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
+pub use proofs::Proofs;
 
 use crate::{ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
 
@@ -151,6 +154,7 @@ impl Api {
             attestors: self.attestors.clone(),
             lifetimes: self.lifetimes,
             attest_limit,
+            refusals: refusals::Refusals::default(),
             sign_limit: sign_limit.clone(),
             clock,
         };

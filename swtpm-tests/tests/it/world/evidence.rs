@@ -165,3 +165,23 @@ async fn who_shows_one_agents_svid_does_not_become_another() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("SVID of another ID"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_newer_proof_ends_the_rights_of_the_older() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+    let mut older = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(older.exporter);
+    older.open_session(Some(&evidence)).await.unwrap();
+    let mut newer = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(newer.exporter);
+    newer.open_session(Some(&evidence)).await.unwrap();
+
+    let mut entries = EntryClient::new(older.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    let refused = older.during(asked).await.unwrap_err();
+    assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+    let mut entries = EntryClient::new(newer.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    newer.during(asked).await.unwrap();
+}

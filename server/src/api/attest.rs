@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::info;
 
-use super::{Connection, agent::AgentService, limit, page, status};
+use super::{Connection, agent::AgentService, connection::Attesting, limit, page, shares::Share, status};
 use crate::{
     authorize::Presented,
     convert, issue,
@@ -41,20 +41,27 @@ use crate::{
     registry::{AgentSvid, HostId, Snapshot, TokenHash, changes, host_changes},
 };
 
+/// How long the server waits for the first message: agents have everything ready before they dial.
+const FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// Longest first payload and request in bytes: logs come later, from whoever proved a key.
+const MAX_FIRST: usize = 512 * 1024;
+const MAX_CSR: usize = 16 * 1024;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Most challenges in one conversation.
 const MAX_STEPS: usize = 8;
 
-/// The server's side of a conversation, as a stream of what it says.
+/// The server's side of a conversation, as a stream of what it says. `place` is given back at its end.
 pub(super) fn conversation(
     service: AgentService,
     connection: Arc<Connection>,
+    place: (Attesting, Option<Share>),
     messages: Streaming<AttestAgentRequest>,
 ) -> impl Stream<Item = Result<AttestAgentResponse, Status>> + Send {
     let conversation = Conversation {
         service,
         connection,
+        _place: place,
         messages,
         steps: 0,
         stage: Stage::ExpectParams,
@@ -65,6 +72,7 @@ pub(super) fn conversation(
 struct Conversation {
     service: AgentService,
     connection: Arc<Connection>,
+    _place: (Attesting, Option<Share>),
     messages: Streaming<AttestAgentRequest>,
     steps: usize,
     stage: Stage,
@@ -137,16 +145,16 @@ impl Conversation {
         }
     }
 
-    async fn receive(&mut self) -> Result<Message, Status> {
-        let received = timeout(ANSWER_WITHIN, self.messages.message()).await;
-        let message = received.map_err(|_| Status::deadline_exceeded("no message from agent in 60 s"))??;
+    async fn receive(&mut self, within: Duration) -> Result<Message, Status> {
+        let late = |_| Status::deadline_exceeded(format!("no message from agent in {} s", within.as_secs()));
+        let message = timeout(within, self.messages.message()).await.map_err(late)??;
         message
             .and_then(|message| message.step)
             .ok_or_else(|| Status::invalid_argument("failed to receive request from stream: it ended"))
     }
 
     async fn receive_params(&mut self) -> Result<(Evidence, Vec<u8>), Status> {
-        let Message::Params(params) = self.receive().await? else {
+        let Message::Params(params) = self.receive(FIRST_WITHIN).await? else {
             return Err(Status::invalid_argument("malformed param: missing params"));
         };
         let arrived = Instant::now();
@@ -186,7 +194,7 @@ impl Conversation {
     }
 
     async fn receive_answer(&mut self) -> Result<Vec<u8>, Status> {
-        match self.receive().await? {
+        match self.receive(ANSWER_WITHIN).await? {
             Message::ChallengeResponse(answer) => Ok(answer),
             Message::Params(_) => Err(Status::invalid_argument("expected a challenge response")),
         }
@@ -368,6 +376,9 @@ fn check_params(params: Params) -> Result<(AttestationData, Vec<u8>), Status> {
     }
     if data.payload.is_empty() {
         return Err(malformed("missing attestation data payload"));
+    }
+    if data.payload.len() > MAX_FIRST || csr.len() > MAX_CSR {
+        return Err(malformed("payload or CSR is too long"));
     }
     Ok((data, csr))
 }

@@ -3,14 +3,15 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use edge::{local, tls::Exporter};
 use svid::x509::X509Svid;
+use tokio::time::sleep;
 
 use super::{
     limit,
@@ -27,7 +28,21 @@ pub struct Connection {
     proofs: Proofs,
     address: Option<SocketAddr>,
     binding: Option<Binding>,
+    /// Whether a call was let through.
+    used: AtomicBool,
+    /// Agent sessions on it.
+    sessions: AtomicUsize,
+    /// Whether somebody attests on it now.
+    attesting: AtomicBool,
 }
+
+/// An agent session on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct OnConnection(Arc<Connection>);
+
+/// An attestation on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Attesting(Arc<Connection>);
 
 #[derive(Debug)]
 struct Binding {
@@ -50,6 +65,12 @@ pub enum NotBound {
     TooLate,
 }
 
+/// How soon a connection has to be used.
+const USED_WITHIN: Duration = Duration::from_secs(15);
+/// How old a connection gets after that, where no agent session keeps it.
+const MAX_AGE: Duration = Duration::from_secs(180);
+/// How often an old connection is looked at.
+const LOOK: Duration = Duration::from_secs(30);
 /// How soon after the handshake evidence has to arrive.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -66,6 +87,9 @@ impl Connection {
             proofs: Proofs::default(),
             address: None,
             binding: None,
+            used: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
+            attesting: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +106,39 @@ impl Connection {
                 established: Instant::now(),
                 taken: AtomicBool::new(false),
             }),
+            used: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
+            attesting: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that a call on it was let through.
+    pub(super) fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes an agent session: it keeps the connection.
+    pub(super) fn hold(self: &Arc<Self>) -> OnConnection {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        OnConnection(Arc::clone(self))
+    }
+
+    /// Begins an attestation; `None` while there is another.
+    pub(super) fn begin_attestation(self: &Arc<Self>) -> Option<Attesting> {
+        let is_first = !self.attesting.swap(true, Ordering::AcqRel);
+        is_first.then(|| Attesting(Arc::clone(self)))
+    }
+
+    /// Waits until it is no longer worth its place: nobody made a call that was let through, or it is old and no agent
+    /// session keeps it. Clients of SPIRE expect a connection to be closed after three minutes.
+    pub(super) async fn retirement(&self) {
+        sleep(USED_WITHIN).await;
+        if !self.used.load(Ordering::Relaxed) {
+            return;
+        }
+        sleep(MAX_AGE).await;
+        while self.sessions.load(Ordering::Relaxed) > 0 {
+            sleep(LOOK).await;
         }
     }
 
@@ -137,6 +194,18 @@ impl Connection {
     }
 }
 
+impl Drop for OnConnection {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Attesting {
+    fn drop(&mut self) {
+        self.0.attesting.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +247,39 @@ mod tests {
             Connection::local(&peer).take_exporter(Instant::now()),
             Err(NotBound::NoExporter)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_uses_is_retired_soon() {
+        let begun = tokio::time::Instant::now();
+        connection().retirement().await;
+        assert_eq!(begun.elapsed(), USED_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_used_connection_is_retired_when_it_is_old_and_no_session_keeps_it() {
+        let connection = Arc::new(connection());
+        connection.note_use();
+        let begun = tokio::time::Instant::now();
+        connection.retirement().await;
+        assert_eq!(begun.elapsed(), USED_WITHIN + MAX_AGE);
+
+        let session = connection.hold();
+        let begun = tokio::time::Instant::now();
+        let ending = async {
+            sleep(MAX_AGE * 10).await;
+            drop(session);
+        };
+        tokio::join!(connection.retirement(), ending);
+        assert!(begun.elapsed() >= MAX_AGE * 10);
+    }
+
+    #[test]
+    fn one_attests_at_a_time() {
+        let connection = Arc::new(connection());
+        let first = connection.begin_attestation().unwrap();
+        assert!(connection.begin_attestation().is_none());
+        drop(first);
+        assert!(connection.begin_attestation().is_some());
     }
 }

@@ -17,6 +17,7 @@ mod page;
 mod proofs;
 mod refusals;
 mod session;
+mod shares;
 mod status;
 mod svid;
 mod sync;
@@ -70,8 +71,11 @@ pub struct Api {
     pub ready: watch::Receiver<bool>,
 }
 
+/// Most attestations under way, from one source and in all: each may hold a log of some megabytes.
+const ATTESTING_A_SOURCE: usize = 256;
+const ATTESTING: usize = 1024;
 /// Largest message of an attestation: evidence with an event log.
-const MAX_EVIDENCE: usize = 6 * 1024 * 1024;
+const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 /// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
 const MAX_IMPORT: usize = 32 * 1024 * 1024;
 /// Largest opening of a session: an agent's entries by revision.
@@ -155,6 +159,7 @@ impl Api {
             lifetimes: self.lifetimes,
             attest_limit,
             refusals: refusals::Refusals::default(),
+            conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
             sign_limit: sign_limit.clone(),
             clock,
         };

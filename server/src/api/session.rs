@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 use tracing::info;
 
-use super::{Connection, entry::wire, gate, status};
+use super::{Connection, connection::OnConnection, entry::wire, gate, status};
 use crate::{
     authorize::Presented,
     convert,
@@ -87,6 +87,7 @@ impl AgentSession for SessionService {
             queue: vec![ToAgent::Welcome(self.welcome(&agent))],
             is_due: true,
             is_over: false,
+            _on_connection: connection.hold(),
         };
         Ok(Response::new(Box::pin(stream(conversation))))
     }
@@ -215,6 +216,7 @@ struct Conversation {
     /// Something may have changed since it was looked at last.
     is_due: bool,
     is_over: bool,
+    _on_connection: OnConnection,
 }
 
 fn stream(conversation: Conversation) -> impl Stream<Item = Result<ServerMessage, Status>> + Send {

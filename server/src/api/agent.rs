@@ -13,6 +13,7 @@ use proto::spire::api::{
     types,
 };
 use svid::{SpiffeId, x509::CertificateRequest};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
 use super::{attest, filter, gate, limit::Limiter, page, refusals::Refusals, shares::Shares, status};
@@ -33,6 +34,8 @@ pub(super) struct AgentService {
     pub(super) attest_limit: Limiter,
     pub(super) refusals: Refusals,
     pub(super) conversations: Shares,
+    /// Logs that may be appraised at once.
+    pub(super) appraisals: Arc<Semaphore>,
     pub(super) sign_limit: Limiter,
     pub(super) clock: Clock,
 }

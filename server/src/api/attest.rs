@@ -26,7 +26,7 @@ use proto::spire::api::{
     types::AttestationData,
 };
 use svid::{
-    SelectorSet, SpiffeId,
+    SelectorSet, SpiffeId, Timestamp,
     x509::{CertificateRequest, X509Svid},
 };
 use tokio::time::timeout;
@@ -41,6 +41,8 @@ use crate::{
     registry::{AgentSvid, HostId, Snapshot, TokenHash, changes, host_changes},
 };
 
+/// A message of so many bytes has a log, which takes milliseconds to appraise.
+const LARGE: usize = 16 * 1024;
 /// How long the server waits for the first message: agents have everything ready before they dial.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Longest first payload and request in bytes: logs come later, from whoever proved a key.
@@ -92,6 +94,27 @@ struct Evidence {
     request: CertificateRequest,
 }
 
+/// What a decision is made on.
+struct Facts {
+    snapshot: Arc<Snapshot>,
+    now: Timestamp,
+    exporter: Option<[u8; 32]>,
+    csr: Vec<u8>,
+}
+
+impl Facts {
+    fn show<T>(&self, decide: impl FnOnce(&Context<'_>) -> T) -> T {
+        decide(&Context {
+            now: self.now,
+            trust_domain: &self.snapshot.trust_domain,
+            records: &*self.snapshot,
+            exporter: self.exporter,
+            csr: &self.csr,
+            nonce: edge::random(),
+        })
+    }
+}
+
 /// A host that has to wait for an operator.
 #[derive(Debug, thiserror::Error)]
 #[error("host {0} waits for approval; an operator runs `plastron-server host approve --id {0}`")]
@@ -105,16 +128,17 @@ impl Conversation {
             Stage::Over => return Ok(None),
             Stage::ExpectParams => {
                 let (evidence, payload) = self.receive_params().await?;
-                let step = self
-                    .decide(&evidence, |context| evidence.attestor.start(&payload, context))
-                    .await?;
+                let attestor = Arc::clone(&evidence.attestor);
+                let size = payload.len();
+                let decide = move |context: &Context<'_>| attestor.start(&payload, context);
+                let step = self.decide(&evidence, size, decide).await?;
                 (evidence, step)
             }
             Stage::ExpectAnswer(evidence, next) => {
                 let answer = self.receive_answer().await?;
-                let step = self
-                    .decide(&evidence, |context| next.handle(&answer, context))
-                    .await?;
+                let size = answer.len();
+                let decide = move |context: &Context<'_>| next.handle(&answer, context);
+                let step = self.decide(&evidence, size, decide).await?;
                 (evidence, step)
             }
         };
@@ -200,21 +224,25 @@ impl Conversation {
         }
     }
 
+    /// Decides on a message of `size` bytes: a large one where that keeps nobody waiting.
     async fn decide(
         &self,
         evidence: &Evidence,
-        decide: impl FnOnce(&Context<'_>) -> Result<Step, Refusal>,
+        size: usize,
+        decide: impl FnOnce(&Context<'_>) -> Result<Step, Refusal> + Send + 'static,
     ) -> Result<Step, Status> {
-        let decided = {
-            let snapshot = self.service.registry.snapshot();
-            decide(&Context {
-                now: self.service.clock.now(),
-                trust_domain: &snapshot.trust_domain,
-                records: &*snapshot,
-                exporter: evidence.exporter,
-                csr: &evidence.csr,
-                nonce: edge::random(),
-            })
+        let facts = Facts {
+            snapshot: self.service.registry.snapshot(),
+            now: self.service.clock.now(),
+            exporter: evidence.exporter,
+            csr: evidence.csr.clone(),
+        };
+        let decided = if size < LARGE {
+            facts.show(decide)
+        } else {
+            let _place = self.service.appraisals.acquire().await;
+            let decided = tokio::task::spawn_blocking(move || facts.show(decide)).await;
+            decided.map_err(|_| Status::unavailable("server is stopping"))?
         };
         match decided {
             Ok(step) => Ok(step),

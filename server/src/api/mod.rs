@@ -38,7 +38,7 @@ use proto::{
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tonic::service::Routes;
 
@@ -96,6 +96,10 @@ const SIGN: Rate = Rate {
     per_second: nonzero(2000),
     burst: nonzero(10_000),
 };
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 impl Api {
     /// Serves both listeners until `course` says so, and every call under way has ended.
@@ -159,6 +163,7 @@ impl Api {
             lifetimes: self.lifetimes,
             attest_limit,
             refusals: refusals::Refusals::default(),
+            appraisals: Arc::new(Semaphore::new(cores())),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
             sign_limit: sign_limit.clone(),
             clock,

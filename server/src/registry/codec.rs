@@ -42,7 +42,7 @@ pub enum CodecError {
 /// Reads everything.
 pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot, LoadError> {
     let mut state = Snapshot::empty(trust_domain);
-    state.revision = store.revision()?;
+    state.revision = store.revision();
     for prefix in [ENTRY, AGENT, host_codec::PREFIX, TOKEN, AUTHORITIES] {
         store.scan(prefix, |key, value| {
             read_record(&mut state, key, value).map_err(|source| LoadError::Record {

@@ -1,6 +1,7 @@
 //! The edge of the server: listeners, and one thin handler a method. Handlers convert, ask, and convert back;
 //! who may call is decided at the [`gate`] in front of them, what happens elsewhere.
 
+mod admin;
 mod agent;
 mod attest;
 mod bundle;
@@ -26,7 +27,10 @@ use edge::{Clock, grpc::Course};
 use plugin_api::NodeAttestor;
 use proto::{
     grpc::health::v1::health_server::HealthServer,
-    plastron::{agent::v1::agent_session_server::AgentSessionServer, host::v1::hosts_server::HostsServer},
+    plastron::{
+        admin::v1::admin_server::AdminServer, agent::v1::agent_session_server::AgentSessionServer,
+        host::v1::hosts_server::HostsServer,
+    },
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
         entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
@@ -35,7 +39,7 @@ use proto::{
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tonic::service::Routes;
 
@@ -43,7 +47,7 @@ pub use connection::{Connection, NotBound};
 use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
 
-use crate::{ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
+use crate::{backup, ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
 
 /// What the handlers work with.
 pub struct Api {
@@ -65,6 +69,8 @@ pub struct Api {
     pub clock: Clock,
     /// Whether the server can serve.
     pub ready: watch::Receiver<bool>,
+    /// What backups are taken of.
+    pub backups: backup::Source,
 }
 
 /// Largest message of an attestation: evidence with an event log.
@@ -116,8 +122,13 @@ impl Api {
             limiter(self.limits.signing, SIGN),
         ];
         let routes = self.routes(limiters.clone());
+        let admin = admin::AdminService {
+            source: self.backups,
+            turn: Arc::new(Semaphore::new(1)),
+        };
         let with_local = routes
             .clone()
+            .add_service(AdminServer::new(admin))
             .add_service(HealthServer::new(health::HealthService { ready: self.ready }));
         let tidy = async {
             loop {

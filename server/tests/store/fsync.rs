@@ -111,9 +111,7 @@ fn calls(trace: &str) -> Vec<String> {
             let covers = !calls[at..]
                 .iter()
                 .any(|call: &String| WRITES.iter().any(|name| call.starts_with(name)));
-            if is_sync(&front) && covers {
-                calls.push(format!("{front}{result}"));
-            } else if !is_sync(&front) {
+            if covers || !is_sync(&front) {
                 calls.push(format!("{front}{result}"));
             }
         } else {

@@ -57,8 +57,15 @@ impl World {
     /// Starts a server on a host of its own.
     #[must_use]
     pub fn on(host: Host) -> Self {
+        Self::on_with_store(host, "redb")
+    }
+
+    /// The same, with a store of `engine`.
+    #[must_use]
+    pub fn on_with_store(host: Host, engine: &'static str) -> Self {
         let mut world = Self::stopped("");
         world.host = host;
+        world.engine = engine;
         world.start_server();
         world
     }
@@ -66,10 +73,7 @@ impl World {
     /// Starts a server whose store is of `engine`.
     #[must_use]
     pub fn with_store(engine: &'static str) -> Self {
-        let mut world = Self::stopped("");
-        world.engine = engine;
-        world.start_server();
-        world
+        Self::on_with_store(Host::default(), engine)
     }
 
     /// A server that is still to be started, on a port that nobody listens on.

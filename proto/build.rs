@@ -7,8 +7,10 @@ use prost::Message;
 const FILES: &[&str] = &[
     "google/rpc/status.proto",
     "grpc/health/v1/health.proto",
+    "plastron/admin/v1/admin.proto",
     "plastron/agent/v1/session.proto",
     "plastron/attest/v1/tpm.proto",
+    "plastron/backup/v1/backup.proto",
     "plastron/host/v1/host.proto",
     "plastron/store/v1/store.proto",
     "spiffe/workload/workload.proto",

@@ -42,6 +42,13 @@ pub mod grpc {
 
 /// Plastron's own APIs and formats.
 pub mod plastron {
+    /// Care of a server.
+    pub mod admin {
+        /// Version 1.
+        pub mod v1 {
+            package!("plastron.admin.v1");
+        }
+    }
     /// The agent session.
     pub mod agent {
         /// Version 1.
@@ -54,6 +61,13 @@ pub mod plastron {
         /// Version 1.
         pub mod v1 {
             package!("plastron.attest.v1");
+        }
+    }
+    /// Backup files.
+    pub mod backup {
+        /// Version 1.
+        pub mod v1 {
+            package!("plastron.backup.v1");
         }
     }
     /// Host administration.

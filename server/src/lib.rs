@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod authorize;
+pub mod backup;
 pub mod ca;
 pub mod cli;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod store;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::Api;
+use backup::RestoreError;
 use ca::{Ca, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
 use edge::{Clock, grpc::Course, health, local, notify, tls};
@@ -69,6 +71,9 @@ pub enum StartError {
     /// The state can't be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A restore did not get to its end.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// A plugin can't be used.
     #[error(transparent)]
     Plugin(#[from] ServerPluginError),
@@ -102,10 +107,19 @@ impl Server {
             source,
         };
         std::fs::create_dir_all(data_dir).map_err(unusable)?;
+        backup::check_unfinished(data_dir)?;
         let store = Arc::new(Store::open(data_dir, config.store)?);
         let (journal, journal_thread) = Journal::open(data_dir.join("audit"), clock)?;
         let keys = config.plugins.key_manager(data_dir)?;
 
+        let backups = backup::Source {
+            store: Arc::clone(&store),
+            journal: journal.clone(),
+            keys_path: config.plugins.keys_path(data_dir),
+            data_dir: data_dir.clone(),
+            trust_domain: config.server.trust_domain.clone(),
+            clock,
+        };
         let (publications, receiver) = mpsc::channel(PUBLICATIONS);
         let trust_domain = config.server.trust_domain.clone();
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
@@ -147,6 +161,7 @@ impl Server {
             limits: config.server.ratelimit,
             clock,
             ready: ready.clone(),
+            backups,
         };
 
         let mut tasks = JoinSet::new();

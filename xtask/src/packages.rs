@@ -17,6 +17,7 @@ pub(crate) const TEST: &[&str] = &[
     "libtss2-tcti-mssim0",
     "libtss2-tcti-swtpm0",
     "python3-venv",
+    "strace",
     "swtpm",
     "swtpm-tools",
     "systemd",

@@ -72,7 +72,7 @@ fn the_server_reaches_no_tpm_library_and_no_agent() {
 
 #[test]
 fn the_agent_reaches_no_server_and_no_store() {
-    check("agent", &["server", "redb"]);
+    check("agent", &["server", "redb", "sled"]);
 }
 
 #[test]

@@ -5,8 +5,12 @@ use std::fs;
 use edge::Clock;
 use fuzz::parts::join;
 use prost::Message;
-use proto::{plastron::store::v1 as stored, spire::api::types};
+use proto::{
+    plastron::{backup::v1 as backup, store::v1 as stored},
+    spire::api::types,
+};
 use server::{
+    backup::{Part, Writer},
     journal::{Journal, Record},
     store::frame,
 };
@@ -32,6 +36,7 @@ pub(crate) fn write() {
     record("authorities", b"authorities", &authorities);
     seed("store_authorities", "full", authorities);
     journal();
+    backup();
     let kept = r#"{"chain":["AQID","BAUG"],"key":"BwgJ"}"#;
     seed("kept_svid", "full", kept);
     configs();
@@ -166,6 +171,43 @@ fn journal() {
     };
     seed("audit_record", "full", audit.encode_to_vec());
     seed("journal", "whole", bytes);
+}
+
+/// A backup with a record of each kind, whole and cut short.
+fn backup() {
+    let header = backup::Header {
+        created_at: 1_700_000_000,
+        server_version: "0.1.0".into(),
+        trust_domain: "example.org".into(),
+        store_format: 1,
+    };
+    let entry = stored::Entry {
+        entry: Some(wire::entry()),
+    };
+    let token = stored::JoinToken {
+        expires_at: 2_000_000_000,
+    };
+    let records = [
+        (b"agent//spire/agent/tpm/x".to_vec(), agent().encode_to_vec()),
+        (b"authorities".to_vec(), authorities().encode_to_vec()),
+        (b"entry/8bc4a0cf".to_vec(), entry.encode_to_vec()),
+        (b"host/one".to_vec(), host().encode_to_vec()),
+        ([b"token/".as_slice(), &[1; 32]].concat(), token.encode_to_vec()),
+    ];
+    let mut writer = Writer::new(Vec::new(), header).unwrap();
+    for (key, value) in records {
+        writer.part(Part::Record(backup::Record { key, value })).unwrap();
+    }
+    let file = br#"{"version":1,"keys":{}}"#.to_vec();
+    writer.part(Part::Keys(backup::Keys { file })).unwrap();
+    let trail = backup::Trail {
+        next_sequence: 4,
+        hash: vec![7; 32],
+    };
+    writer.part(Part::Trail(trail)).unwrap();
+    let (bytes, _) = writer.end(9).unwrap();
+    seed("backup", "cut", &bytes[..bytes.len() - 20]);
+    seed("backup", "whole", bytes);
 }
 
 fn configs() {

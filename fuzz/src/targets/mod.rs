@@ -64,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     // Files.
     seeded("agent_config", config::agent, 8 * KB, "deploy/config"),
     target("audit_record", wire::message::<stored::AuditRecord>, 4 * KB),
+    target("backup", state::backup, 16 * KB),
     target("journal", state::journal, 16 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),
     seeded("server_config", config::server, 8 * KB, "deploy/config"),

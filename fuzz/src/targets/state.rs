@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agent::{state::KeptSvid, trust};
 use server::{
+    backup::{Part, Reader, Renewal, Renewed},
     ca, journal,
     registry::{Snapshot, read_record},
     store::frame,
@@ -26,8 +27,22 @@ pub fn frame(bytes: &[u8]) {
 /// A record of the store: key, value.
 pub fn record(bytes: &[u8]) {
     let mut parts = Parts::new(bytes);
+    let (key, value) = (parts.part(), parts.rest());
     let mut state = Snapshot::empty(example_org());
-    let _malformed = read_record(&mut state, parts.part(), parts.rest());
+    let read = read_record(&mut state, key, value);
+    let renewed = renew(&mut Renewal::new(example_org()), key, value);
+    assert!(read.is_ok() || !renewed, "what can't be read is restored");
+}
+
+/// Whether a record of a backup is restored; then a server can read it.
+fn renew(renewal: &mut Renewal, key: &[u8], value: &[u8]) -> bool {
+    let Ok(Renewed::Kept(value)) = renewal.record(key, value.into()) else {
+        return false;
+    };
+    let mut state = Snapshot::empty(example_org());
+    let read = read_record(&mut state, key, &value);
+    assert!(read.is_ok(), "a restored record can't be read");
+    true
 }
 
 /// The record of the authorities.
@@ -54,6 +69,25 @@ pub fn journal(bytes: &[u8]) {
         Some(end),
         "what is kept is whole"
     );
+}
+
+/// A backup file: it is read to its end, or refused; and each record becomes one that a server can read, or none.
+pub fn backup(bytes: &[u8]) {
+    let Ok((mut reader, _)) = Reader::open(bytes) else {
+        return;
+    };
+    let mut renewal = Renewal::new(example_org());
+    loop {
+        let part = reader.next();
+        assert!(reader.bytes() <= bytes.len() as u64);
+        match part {
+            Ok(Part::Record(record)) => {
+                renew(&mut renewal, &record.key, &record.value);
+            }
+            Ok(Part::End(_)) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
 }
 
 /// The agent's SVID with its key.

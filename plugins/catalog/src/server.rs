@@ -1,6 +1,9 @@
 //! The plugins of the server.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use keys_disk::DiskKeys;
 use keys_memory::MemoryKeys;
@@ -62,15 +65,23 @@ impl ServerPlugins {
     ///
     /// The keys can't be opened.
     pub fn key_manager(&self, data_dir: &Path) -> Result<Arc<dyn KeyManager>, ServerPluginError> {
-        if self.keys_memory.is_some() {
-            return Ok(Arc::new(MemoryKeys::default()));
+        match self.keys_path(data_dir) {
+            Some(path) => Ok(Arc::new(DiskKeys::open(path)?)),
+            None => Ok(Arc::new(MemoryKeys::default())),
         }
-        let path = self
+    }
+
+    /// The file that keeps the keys, if one does.
+    #[must_use]
+    pub fn keys_path(&self, data_dir: &Path) -> Option<PathBuf> {
+        if self.keys_memory.is_some() {
+            return None;
+        }
+        let configured = self
             .keys_disk
             .as_ref()
             .and_then(|config| config.keys_path.clone());
-        let path = path.unwrap_or_else(|| data_dir.join("keys.json"));
-        Ok(Arc::new(DiskKeys::open(path)?))
+        Some(configured.unwrap_or_else(|| data_dir.join("keys.json")))
     }
 
     /// The node attestors that are switched on.

@@ -38,6 +38,7 @@ pub(super) fn access(path: &str) -> Option<Access> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     match service {
         "grpc.health.v1.Health" => health(method),
+        "plastron.admin.v1.Admin" => (method == "Backup").then_some(LOCAL),
         "plastron.agent.v1.AgentSession" => (method == "Session").then_some(UNPROVEN_AGENT),
         "plastron.host.v1.Hosts" => hosts(method),
         "spire.api.server.agent.v1.Agent" => agent(method),

@@ -1,6 +1,7 @@
 //! The edge of the server: listeners, and one thin handler a method. Handlers convert, ask, and convert back;
 //! who may call is decided at the [`gate`] in front of them, what happens elsewhere.
 
+mod admin;
 mod agent;
 mod attest;
 mod bundle;
@@ -29,7 +30,10 @@ use edge::{Clock, grpc::Course};
 use plugin_api::NodeAttestor;
 use proto::{
     grpc::health::v1::health_server::HealthServer,
-    plastron::{agent::v1::agent_session_server::AgentSessionServer, host::v1::hosts_server::HostsServer},
+    plastron::{
+        admin::v1::admin_server::AdminServer, agent::v1::agent_session_server::AgentSessionServer,
+        host::v1::hosts_server::HostsServer,
+    },
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
         entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
@@ -47,7 +51,7 @@ use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
 pub use proofs::Proofs;
 
-use crate::{ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
+use crate::{backup, ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
 
 /// What the handlers work with.
 pub struct Api {
@@ -69,6 +73,8 @@ pub struct Api {
     pub clock: Clock,
     /// Whether the server can serve.
     pub ready: watch::Receiver<bool>,
+    /// What backups are taken of.
+    pub backups: backup::Source,
 }
 
 /// Most attestations under way, from one source and in all: each may hold a log of some megabytes.
@@ -127,8 +133,13 @@ impl Api {
             limiter(self.limits.signing, SIGN),
         ];
         let routes = self.routes(limiters.clone());
+        let admin = admin::AdminService {
+            source: self.backups,
+            turn: Arc::new(Semaphore::new(1)),
+        };
         let with_local = routes
             .clone()
+            .add_service(AdminServer::new(admin))
             .add_service(HealthServer::new(health::HealthService { ready: self.ready }));
         let tidy = async {
             loop {

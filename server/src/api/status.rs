@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::{
     authorize::Denied,
+    backup::TakeError,
     ca::SignError,
     registry::{ChangeError, changes::NotRecorded},
 };
@@ -86,6 +87,15 @@ pub(super) fn invalid(what: &str, why: &(dyn Error + 'static)) -> Status {
 pub(super) fn not_changed(error: &ChangeError) -> Status {
     match error {
         ChangeError::NotStored(_) | ChangeError::Stopped => Status::unavailable(error.to_string()),
+    }
+}
+
+/// A backup that was not taken.
+pub(super) fn not_taken(error: &TakeError) -> Status {
+    let message = format!("cannot take a backup: {}", Chain(error));
+    match error {
+        TakeError::Audit(_) | TakeError::Spool(_) | TakeError::Stopped => Status::unavailable(message),
+        TakeError::File(_) | TakeError::Keys { .. } | TakeError::Store(_) => Status::internal(message),
     }
 }
 

@@ -10,7 +10,7 @@ use edge::{
 use tonic::Status;
 
 use super::{Common, host_file::HostFileError};
-use crate::{StartError, config::Unworkable};
+use crate::{StartError, backup::RestoreError, config::Unworkable};
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ pub enum CommandError {
     /// The runtime can't be started.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+    /// A backup can't be read or restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The server refused.
     #[error("{} ({})", .0.message(), code(.0))]
     Refused(Box<Status>),

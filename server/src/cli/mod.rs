@@ -1,6 +1,7 @@
 //! The command line. `run` is the server; everything else talks to a running one over its local socket.
 
 mod agent;
+mod backup;
 mod bundle;
 mod connect;
 mod entry;
@@ -37,6 +38,7 @@ enum Command {
     /// Attested agents.
     #[command(subcommand)]
     Agent(agent::Command),
+    Backup(backup::Backup),
     /// The bundle that others verify our SVIDs with.
     #[command(subcommand)]
     Bundle(bundle::Command),
@@ -51,6 +53,7 @@ enum Command {
     /// Hosts: the machines that may attest by TPM.
     #[command(subcommand)]
     Host(host::Command),
+    Restore(backup::Restore),
     /// Runs the server.
     Run(run::Run),
     /// Join tokens: secrets that attest one agent, once.
@@ -113,6 +116,7 @@ impl Cli {
     pub fn execute(self) -> Result<(), CommandError> {
         match self.command {
             Command::Agent(command) => connect::block_on(command.execute()),
+            Command::Backup(command) => connect::block_on(command.execute()),
             Command::Bundle(command) => connect::block_on(command.execute()),
             Command::Config(ConfigCommand::Check(args)) => {
                 args.load()?;
@@ -122,6 +126,7 @@ impl Cli {
             Command::Entry(command) => connect::block_on(command.execute()),
             Command::Healthcheck(command) => connect::block_on(command.execute()),
             Command::Host(command) => connect::block_on(command.execute()),
+            Command::Restore(command) => command.execute(),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
             Command::X509(command) => connect::block_on(command.execute()),

@@ -3,9 +3,11 @@
 use aws_lc_rs::digest::{self, SHA256};
 
 /// Hash over all records up to one.
-pub(super) type Hash = [u8; 32];
+pub type Hash = [u8; 32];
 
-const MAGIC: &[u8; 8] = b"PLJRNL\0\x01";
+const NAME: &[u8; 7] = b"PLJRNL\0";
+/// The format that this build writes. There was none before.
+const VERSION: u8 = 1;
 pub(super) const HEADER_LEN: usize = 8 + 8 + 32;
 /// Longest record in bytes.
 pub(super) const MAX_RECORD: usize = 256 * 1024;
@@ -13,11 +15,11 @@ const OVERHEAD: usize = 4 + 4 + 32;
 
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Head {
+pub struct Head {
     /// Sequence number of the next record, from 1.
-    pub(super) next: u64,
-    /// Hash of the last record; zeros before the first.
-    pub(super) hash: Hash,
+    pub next: u64,
+    /// SHA-256 over the last record and all before it; zeros before the first.
+    pub hash: Hash,
 }
 
 impl Head {
@@ -41,7 +43,13 @@ impl Head {
 
 /// The header of a file that continues from `head`.
 pub(super) fn header(head: &Head) -> Vec<u8> {
-    [MAGIC.as_slice(), &head.next.to_be_bytes(), &head.hash].concat()
+    [NAME.as_slice(), &[VERSION], &head.next.to_be_bytes(), &head.hash].concat()
+}
+
+/// The version of a file that a newer server wrote.
+pub(super) fn newer_version(bytes: &[u8]) -> Option<u8> {
+    let version = bytes.strip_prefix(NAME)?.first()?;
+    (*version > VERSION).then_some(*version)
 }
 
 /// Most records before a file: no server reaches it, and what follows can still be counted.
@@ -49,7 +57,7 @@ const MAX_BEFORE: u64 = u64::MAX / 2;
 
 /// Reads a header; nothing if it is none that a server wrote.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<Head> {
-    let rest = bytes.strip_prefix(MAGIC)?;
+    let rest = bytes.strip_prefix(NAME)?.strip_prefix(&[VERSION])?;
     let (next, rest) = rest.split_first_chunk()?;
     let (hash, _) = rest.split_first_chunk()?;
     let next = u64::from_be_bytes(*next);

@@ -17,11 +17,16 @@ mod record;
 mod segment;
 mod thread;
 
-use std::{io, path::PathBuf, thread::JoinHandle};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+};
 
 use edge::Clock;
 use tokio::sync::{mpsc, oneshot};
 
+pub use frame::{Hash, Head};
 pub use record::Record;
 pub use segment::end_of_chain;
 
@@ -35,7 +40,7 @@ pub struct Journal {
 #[derive(Debug)]
 struct Append {
     records: Vec<Record>,
-    done: oneshot::Sender<Result<(), AppendError>>,
+    done: oneshot::Sender<Result<Head, AppendError>>,
 }
 
 /// Records could not be made durable; none of them counts.
@@ -74,6 +79,14 @@ pub enum JournalError {
         /// Why.
         source: io::Error,
     },
+    /// A newer server wrote it.
+    #[error("audit trail `{}` has format {found}, which this server does not know; run the server that wrote it", path.display())]
+    TooNew {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
 }
 
 /// Most appends that wait; further callers wait in turn.
@@ -103,6 +116,15 @@ impl Journal {
     ///
     /// They are not durable, and nothing that rests on them may happen.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), AppendError> {
+        self.append_for_head(records).await.map(drop)
+    }
+
+    /// Appends `records` as [`Journal::append`] does; answers where the chain stands with them.
+    ///
+    /// # Errors
+    ///
+    /// They are not durable, and nothing that rests on them may happen.
+    pub async fn append_for_head(&self, records: Vec<Record>) -> Result<Head, AppendError> {
         let (done, answer) = oneshot::channel();
         self.requests
             .send(Append { records, done })
@@ -110,6 +132,26 @@ impl Journal {
             .map_err(|_| AppendError::Stopped)?;
         answer.await.unwrap_or(Err(AppendError::Stopped))
     }
+}
+
+/// Begins a journal in `folder` that continues the chain from `head`, with one record, made at `at` (nanoseconds since
+/// the epoch). It is durable on return.
+///
+/// # Errors
+///
+/// It can't be written.
+pub fn begin(folder: &Path, head: Head, record: Record, at: i64) -> Result<(), JournalError> {
+    let begun = || {
+        fs::create_dir_all(folder)?;
+        let mut segment = segment::Segment::begin(folder, head)?;
+        let (mut after, mut frames) = (head, Vec::new());
+        frame::write(&mut frames, &mut after, &record.encode(head.next, at));
+        segment.append(&frames, after)
+    };
+    begun().map_err(|source| JournalError::File {
+        path: folder.into(),
+        source,
+    })
 }
 
 #[cfg(test)]

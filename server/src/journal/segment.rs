@@ -53,7 +53,7 @@ fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 impl Segment {
-    fn begin(folder: &Path, head: Head) -> io::Result<Self> {
+    pub(super) fn begin(folder: &Path, head: Head) -> io::Result<Self> {
         let path = folder.join(format!("{:020}.journal", head.next));
         let mut file = OpenOptions::new()
             .create(true)
@@ -86,6 +86,7 @@ impl Segment {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let Some(mut head) = frame::parse_header(&bytes) else {
+            check_version(path, &bytes)?;
             return Self::begin_again(path, bytes.len() < HEADER_LEN);
         };
         let end = walk(path, &bytes, &mut head)?;
@@ -159,14 +160,25 @@ impl Segment {
 ///
 /// # Errors
 ///
-/// [`JournalError::Damaged`] if the header is not whole, or what is bad is followed by whole frames.
+/// [`JournalError::TooNew`] if a newer server wrote it; [`JournalError::Damaged`] if the header is not whole, or what is bad is followed by whole frames.
 pub fn end_of_chain(path: &Path, bytes: &[u8]) -> Result<usize, JournalError> {
+    check_version(path, bytes)?;
     match frame::parse_header(bytes) {
         Some(mut head) => walk(path, bytes, &mut head),
         None => Err(JournalError::Damaged {
             path: path.into(),
             offset: 0,
         }),
+    }
+}
+
+fn check_version(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
+    match frame::newer_version(bytes) {
+        Some(found) => Err(JournalError::TooNew {
+            path: path.into(),
+            found,
+        }),
+        None => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, path::Path};
 
 use prost::Message;
 use proto::plastron::store::v1::AuditRecord;
@@ -164,7 +164,7 @@ fn a_number_that_no_server_reaches_is_damage() {
             next,
             ..Head::genesis()
         });
-        let end = end_of_chain(std::path::Path::new("x"), &[header, frames.clone()].concat());
+        let end = end_of_chain(Path::new("x"), &[header, frames.clone()].concat());
         assert_eq!(end.is_ok(), expected, "{next}");
     }
 }

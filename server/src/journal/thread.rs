@@ -41,14 +41,14 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, group: &mut [Append]) -> io::Result<()> {
+    fn write(&mut self, group: &mut [Append]) -> io::Result<Head> {
         let (frames, head) = self.encode(group);
         self.segment.append(&frames, head)?;
         if let Err(error) = self.segment.rotate(&self.folder) {
             // The file at hand grows on; the next append tries again.
             error!(%error, "Audit trail could not begin a new file");
         }
-        Ok(())
+        Ok(head)
     }
 
     fn encode(&self, group: &mut [Append]) -> (Vec<u8>, Head) {

@@ -42,7 +42,7 @@ pub enum CodecError {
 /// Reads everything.
 pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot, LoadError> {
     let mut state = Snapshot::empty(trust_domain);
-    state.revision = store.revision()?;
+    state.revision = store.revision();
     for prefix in [ENTRY, AGENT, host_codec::PREFIX, TOKEN, AUTHORITIES] {
         store.scan(prefix, |key, value| {
             read_record(&mut state, key, value).map_err(|source| LoadError::Record {
@@ -54,25 +54,58 @@ pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot,
     Ok(state)
 }
 
+/// Kinds of record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// An agent.
+    Agent,
+    /// The authorities.
+    Authorities,
+    /// An entry.
+    Entry,
+    /// A host.
+    Host,
+    /// A join token.
+    Token,
+}
+
+/// Which kind of record has this key, if the registry knows it.
+#[must_use]
+pub fn kind(key: &[u8]) -> Option<Kind> {
+    let prefixes = [
+        (AGENT, Kind::Agent),
+        (AUTHORITIES, Kind::Authorities),
+        (ENTRY, Kind::Entry),
+        (host_codec::PREFIX, Kind::Host),
+        (TOKEN, Kind::Token),
+    ];
+    let found = prefixes.into_iter().find(|(prefix, _)| key.starts_with(prefix));
+    found.map(|(_, kind)| kind)
+}
+
 /// Reads a record of the store into `state`. Keys of no known kind are left out.
 ///
 /// # Errors
 ///
 /// The value is none of its key's kind.
 pub fn read_record(state: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
-    if key.starts_with(ENTRY) {
-        let entry = decode_entry(&state.trust_domain, value)?;
-        state.entries.insert(Arc::new(entry));
-    } else if key.starts_with(AGENT) {
-        let agent = decode_agent(value)?;
-        state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
-    } else if key.starts_with(host_codec::PREFIX) {
-        state.hosts.insert(Arc::new(host_codec::decode_host(value)?));
-    } else if let Some(suffix) = key.strip_prefix(TOKEN) {
-        let hash = suffix.first_chunk().ok_or(CodecError::Missing("token hash"))?;
-        state.tokens.insert(TokenHash(*hash), decode_token(value)?);
-    } else if key.starts_with(AUTHORITIES) {
-        state.authorities = Arc::new(ca::decode(value)?);
+    match kind(key) {
+        Some(Kind::Agent) => {
+            let agent = decode_agent(value)?;
+            state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
+        }
+        Some(Kind::Authorities) => state.authorities = Arc::new(ca::decode(value)?),
+        Some(Kind::Entry) => {
+            let entry = decode_entry(&state.trust_domain, value)?;
+            state.entries.insert(Arc::new(entry));
+        }
+        Some(Kind::Host) => state.hosts.insert(Arc::new(host_codec::decode_host(value)?)),
+        Some(Kind::Token) => {
+            let suffix = key.strip_prefix(TOKEN).and_then(<[u8]>::first_chunk);
+            let hash = suffix.ok_or(CodecError::Missing("token hash"))?;
+            state.tokens.insert(TokenHash(*hash), decode_token(value)?);
+        }
+        None => {}
     }
     Ok(())
 }

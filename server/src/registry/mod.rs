@@ -25,7 +25,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use agent::{Agent, AgentSvid};
-pub use codec::{CodecError, read_record};
+pub use codec::{CodecError, Kind, kind, read_record};
 pub use draft::{Draft, Touched};
 pub use entries::Entries;
 pub use entry::{Attributes, Entry, EntryId, PathKey, SERVER_PATH};

@@ -2,7 +2,7 @@
 //! another key does not check.
 
 /// The format that this build writes.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// A value is not what was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

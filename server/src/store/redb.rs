@@ -1,6 +1,7 @@
 //! The embedded engine: redb, one file, one fdatasync a commit.
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock, RwLockReadGuard},
@@ -125,6 +126,9 @@ fn open(path: &Path) -> Result<Database, EngineError> {
         let transaction = database.begin_write()?;
         transaction.open_table(RECORDS)?;
         transaction.commit()?;
+        // The file's own sync does not make its name durable.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(database)
     };
     opened().map_err(|error| failed(path, error))

@@ -9,7 +9,7 @@ mod programs;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -33,6 +33,8 @@ pub struct World {
     settings: String,
     /// Lines of `[plugins.node-tpm]`; without them, join tokens alone attest.
     node_tpm: Option<String>,
+    /// The engine of its store.
+    engine: &'static str,
     server: Option<Daemon>,
     host: Host,
 }
@@ -55,10 +57,23 @@ impl World {
     /// Starts a server on a host of its own.
     #[must_use]
     pub fn on(host: Host) -> Self {
+        Self::on_with_store(host, "redb")
+    }
+
+    /// The same, with a store of `engine`.
+    #[must_use]
+    pub fn on_with_store(host: Host, engine: &'static str) -> Self {
         let mut world = Self::stopped("");
         world.host = host;
+        world.engine = engine;
         world.start_server();
         world
+    }
+
+    /// Starts a server whose store is of `engine`.
+    #[must_use]
+    pub fn with_store(engine: &'static str) -> Self {
+        Self::on_with_store(Host::default(), engine)
     }
 
     /// A server that is still to be started, on a port that nobody listens on.
@@ -69,6 +84,7 @@ impl World {
             port: ports::free(),
             settings: settings.to_owned(),
             node_tpm: None,
+            engine: "redb",
             server: None,
             host: Host::default(),
         }
@@ -84,6 +100,30 @@ impl World {
         world.node_tpm = Some(format!("ek_roots = \"{}\"\n{node_tpm}", roots.display()));
         world.start_server();
         world
+    }
+
+    /// Has further starts of the server, and restores, use a store of `engine`.
+    pub fn use_store(&mut self, engine: &'static str) {
+        self.engine = engine;
+    }
+
+    /// Where the server keeps its state.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.host.data_dir().unwrap_or_else(|| self.dir.join("data"))
+    }
+
+    /// Makes a data directory of the backup in `file`, whatever comes of it.
+    ///
+    /// # Panics
+    ///
+    /// The command can't be started.
+    #[must_use]
+    pub fn restore(&self, file: &Path, flags: &[&str]) -> Output {
+        let mut command = self.host.command(program("plastron-server"));
+        command.args(["restore", "--output", "json", "--config"]);
+        command.arg(self.write_config()).arg("--file").arg(file);
+        command.args(flags).output().unwrap()
     }
 
     /// Enrols a machine by the hash of its endorsement keys, and returns the row's identifier.
@@ -126,8 +166,7 @@ impl World {
     /// It does not start in time.
     pub fn start_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
-        let config = self.dir.join("server.toml");
-        fs::write(&config, self.server_config()).unwrap();
+        let config = self.write_config();
         let mut command = self.host.command(program("plastron-server"));
         let server = Daemon::start(command.arg("run").arg("--config").arg(&config));
         server.wait_for("Server ready");
@@ -228,11 +267,17 @@ impl World {
         path
     }
 
+    fn write_config(&self) -> PathBuf {
+        let config = self.dir.join("server.toml");
+        fs::write(&config, self.server_config()).unwrap();
+        config
+    }
+
     fn server_config(&self) -> String {
         let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
         let node_tpm = self.node_tpm.as_ref();
         let node_tpm = node_tpm.map_or(String::new(), |lines| format!("[plugins.node-tpm]\n{lines}\n"));
-        let data_dir = self.host.data_dir().unwrap_or_else(|| self.dir.join("data"));
+        let (data_dir, engine) = (self.data_dir(), self.engine);
         let data_dir = data_dir.display();
         format!(
             r#"[server]
@@ -244,6 +289,8 @@ data_dir = "{data_dir}"
 log_format = "json"
 log_level = "debug"
 {settings}
+[store]
+engine = "{engine}"
 [plugins.node-join-token]
 {node_tpm}"#
         )

@@ -10,15 +10,25 @@ use proto::spire::api::{
 use swtpm_tests::World;
 use tokio::sync::mpsc;
 
-const ROUNDS: usize = 50;
+const REDB_ROUNDS: usize = 50;
+const SLED_ROUNDS: usize = 10;
 
-/// The server is killed after another number of acknowledgements in each round, while more entries are on their way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_entry_survives_a_killed_server() {
-    let mut world = World::start();
+    check("redb", REDB_ROUNDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_acknowledged_entry_survives_a_killed_server_with_sled() {
+    check("sled", SLED_ROUNDS).await;
+}
+
+/// The server is killed after another number of acknowledgements in each round, while more entries are on their way.
+async fn check(engine: &'static str, rounds: usize) {
+    let mut world = World::with_store(engine);
     let agent = world.agent(&world.token());
     let mut acknowledged = HashSet::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let creating = tokio::spawn(create(world.server_socket(), round, sender));
         for _ in 0..=round % 7 {
@@ -42,7 +52,7 @@ async fn every_acknowledged_entry_survives_a_killed_server() {
 }
 
 /// Creates entries until the server is gone, and tells which were acknowledged.
-async fn create(socket: PathBuf, round: usize, acknowledged: mpsc::UnboundedSender<String>) {
+pub(super) async fn create(socket: PathBuf, round: usize, acknowledged: mpsc::UnboundedSender<String>) {
     let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
     let creating = async move {
         let mut client = EntryClient::new(client);
@@ -80,7 +90,7 @@ fn entry(round: usize, number: usize) -> Entry {
     }
 }
 
-async fn entries(socket: &Path) -> HashSet<String> {
+pub(super) async fn entries(socket: &Path) -> HashSet<String> {
     let (client, connection) = edge::grpc::connect(socket).await.unwrap();
     let listing = async move {
         let mut client = EntryClient::new(client);

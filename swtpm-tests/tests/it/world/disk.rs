@@ -7,7 +7,15 @@ const WEB: &str = "spiffe://example.org/web";
 
 #[test]
 fn a_server_whose_disk_is_full_says_so_reads_on_and_loses_nothing() {
-    let mut world = World::on(Host::with_small_disk());
+    survives_a_full_disk(World::on(Host::with_small_disk()));
+}
+
+#[test]
+fn so_does_one_whose_store_is_of_sled() {
+    survives_a_full_disk(World::on_with_store(Host::with_small_disk(), "sled"));
+}
+
+fn survives_a_full_disk(mut world: World) {
     let mut acknowledged = BTreeSet::from([world.entry(PARENT, WEB, &[])]);
 
     world.host().fill_disk();

@@ -7,6 +7,9 @@ mod entry;
 mod health;
 mod host;
 mod host_file;
+mod jwt;
+mod localauthority;
+mod logger;
 mod output;
 mod run;
 mod token;
@@ -51,6 +54,15 @@ enum Command {
     /// Hosts: the machines that may attest by TPM.
     #[command(subcommand)]
     Host(host::Command),
+    /// JWT-SVIDs without a workload.
+    #[command(subcommand)]
+    Jwt(jwt::Command),
+    /// The server's own signing authorities: replacing one by force.
+    #[command(subcommand)]
+    Localauthority(localauthority::Command),
+    /// How much a running server logs.
+    #[command(subcommand)]
+    Logger(logger::Command),
     /// Runs the server.
     Run(run::Run),
     /// Join tokens: secrets that attest one agent, once.
@@ -122,6 +134,9 @@ impl Cli {
             Command::Entry(command) => connect::block_on(command.execute()),
             Command::Healthcheck(command) => connect::block_on(command.execute()),
             Command::Host(command) => connect::block_on(command.execute()),
+            Command::Jwt(command) => connect::block_on(command.execute()),
+            Command::Localauthority(command) => connect::block_on(command.execute()),
+            Command::Logger(command) => connect::block_on(command.execute()),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
             Command::X509(command) => connect::block_on(command.execute()),

@@ -69,3 +69,6 @@ impl SvidService {
 fn audience(names: Vec<String>) -> Result<Audience, Status> {
     Audience::new(names).map_err(|error| status::invalid("invalid audience", &error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use edge::Clock;
 use plugin_api::{KeyKind, Signer, SoftwareKey};
+use proto::spire::api::server::svid::v1::svid_server;
 use svid::{
     Bundle, JwtAuthority, SelectorSet, Timestamp, TrustDomain,
     jwt::verify,
@@ -167,15 +168,15 @@ async fn a_token_says_what_its_entry_does() {
         expires_at: None,
         tainted: false,
     });
-    for (path, entry_id, lives) in [
-        ("/spire/agent/a", "ours", 3600),
-        ("/spire/agent/h", "hosts", 300),
-    ] {
+    for (path, entry_id, lives) in [("/spire/agent/a", "ours", 3600), ("/spire/agent/h", "hosts", 300)] {
         let answered = world.ask(path, entry_id, &["db", "db"]).await.unwrap();
         let verified = verify(&answered.token, "db", |_| Some(&bundle), NOW).unwrap();
         assert_eq!(verified.svid().id.to_string(), "spiffe://td/web");
         assert_eq!(verified.svid().claims["jti"].as_str().unwrap().len(), 36);
-        assert_eq!((answered.expires_at - answered.issued_at, answered.hint.as_str()), (lives, "main"));
+        assert_eq!(
+            (answered.expires_at - answered.issued_at, answered.hint.as_str()),
+            (lives, "main")
+        );
     }
 }
 
@@ -188,6 +189,7 @@ async fn agents_alone_may_ask_and_must_have_proven_their_host() {
         Err(Denied::AgentNotProven(_))
     ));
     assert!(matches!(world.caller("/web", true), Err(Denied::Method(_))));
-    let unanswered = svid_server::Svid::new_jwtsvid(&world.service, Request::new(NewJwtsvidRequest::default()));
+    let unanswered =
+        svid_server::Svid::new_jwtsvid(&world.service, Request::new(NewJwtsvidRequest::default()));
     assert_eq!(unanswered.await.unwrap_err().code(), Code::Internal);
 }

@@ -64,18 +64,18 @@ async fn sign(
 
 /// Takes an SVID if it is the one that was asked for.
 fn accept(
-    svid: Option<X509svid>,
+    wire: Option<X509svid>,
     status: Option<proto::spire::api::types::Status>,
     entry: &CachedEntry,
     key: KeyRequest,
     clock: Clock,
 ) -> Option<WorkloadSvid> {
-    let Some(svid) = svid else {
+    let Some(wire) = wire else {
         let reason = status.map(|status| status.message).unwrap_or_default();
         warn!(entry_id = %entry.id, spiffe_id = %entry.spiffe_id, error = reason, "SVID refused");
         return None;
     };
-    let leaf = svid.cert_chain.first()?;
+    let leaf = wire.cert_chain.first()?;
     let parsed = X509Svid::parse(&leaf.as_slice().into())
         .ok()
         .filter(|parsed| parsed.id == entry.spiffe_id);
@@ -92,7 +92,8 @@ fn accept(
     // What is valid from now on; the certificate itself begins earlier, for clocks that differ.
     let from = parsed.not_before.max(now);
     Some(WorkloadSvid {
-        chain: svid.cert_chain.concat().into(),
+        signed_by: svid::signed_by(&wire.cert_chain),
+        chain: wire.cert_chain.concat().into(),
         key: key.key,
         not_after: parsed.not_after,
         renew_at: renew_at(from, parsed.not_after, jitter),

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use edge::{Chain, Clock, grpc::Client, tls::Identity};
 use proto::plastron::attest::v1::Evidence;
 use rustls_pki_types::CertificateDer;
-use svid::{Timestamp, x509::X509Svid};
+use svid::{Bundle, Roots, Timestamp, x509::X509Svid};
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
@@ -65,6 +65,8 @@ struct AgentSvid {
     identity: Identity,
     not_after: Timestamp,
     renew_at: Timestamp,
+    /// What the key of the root that it rests on is called, if it says so.
+    signed_by: Option<Vec<u8>>,
     can_reattest: bool,
 }
 
@@ -278,6 +280,7 @@ impl Standing {
                 Ok(SessionEvent::Pushed(pushed)) => {
                     if let Some(bundle) = &pushed.bundle {
                         self.trust.update(bundle);
+                        now.svid.hasten(bundle, self.clock.now());
                     }
                     let passed_on = self.keeper.push(*pushed);
                     if now.link.during(passed_on).await.is_err() || now.session.acknowledge().await.is_err() {
@@ -372,6 +375,7 @@ impl Standing {
             .ok_or_else(|| StandingError::BadSvid("there is no certificate".into()))?;
         let parsed = X509Svid::parse(leaf).map_err(|error| StandingError::BadSvid(error.to_string()))?;
         let (not_after, renew_at) = sign::times(&parsed, self.clock);
+        let signed_by = svid::signed_by(&chain);
         let key: Zeroizing<Vec<u8>> = kept.key;
         let identity =
             Identity::new(chain, &key).map_err(|error| StandingError::BadSvid(error.to_string()))?;
@@ -379,8 +383,25 @@ impl Standing {
             identity,
             not_after,
             renew_at,
+            signed_by,
             can_reattest,
         })
+    }
+}
+
+impl AgentSvid {
+    /// Has the SVID replaced soon if its authority is tainted: not by all hosts at the same moment. At once if it is
+    /// revoked.
+    fn hasten(&mut self, bundle: &Bundle, now: Timestamp) {
+        let standing = Roots::of(bundle).standing(self.signed_by.as_deref());
+        let within = match standing {
+            svid::Standing::Good => return,
+            svid::Standing::Tainted => REPLACE_WITHIN,
+            svid::Standing::Void => Duration::ZERO,
+        };
+        info!(?standing, "Authority of the agent's SVID is no longer good");
+        let random = f64::from(u16::from_be_bytes(edge::random())) / f64::from(u16::MAX);
+        self.renew_at = self.renew_at.min(now.plus(within.mul_f64(random)));
     }
 }
 
@@ -396,6 +417,8 @@ impl StandingError {
     }
 }
 
+/// How soon an SVID is replaced whose authority is tainted.
+const REPLACE_WITHIN: Duration = Duration::from_secs(5);
 /// Pause after a renewal that failed.
 const RENEW_RETRY: Duration = Duration::from_secs(5);
 

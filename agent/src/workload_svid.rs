@@ -14,6 +14,8 @@ pub struct WorkloadSvid {
     pub not_after: Timestamp,
     /// When it is to be replaced.
     pub renew_at: Timestamp,
+    /// What the key of the root that it rests on is called, if it says so.
+    pub signed_by: Option<Vec<u8>>,
     /// The revision of the entry that it was signed for.
     pub revision: i64,
 }

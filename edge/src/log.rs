@@ -1,6 +1,9 @@
 //! Logging: structured lines on standard error, where systemd's journal picks them up.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -39,24 +42,46 @@ pub enum Format {
 
 /// Changes what is logged while the program runs.
 #[derive(Clone, Debug)]
-pub struct Handle(reload::Handle<EnvFilter, Registry>);
+pub struct Handle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    launch: Level,
+    current: Arc<watch::Sender<Level>>,
+}
 
 impl Handle {
+    /// How much is logged now.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        *self.current.borrow()
+    }
+
+    /// How much was logged at the start.
+    #[must_use]
+    pub fn launch_level(&self) -> Level {
+        self.launch
+    }
+
     /// Logs at `level` from now on.
     pub fn set(&self, level: Level) {
+        self.reload(filter(level), level);
+    }
+
+    /// Logs as at the start from now on.
+    pub fn reset(&self) {
+        self.reload(at_launch(self.launch), self.launch);
+    }
+
+    fn reload(&self, filter: EnvFilter, level: Level) {
         // Fails only where the subscriber is gone, and then nothing is logged anyway.
-        let _gone = self.0.reload(filter(level));
+        let _gone = self.filter.reload(filter);
+        self.current.send_replace(level);
     }
 }
 
 /// Starts logging. `RUST_LOG` overrides `level` where it is set. A second call in one process changes nothing.
 #[must_use]
 pub fn init(level: Level, format: Format) -> Handle {
-    let initial = match std::env::var("RUST_LOG") {
-        Ok(directives) => EnvFilter::builder().parse_lossy(directives),
-        Err(_) => filter(level),
-    };
-    let (filter, handle) = reload::Layer::new(initial);
+    let (filter, handle) = reload::Layer::new(at_launch(level));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false);
@@ -65,7 +90,18 @@ pub fn init(level: Level, format: Format) -> Handle {
         Format::Text => lines.with_ansi(false).boxed(),
     };
     let _already = tracing_subscriber::registry().with(filter).with(layer).try_init();
-    Handle(handle)
+    Handle {
+        filter: handle,
+        launch: level,
+        current: Arc::new(watch::Sender::new(level)),
+    }
+}
+
+fn at_launch(level: Level) -> EnvFilter {
+    match std::env::var("RUST_LOG") {
+        Ok(directives) => EnvFilter::builder().parse_lossy(directives),
+        Err(_) => filter(level),
+    }
 }
 
 fn filter(level: Level) -> EnvFilter {

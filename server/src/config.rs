@@ -8,7 +8,10 @@ use plugin_catalog::{ServerPluginError, ServerPlugins};
 use serde::{Deserialize, Deserializer};
 use svid::{SpiffeId, TrustDomain};
 
-use crate::{issue::Lifetimes, store};
+use crate::{
+    issue::{JwtProfile, Lifetimes},
+    store,
+};
 
 /// `server.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,6 +63,13 @@ pub struct Server {
     /// How long X509-SVIDs live where the entry does not say.
     #[serde(default = "default_svid_ttl", with = "humantime_serde")]
     pub default_x509_svid_ttl: Duration,
+    /// How long JWT-SVIDs live where the entry does not say; 5 minutes if not set, or less where authorities live
+    /// for less than half an hour.
+    #[serde(default, with = "humantime_serde")]
+    pub default_jwt_svid_ttl: Option<Duration>,
+    /// Who is said to have made JWT-SVIDs.
+    #[serde(default)]
+    pub jwt_issuer: Option<String>,
     /// How long agents' SVIDs live; as `default_x509_svid_ttl` if not set.
     #[serde(default, with = "humantime_serde")]
     pub agent_ttl: Option<Duration>,
@@ -96,6 +106,9 @@ impl Default for RateLimits {
 /// A configuration that reads well and can't work.
 #[derive(Debug, thiserror::Error)]
 pub enum Unworkable {
+    /// No verifier would take it.
+    #[error("jwt_issuer must be 1 to {MAX_ISSUER} characters, none of them a control character")]
+    Issuer,
     /// The plugins.
     #[error(transparent)]
     Plugins(#[from] ServerPluginError),
@@ -130,12 +143,17 @@ impl Config {
             ("ca_ttl", ca),
             ("default_x509_svid_ttl", x509_svid),
             ("agent_ttl", agent),
+            ("default_jwt_svid_ttl", self.jwt_profile().ttl),
         ] {
             if ttl < Duration::from_secs(1) {
                 return Err(Unworkable::TtlTooShort(name));
             }
         }
-        for (name, ttl) in [("default_x509_svid_ttl", x509_svid), ("agent_ttl", agent)] {
+        for (name, ttl) in [
+            ("default_x509_svid_ttl", x509_svid),
+            ("agent_ttl", agent),
+            ("default_jwt_svid_ttl", self.jwt_profile().ttl),
+        ] {
             if ttl > ca / 6 {
                 return Err(Unworkable::TtlTooLong {
                     name,
@@ -144,8 +162,24 @@ impl Config {
                 });
             }
         }
+        let unusable = |issuer: &String| {
+            issuer.is_empty() || issuer.len() > MAX_ISSUER || issuer.chars().any(char::is_control)
+        };
+        if self.server.jwt_issuer.as_ref().is_some_and(unusable) {
+            return Err(Unworkable::Issuer);
+        }
         self.plugins.check()?;
         Ok(())
+    }
+
+    /// What is the same in all JWT-SVIDs.
+    #[must_use]
+    pub fn jwt_profile(&self) -> JwtProfile {
+        let default = DEFAULT_JWT_TTL.min(self.server.ca_ttl / 6);
+        JwtProfile {
+            ttl: self.server.default_jwt_svid_ttl.unwrap_or(default),
+            issuer: self.server.jwt_issuer.clone(),
+        }
     }
 
     /// How long what is issued lives.
@@ -159,6 +193,9 @@ impl Config {
     }
 }
 
+/// Longest issuer in bytes.
+const MAX_ISSUER: usize = 1024;
+const DEFAULT_JWT_TTL: Duration = Duration::from_secs(300);
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/plastron/server.toml";
 /// Where the local socket is looked for.
@@ -228,6 +265,7 @@ mod tests {
         config.check().unwrap();
         assert_eq!(config.server.bind_port, 8081);
         assert_eq!(config.lifetimes().agent, Duration::from_secs(3600));
+        assert_eq!(config.jwt_profile().ttl, Duration::from_secs(300));
     }
 
     #[test]
@@ -245,6 +283,9 @@ mod tests {
         assert!(refused("").contains("no node attestor"));
         let long = refused("default_x509_svid_ttl = \"5h\"\n[plugins.node-join-token]\n");
         assert!(long.contains("set ca_ttl to 1day 6h or more"), "{long}");
+        let long = refused("default_jwt_svid_ttl = \"5h\"\n[plugins.node-join-token]\n");
+        assert!(long.starts_with("default_jwt_svid_ttl"), "{long}");
+        assert!(refused("jwt_issuer = \"\"\n[plugins.node-join-token]\n").contains("jwt_issuer"));
         assert!(refused("agent_ttl = \"1ms\"\n[plugins.node-join-token]\n").contains("at least 1s"));
         let both = refused("[plugins.node-join-token]\n[plugins.keys-disk]\n[plugins.keys-memory]\n");
         assert!(both.contains("exclude each other"), "{both}");

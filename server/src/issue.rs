@@ -1,17 +1,20 @@
-//! What certificates say: pure decisions from who asks, what they may have, and the time.
+//! What certificates and tokens say: pure decisions from who asks, what they may have, and the time.
 
 use std::time::Duration;
 
 use svid::{
     DnsName, SpiffeId, Timestamp,
+    jwt::{Audience, Claims},
     x509::{PublicKey, SerialNumber, Subject, Template, TemplateKind},
 };
 
-use crate::registry::Entry;
+use crate::registry::{Agent, Entry};
 
 /// How far back validity begins: clocks differ.
 const BACKDATE: Duration = Duration::from_secs(10);
 const ORGANIZATION: &str = "Plastron";
+/// Longest life of a token on a host that proved itself by TPM: nobody can take a token back.
+const LONGEST_ON_HOST: Duration = Duration::from_secs(300);
 
 /// How long what is issued lives where nothing else is said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +36,67 @@ pub struct Occasion {
     pub authority_not_after: Timestamp,
     /// A fresh serial number.
     pub serial: SerialNumber,
+}
+
+/// What is the same in all tokens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JwtProfile {
+    /// How long they live where nothing else is said.
+    pub ttl: Duration,
+    /// Who is said to have made them.
+    pub issuer: Option<String>,
+}
+
+/// A token's time and identifier, decided when it is asked for.
+#[derive(Clone, Debug)]
+pub struct TokenOccasion {
+    /// Now.
+    pub now: Timestamp,
+    /// When the signing authority ends: nothing it signs outlives it.
+    pub authority_not_after: Timestamp,
+    /// A fresh identifier, for tokens that carry one.
+    pub token_id: String,
+}
+
+/// The token of a workload on `agent`'s host that `entry` describes.
+#[must_use]
+pub fn workload_jwt(
+    id: SpiffeId,
+    entry: &Entry,
+    agent: &Agent,
+    audience: Audience,
+    profile: &JwtProfile,
+    occasion: &TokenOccasion,
+) -> Claims {
+    let ttl = entry.jwt_svid_ttl.unwrap_or(profile.ttl);
+    let longest = agent.host.as_ref().map_or(Duration::MAX, |_| LONGEST_ON_HOST);
+    let has_token_id = entry
+        .attributes
+        .is_some_and(|attributes| attributes.jwt_svid_include_jti);
+    Claims {
+        token_id: has_token_id.then(|| occasion.token_id.clone()),
+        ..minted_jwt(id, audience, Some(ttl.min(longest)), profile, occasion)
+    }
+}
+
+/// A token that an administrator asked for.
+#[must_use]
+pub fn minted_jwt(
+    id: SpiffeId,
+    audience: Audience,
+    ttl: Option<Duration>,
+    profile: &JwtProfile,
+    occasion: &TokenOccasion,
+) -> Claims {
+    let ends = occasion.now.plus(ttl.unwrap_or(profile.ttl));
+    Claims {
+        id,
+        audience,
+        issued_at: occasion.now,
+        expires_at: ends.min(occasion.authority_not_after),
+        issuer: profile.issuer.clone(),
+        token_id: None,
+    }
 }
 
 /// The certificate of an agent.
@@ -173,6 +237,59 @@ mod tests {
         assert_eq!(lifetime(&template), 70);
         assert_eq!(template.subject.common_name.as_deref(), Some("db.example.org"));
         assert_eq!(template.dns_names, entry.dns_names);
+    }
+
+    fn agent(host: Option<&str>) -> Agent {
+        Agent {
+            path: "/spire/agent/x".into(),
+            attestation_type: "t".into(),
+            current: crate::registry::AgentSvid {
+                serial: SerialNumber::from_bytes(&[1]),
+                not_after: Timestamp::NEVER,
+            },
+            next: None,
+            banned: false,
+            can_reattest: true,
+            host: host.map(Into::into),
+            selectors: svid::SelectorSet::default(),
+            version: String::new(),
+            attested_at: Timestamp::default(),
+        }
+    }
+
+    fn check_jwt(ttl: Option<u64>, host: Option<&str>, remaining: u64, lives: u64) {
+        let id = SpiffeId::parse("spiffe://td/db").unwrap();
+        let profile = JwtProfile {
+            ttl: Duration::from_secs(400),
+            issuer: Some("https://td".into()),
+        };
+        let entry = Entry {
+            jwt_svid_ttl: ttl.map(Duration::from_secs),
+            ..Entry::default()
+        };
+        let now = Timestamp::from_unix(1_800_000_000);
+        let occasion = TokenOccasion {
+            now,
+            authority_not_after: now.plus(Duration::from_secs(remaining)),
+            token_id: "t".into(),
+        };
+        let audience = Audience::new(vec!["a".into()]).unwrap();
+        let claims = workload_jwt(id, &entry, &agent(host), audience, &profile, &occasion);
+        assert_eq!(
+            claims.expires_at.since(claims.issued_at),
+            Duration::from_secs(lives)
+        );
+        assert_eq!((claims.issuer, claims.token_id), (profile.issuer, None));
+    }
+
+    #[test]
+    fn a_token_lives_as_its_entry_says_but_not_long_on_a_host_with_a_tpm() {
+        check_jwt(None, None, 86400, 400);
+        check_jwt(Some(900), None, 86400, 900);
+        check_jwt(Some(900), None, 100, 100);
+        check_jwt(Some(900), Some("h"), 86400, 300);
+        check_jwt(Some(60), Some("h"), 86400, 60);
+        check_jwt(None, Some("h"), 86400, 300);
     }
 
     #[test]

@@ -19,9 +19,9 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::Api;
 use backup::RestoreError;
-use ca::{Ca, Outputs, Rotation, RotationConfig};
+use ca::{Ca, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
-use edge::{Clock, grpc::Course, health, local, notify, tls};
+use edge::{Clock, grpc::Course, health, local, log, notify, tls};
 use journal::{Journal, JournalError};
 use plugin_catalog::ServerPluginError;
 use registry::{LoadError, Owner, Registry, changes};
@@ -94,12 +94,12 @@ const PUBLICATIONS: usize = 1024;
 const DRAIN: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Builds every task in order, and binds the listeners.
+    /// Builds every task in order, and binds the listeners. Operators change what is logged by `log`.
     ///
     /// # Errors
     ///
     /// The server can't start; the error says what to do.
-    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn start(config: Config, clock: Clock, log: log::Handle) -> Result<Self, StartError> {
         config.check()?;
         let data_dir = &config.server.data_dir;
         let unusable = |source| StartError::DataDir {
@@ -126,13 +126,16 @@ impl Server {
         let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);
 
         let (signing, signed_with) = watch::channel(None);
+        let (jwt_signing, tokens_signed_with) = watch::channel(None);
         let (certificate, shown) = watch::channel(None);
-        let ca = Ca::new(signed_with, journal, clock);
+        let ca = Ca::new(signed_with, tokens_signed_with, journal, clock);
+        let (orders, ordered) = Orders::new();
         let rotation = RotationConfig {
             lifetimes: config.lifetimes(),
             ca_key: config.server.ca_key_type,
             jwt_key: config.server.jwt_key_type,
             confirmed,
+            orders: ordered,
         };
         let rotation = Rotation::new(
             rotation,
@@ -140,7 +143,11 @@ impl Server {
             keys,
             ca.clone(),
             clock,
-            Outputs { signing, certificate },
+            Outputs {
+                signing,
+                jwt_signing,
+                certificate,
+            },
         );
 
         let (tcp, local, health) = bind(&config).await?;
@@ -156,7 +163,11 @@ impl Server {
             ca,
             sessions,
             attestors: config.plugins.node_attestors()?,
+            orders,
             lifetimes: config.lifetimes(),
+            jwt_profile: config.jwt_profile(),
+            certificate: shown.clone(),
+            log,
             admin_ids: config.server.admin_ids.clone(),
             limits: config.server.ratelimit,
             clock,

@@ -13,14 +13,14 @@ use std::{
 };
 
 use edge::{Chain, Clock};
-use svid::{Bundle, Timestamp};
+use svid::{Bundle, Roots, Timestamp};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use tracing::{debug, info, warn};
 
-use super::{Cache, CachedEntry, due, renewal_of};
+use super::{Cache, CachedEntry, due, renewal_of, tainted};
 use crate::workload_svid::WorkloadSvid;
 
 /// Has SVIDs signed. One answer an entry, in order; `None` where the server signed nothing.
@@ -80,6 +80,8 @@ pub struct Keeper {
     wanted: BTreeSet<Arc<str>>,
     /// Nothing is signed before: the last try failed.
     pause_until: Option<tokio::time::Instant>,
+    /// The next of those whose authority is tainted are not signed before: other hosts have some, too.
+    tainted_after: Option<tokio::time::Instant>,
 }
 
 /// Commands that wait; further callers wait in turn.
@@ -90,6 +92,10 @@ const BATCH: usize = 500;
 const LOOK: Duration = Duration::from_secs(5);
 /// Pause after signing failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Most SVIDs of a tainted authority that are replaced at once.
+const TAINTED_BATCH: usize = 100;
+/// Pause after each such batch; up to half as long again, so that hosts drift apart.
+const TAINTED_PAUSE: Duration = Duration::from_secs(5);
 /// How long a stream may take to pass on what it was given.
 const DELIVER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -153,6 +159,7 @@ impl Keeper {
                 clock,
                 wanted,
                 pause_until: None,
+                tainted_after: None,
             },
             handle,
         )
@@ -165,7 +172,8 @@ impl Keeper {
             if signing.is_none() {
                 signing = self.begin_signing();
             }
-            let look = self.next_look();
+            // What is due is being signed: there is nothing to look for meanwhile.
+            let look = if signing.is_some() { LOOK } else { self.next_look() };
             let signed = async {
                 match &mut signing {
                     Some((_, signing)) => signing.await,
@@ -196,9 +204,13 @@ impl Keeper {
             Command::Want(id) => drop(self.wanted.insert(id)),
             Command::Withdraw => {
                 info!("Every SVID of this host is void");
-                let bundle = self.cache.borrow().bundle.clone();
+                let (bundle, roots) = {
+                    let cache = self.cache.borrow();
+                    (cache.bundle.clone(), Arc::clone(&cache.roots))
+                };
                 self.publish(Cache {
                     bundle,
+                    roots,
                     is_synced: true,
                     ..Cache::default()
                 });
@@ -209,7 +221,10 @@ impl Keeper {
     fn apply(&mut self, pushed: Pushed) {
         let mut cache = (**self.cache.borrow()).clone();
         cache.is_synced = true;
-        cache.bundle = pushed.bundle.or(cache.bundle);
+        if let Some(bundle) = pushed.bundle {
+            cache.roots = Arc::new(Roots::of(&bundle));
+            cache.bundle = Some(bundle);
+        }
         for id in &pushed.removed {
             cache.entries.remove(id.as_str());
             cache.svids.remove(id.as_str());
@@ -241,11 +256,31 @@ impl Keeper {
             .cloned()
             .collect();
         entries.extend(due(&cache, self.clock.now()));
+        if entries.is_empty() {
+            entries = self.next_tainted(&cache);
+        }
         entries.truncate(BATCH);
         if entries.is_empty() {
             return None;
         }
         Some((entries.clone(), (self.signer)(entries)))
+    }
+
+    /// The next batch of those whose authority is tainted: the first at once, the others later.
+    fn next_tainted(&mut self, cache: &Cache) -> Vec<Arc<CachedEntry>> {
+        let now = tokio::time::Instant::now();
+        if self.tainted_after.is_some_and(|after| after > now) {
+            return Vec::new();
+        }
+        let mut tainted = tainted(cache, self.clock.now());
+        self.tainted_after = None;
+        if !tainted.is_empty() {
+            info!(count = tainted.len(), "SVIDs of a tainted authority are replaced");
+            let random = f64::from(u16::from_be_bytes(edge::random())) / f64::from(u16::MAX);
+            self.tainted_after = Some(now + TAINTED_PAUSE.mul_f64(1.0 + random / 2.0));
+        }
+        tainted.truncate(TAINTED_BATCH);
+        tainted
     }
 
     fn signed(
@@ -258,6 +293,7 @@ impl Keeper {
             Err(error) => {
                 warn!(error = %Chain(&error), count = entries.len(), retry_in = ?RETRY, "SVIDs not signed");
                 self.pause_until = Some(tokio::time::Instant::now() + RETRY);
+                self.tainted_after = None;
                 return;
             }
         };
@@ -285,10 +321,14 @@ impl Keeper {
         let cache = Arc::clone(&self.cache.borrow());
         let renewals = cache.entries.values().filter_map(|entry| {
             let svid = cache.svids.get(&entry.id);
-            (svid.is_some() || !entry.on_demand).then(|| renewal_of(entry, svid))
+            (svid.is_some() || !entry.on_demand).then(|| renewal_of(&cache, entry))
         });
         let next: Option<Timestamp> = renewals.min();
-        next.map_or(LOOK, |next| next.since(self.clock.now()).min(LOOK))
+        let look = next.map_or(LOOK, |next| next.since(self.clock.now()).min(LOOK));
+        let tainted = self
+            .tainted_after
+            .map(|after| after.saturating_duration_since(tokio::time::Instant::now()));
+        look.min(tainted.unwrap_or(LOOK))
     }
 }
 

@@ -7,9 +7,9 @@ mod keeper;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use svid::{Bundle, SelectorSet};
+use svid::{Bundle, Roots, SelectorSet, Standing};
 
-pub use decide::{due, renewal_of};
+pub use decide::{due, renewal_of, tainted};
 pub use entry::{CachedEntry, EntryError};
 pub use keeper::{Deliveries, Delivery, Keeper, KeeperHandle, Pushed, SignError, Signer};
 
@@ -20,6 +20,8 @@ use crate::workload_svid::WorkloadSvid;
 pub struct Cache {
     /// The bundle of our trust domain; `None` until the server sent it.
     pub bundle: Option<Arc<Bundle>>,
+    /// The roots of the bundle, to look up what became of an SVID's.
+    pub roots: Arc<Roots>,
     /// What the host may have, by identifier.
     pub entries: BTreeMap<Arc<str>, Arc<CachedEntry>>,
     /// SVIDs, by identifier of their entry.
@@ -29,6 +31,15 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// What became of the authority that signed `svid`.
+    #[must_use]
+    pub fn standing(&self, svid: &WorkloadSvid) -> Standing {
+        match self.bundle {
+            Some(_) => self.roots.standing(svid.signed_by.as_deref()),
+            None => Standing::Good,
+        }
+    }
+
     /// The entries that a workload with these selectors may have, oldest first, so that the default identity is
     /// stable.
     #[must_use]

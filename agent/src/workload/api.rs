@@ -12,7 +12,7 @@ use proto::{
         X509svidRequest, X509svidResponse, spiffe_workload_api_server::SpiffeWorkloadApi,
     },
 };
-use svid::{Bundle, SelectorSet};
+use svid::{Bundle, SelectorSet, Standing};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Response, Status, async_trait, codegen::BoxStream};
 
@@ -209,7 +209,8 @@ fn x509_svids(cache: &Cache, entries: &[&Arc<CachedEntry>], clock: Clock) -> Opt
     let now = clock.now();
     let mut hints = std::collections::HashSet::new();
     let svids = entries.iter().filter_map(|entry| {
-        let svid = cache.svids.get(&entry.id).filter(|svid| svid.not_after > now)?;
+        let svid = cache.svids.get(&entry.id);
+        let svid = svid.filter(|svid| svid.not_after > now && cache.standing(svid) != Standing::Void)?;
         // A hint means one SVID of a response (§5.2.1); the oldest entry has it.
         let hint = if hints.insert(entry.hint.clone()) {
             entry.hint.clone()

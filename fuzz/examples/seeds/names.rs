@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use rcgen::{
     CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType,
+    PublicKeyData, SanType, SigningKey,
 };
-use svid::{Bundle, JwtAuthority, TrustDomain, X509Authority};
+use svid::{
+    Bundle, JwtAuthority, SpiffeId, Timestamp, TrustDomain, X509Authority,
+    jwt::{Algorithm, Audience, Claims},
+    x509::PublicKey,
+};
 
 use crate::seed;
 
@@ -22,6 +26,7 @@ pub(crate) fn write() {
     texts();
     keys();
     svid();
+    jwt();
     let bundle = bundle();
     seed("bundle_jwks", "full", bundle.to_jwks());
     seed("bundle_jwks", "jwt", bundle.to_jwt_jwks());
@@ -70,6 +75,26 @@ fn names() -> Vec<SanType> {
         SanType::URI("spiffe://example.org/db".try_into().unwrap()),
         SanType::DnsName("db.example.org".try_into().unwrap()),
     ]
+}
+
+fn jwt() {
+    for (name, algorithm) in ALGORITHMS {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let key = PublicKey::from_spki(&pair.subject_public_key_info()).unwrap();
+        if Algorithm::of(&key).is_none() {
+            continue;
+        }
+        let claims = Claims {
+            id: SpiffeId::parse("spiffe://example.org/web").unwrap(),
+            audience: Audience::new(vec!["aud".into(), name.into()]).unwrap(),
+            issued_at: Timestamp::from_unix(1_735_689_600),
+            expires_at: Timestamp::from_unix(1_735_689_900),
+            issuer: Some("https://issuer.example.org".into()),
+            token_id: Some("4f5a3ac3-9d4b-4a3f-8a4e-0c3f1b6f8f10".into()),
+        };
+        let token = svid::jwt::sign(&claims, "k1", &key, |message| pair.sign(message));
+        seed("jwt_svid", name, token.unwrap());
+    }
 }
 
 fn svid() {

@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     target("bundle_jwks", svid::bundle_jwks, 16 * KB),
     target("certificate_request", svid::certificate_request, 4 * KB),
     target("dns_name", svid::dns_name, 512),
+    target("jwt_svid", svid::jwt_svid, 4 * KB),
     target("public_key", svid::public_key, 2 * KB),
     target("selector", svid::selector, 512),
     target("spiffe_id", svid::spiffe_id, 4 * KB),

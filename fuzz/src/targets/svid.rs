@@ -4,7 +4,8 @@ use std::{fmt::Display, str::FromStr, sync::LazyLock};
 
 use rustls_pki_types::CertificateDer;
 use svid::{
-    Bundle, DnsName, Selector, SpiffeId, Timestamp, TrustDomain, X509Authority,
+    Bundle, DnsName, Roots, Selector, SpiffeId, Timestamp, TrustDomain, X509Authority,
+    jwt::{self, JwtSvid},
     x509::{self, CertificateRequest, PublicKey, X509Svid},
 };
 
@@ -127,6 +128,23 @@ pub fn x509_svid(bytes: &[u8]) {
     assert!(svid.serial.as_bytes().len() <= bytes.len());
 }
 
+/// [`JwtSvid::parse`], and [`jwt::verify`] with a key of the bundle that its owner may have chosen.
+pub fn jwt_svid(bytes: &[u8]) {
+    let Ok(token) = str::from_utf8(bytes) else { return };
+    let parsed = JwtSvid::parse(token);
+    let nobody = |trust_domain: &TrustDomain| Some(Bundle::empty(trust_domain.clone()));
+    assert!(
+        jwt::verify(token, "aud", nobody, NOW).is_err(),
+        "nobody signed it"
+    );
+    let Ok(svid) = parsed else { return };
+    assert!(token.len() <= jwt::MAX_LEN && !svid.audience.is_empty() && !svid.key_id.is_empty());
+    assert_eq!(
+        svid.claims.get("sub").and_then(|id| id.as_str()?.parse().ok()),
+        Some(svid.id)
+    );
+}
+
 /// [`Bundle::from_jwks`], and printing it.
 pub fn bundle_jwks(bytes: &[u8]) {
     if let Ok(bundle) = Bundle::from_jwks(example_org(), bytes) {
@@ -153,4 +171,5 @@ pub(super) fn check_bundle(bundle: &Bundle) {
     );
     let _der = bundle.x509_der();
     let _end = bundle.x509_not_after();
+    let _roots = Roots::of(bundle);
 }

@@ -24,8 +24,13 @@ const UNPROVEN_AGENT: Access = Access {
     unproven: true,
     ..NOBODY
 };
+const ADMIN_OR_AGENT: Access = Access { agent: true, ..ADMIN };
 const ANYONE: Access = Access {
     anyone: true,
+    ..NOBODY
+};
+const DOWNSTREAM: Access = Access {
+    downstream: true,
     ..NOBODY
 };
 const LOCAL: Access = Access {
@@ -43,7 +48,10 @@ pub(super) fn access(path: &str) -> Option<Access> {
         "plastron.host.v1.Hosts" => hosts(method),
         "spire.api.server.agent.v1.Agent" => agent(method),
         "spire.api.server.bundle.v1.Bundle" => bundle(method),
+        "spire.api.server.debug.v1.Debug" => (method == "GetInfo").then_some(LOCAL),
         "spire.api.server.entry.v1.Entry" => entry(method),
+        "spire.api.server.localauthority.v1.LocalAuthority" => local_authority(method),
+        "spire.api.server.logger.v1.Logger" => logger(method),
         "spire.api.server.svid.v1.SVID" => svid(method),
         _ => None,
     }
@@ -64,7 +72,16 @@ fn agent(method: &str) -> Option<Access> {
 
 fn bundle(method: &str) -> Option<Access> {
     match method {
+        "AppendBundle"
+        | "BatchCreateFederatedBundle"
+        | "BatchDeleteFederatedBundle"
+        | "BatchSetFederatedBundle"
+        | "BatchUpdateFederatedBundle"
+        | "CountBundles"
+        | "ListFederatedBundles" => Some(ADMIN),
         "GetBundle" => Some(ANYONE),
+        "GetFederatedBundle" => Some(ADMIN_OR_AGENT),
+        "PublishJWTAuthority" | "PublishWITAuthority" => Some(DOWNSTREAM),
         _ => None,
     }
 }
@@ -90,10 +107,34 @@ fn hosts(method: &str) -> Option<Access> {
     .then_some(ADMIN)
 }
 
+/// WIT authorities are listed for their callers; nobody's server has them yet.
+fn local_authority(method: &str) -> Option<Access> {
+    let is_upstream = matches!(
+        method,
+        "RevokeX509UpstreamAuthority" | "TaintX509UpstreamAuthority"
+    );
+    let is_there = |kind: &str| {
+        let order = method
+            .strip_suffix("Authority")
+            .and_then(|rest| rest.strip_suffix(kind));
+        matches!(order, Some("Activate" | "Prepare" | "Revoke" | "Taint"))
+            || method
+                .strip_prefix("Get")
+                .and_then(|rest| rest.strip_suffix("AuthorityState"))
+                == Some(kind)
+    };
+    (is_upstream || ["JWT", "WIT", "X509"].into_iter().any(is_there)).then_some(ADMIN)
+}
+
+fn logger(method: &str) -> Option<Access> {
+    matches!(method, "GetLogger" | "ResetLogLevel" | "SetLogLevel").then_some(LOCAL)
+}
+
 fn svid(method: &str) -> Option<Access> {
     match method {
-        "BatchNewX509SVID" => Some(AGENT),
-        "MintX509SVID" => Some(ADMIN),
+        "BatchNewWITSVID" | "BatchNewX509SVID" | "NewJWTSVID" => Some(AGENT),
+        "MintJWTSVID" | "MintWITSVID" | "MintX509SVID" => Some(ADMIN),
+        "NewDownstreamX509CA" => Some(DOWNSTREAM),
         _ => None,
     }
 }

@@ -4,15 +4,19 @@
 mod admin;
 mod agent;
 mod attest;
+mod authority;
 mod bundle;
 mod connection;
+mod debug;
 mod entry;
 mod filter;
 mod gate;
 mod health;
 mod host;
+mod jwt;
 mod limit;
 mod listen;
+mod logger;
 mod methods;
 mod page;
 mod proofs;
@@ -26,7 +30,7 @@ mod sync;
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ::svid::SpiffeId;
-use edge::{Clock, grpc::Course};
+use edge::{Clock, grpc::Course, log, tls::Certificate};
 use plugin_api::NodeAttestor;
 use proto::{
     grpc::health::v1::health_server::HealthServer,
@@ -36,7 +40,9 @@ use proto::{
     },
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
-        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+        debug::v1::debug_server::DebugServer, entry::v1::entry_server::EntryServer,
+        localauthority::v1::local_authority_server::LocalAuthorityServer,
+        logger::v1::logger_server::LoggerServer, svid::v1::svid_server::SvidServer,
     },
 };
 use rustls::ServerConfig;
@@ -51,7 +57,14 @@ use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
 pub use proofs::Proofs;
 
-use crate::{backup, ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
+use crate::{
+    backup,
+    ca::{Ca, Orders},
+    config::RateLimits,
+    issue::{JwtProfile, Lifetimes},
+    registry::Registry,
+    sessions::Sessions,
+};
 
 /// What the handlers work with.
 pub struct Api {
@@ -59,12 +72,20 @@ pub struct Api {
     pub registry: Registry,
     /// What signs.
     pub ca: Ca,
+    /// Where rotation takes orders.
+    pub orders: Orders,
+    /// The server's own certificate.
+    pub certificate: Certificate,
+    /// What is logged.
+    pub log: log::Handle,
     /// Who follows.
     pub sessions: Sessions,
     /// How agents prove themselves.
     pub attestors: Vec<Arc<dyn NodeAttestor>>,
     /// How long what is issued lives.
     pub lifetimes: Lifetimes,
+    /// What is the same in all JWT-SVIDs.
+    pub jwt_profile: JwtProfile,
     /// Who administers, beside those with an admin entry.
     pub admin_ids: HashSet<SpiffeId>,
     /// Which calls are limited.
@@ -140,7 +161,14 @@ impl Api {
         let with_local = routes
             .clone()
             .add_service(AdminServer::new(admin))
-            .add_service(HealthServer::new(health::HealthService { ready: self.ready }));
+            .add_service(DebugServer::new(debug::DebugService {
+                registry: self.registry,
+                certificate: self.certificate,
+                clock: self.clock,
+                started: self.clock.now(),
+            }))
+            .add_service(HealthServer::new(health::HealthService { ready: self.ready }))
+            .add_service(LoggerServer::new(logger::LoggerService { log: self.log }));
         let tidy = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
@@ -183,8 +211,13 @@ impl Api {
             registry: registry.clone(),
             ca: self.ca.clone(),
             lifetimes: self.lifetimes,
+            jwt_profile: self.jwt_profile.clone(),
             sign_limit,
             clock,
+        };
+        let authorities = authority::AuthorityService {
+            registry: registry.clone(),
+            orders: self.orders.clone(),
         };
         let bundles = bundle::BundleService {
             registry: registry.clone(),
@@ -206,6 +239,7 @@ impl Api {
                 clock,
             }))
             .add_service(HostsServer::new(hosts).max_decoding_message_size(MAX_IMPORT))
+            .add_service(LocalAuthorityServer::new(authorities))
             .add_service(SvidServer::new(svids))
             .add_service(AgentSessionServer::new(sessions).max_decoding_message_size(MAX_OPEN))
     }

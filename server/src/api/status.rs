@@ -14,8 +14,8 @@ use tonic::{Code, Status};
 use crate::{
     authorize::Denied,
     backup::TakeError,
-    ca::SignError,
-    registry::{ChangeError, changes::NotRecorded},
+    ca::{OrderRefused, RotationError, SignError},
+    registry::{ChangeError, authority_changes::NotAppended, changes::NotRecorded},
 };
 
 /// A call that is not allowed; agents learn what to do from the details.
@@ -104,8 +104,43 @@ pub(super) fn not_signed(error: &SignError) -> Status {
     let message = format!("failed to sign X509-SVID: {}", Chain(error));
     match error {
         SignError::Journal(_) | SignError::NotReady => Status::unavailable(message),
-        SignError::Mint(_) => Status::internal(message),
+        SignError::Mint(_) | SignError::Token(_) => Status::internal(message),
     }
+}
+
+/// A JWT-SVID that was not signed.
+pub(super) fn no_token(error: &SignError) -> Status {
+    let message = format!("failed to sign JWT-SVID: {}", Chain(error));
+    match error {
+        SignError::Journal(_) | SignError::NotReady => Status::unavailable(message),
+        SignError::Mint(_) | SignError::Token(_) => Status::internal(message),
+    }
+}
+
+/// An order to the authorities that was not carried out.
+pub(super) fn not_ordered(error: &RotationError) -> Status {
+    let message = Chain(error).to_string();
+    match error {
+        RotationError::Change(_) | RotationError::Stopping => Status::unavailable(message),
+        RotationError::Certificate(_) | RotationError::Key(_) => Status::internal(message),
+        RotationError::Refused(OrderRefused::NoId | OrderRefused::Unknown(_)) => {
+            Status::invalid_argument(message)
+        }
+        RotationError::Refused(_) => Status::failed_precondition(message),
+    }
+}
+
+/// Authorities that were not appended to the bundle.
+pub(super) fn not_appended(error: &NotAppended) -> Status {
+    match error {
+        NotAppended::KeyIdTaken(_) => Status::invalid_argument(error.to_string()),
+        NotAppended::TooMany => Status::resource_exhausted(error.to_string()),
+    }
+}
+
+/// A method that exists, and that this server does not carry out.
+pub(super) fn not_offered(what: &str) -> Status {
+    Status::unimplemented(format!("this server does not support {what}"))
 }
 
 /// A caller that asks too often.

@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use edge::Clock;
 use proto::spire::api::{
     server::svid::v1::{
-        BatchNewX509svidRequest, BatchNewX509svidResponse, MintX509svidRequest, MintX509svidResponse,
-        NewX509svidParams, batch_new_x509svid_response::Result as Item, svid_server,
+        BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse,
+        MintJwtsvidRequest, MintJwtsvidResponse, MintWitsvidRequest, MintWitsvidResponse,
+        MintX509svidRequest, MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse,
+        NewJwtsvidRequest, NewJwtsvidResponse, NewX509svidParams,
+        batch_new_x509svid_response::Result as Item, svid_server,
     },
     types,
 };
@@ -20,7 +23,7 @@ use super::{gate, limit::Limiter, status};
 use crate::{
     ca::{Ca, IssuedSvid, SignedSvid, Signing},
     convert,
-    issue::{self, Lifetimes},
+    issue::{self, JwtProfile, Lifetimes},
     journal::Record,
     registry::{Agent, EntryId, Registry, Snapshot, is_authorized},
 };
@@ -29,6 +32,7 @@ pub(super) struct SvidService {
     pub(super) registry: Registry,
     pub(super) ca: Ca,
     pub(super) lifetimes: Lifetimes,
+    pub(super) jwt_profile: JwtProfile,
     pub(super) sign_limit: Limiter,
     pub(super) clock: Clock,
 }
@@ -80,6 +84,52 @@ impl svid_server::Svid for SvidService {
         self.sign_limit.check(connection.address(), params.len())?;
         let results = self.sign_batch(agent, params).await?;
         Ok(Response::new(BatchNewX509svidResponse { results }))
+    }
+
+    async fn mint_jwtsvid(
+        &self,
+        request: Request<MintJwtsvidRequest>,
+    ) -> Result<Response<MintJwtsvidResponse>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let issued = self.mint_jwt(request.into_inner(), &actor).await?;
+        Ok(Response::new(MintJwtsvidResponse {
+            svid: Some(convert::jwt_to_wire(&issued)),
+        }))
+    }
+
+    async fn new_jwtsvid(
+        &self,
+        request: Request<NewJwtsvidRequest>,
+    ) -> Result<Response<NewJwtsvidResponse>, Status> {
+        let connection = gate::connection(&request)?;
+        let caller = gate::caller(&request)?;
+        let agent = caller
+            .agent()
+            .ok_or_else(|| status::bug("signing without agent"))?;
+        self.sign_limit.check(connection.address(), 1)?;
+        let svid = self.new_jwt(agent, request.into_inner()).await?;
+        Ok(Response::new(NewJwtsvidResponse { svid: Some(svid) }))
+    }
+
+    async fn new_downstream_x509ca(
+        &self,
+        _request: Request<NewDownstreamX509caRequest>,
+    ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
+        Err(status::not_offered("downstream servers"))
+    }
+
+    async fn mint_witsvid(
+        &self,
+        _request: Request<MintWitsvidRequest>,
+    ) -> Result<Response<MintWitsvidResponse>, Status> {
+        Err(status::not_offered("WIT-SVIDs"))
+    }
+
+    async fn batch_new_witsvid(
+        &self,
+        _request: Request<BatchNewWitsvidRequest>,
+    ) -> Result<Response<BatchNewWitsvidResponse>, Status> {
+        Err(status::not_offered("WIT-SVIDs"))
     }
 }
 

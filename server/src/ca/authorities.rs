@@ -87,7 +87,7 @@ impl Authorities {
         let jwt = self.jwt.iter().map(|authority| svid::JwtAuthority {
             key_id: authority.authority_id.clone(),
             public_key: authority.material.to_spki(),
-            expires_at: Some(authority.not_after),
+            expires_at: (authority.not_after != Timestamp::NEVER).then_some(authority.not_after),
             tainted: authority.tainted,
         });
         Bundle {

@@ -77,6 +77,20 @@ pub fn decode(value: &[u8]) -> Result<Authorities, CodecError> {
 }
 
 impl X509Authority {
+    /// An authority that somebody else signs with, from its certificate in DER; nothing if that is none of a CA.
+    #[must_use]
+    pub fn foreign(certificate: &[u8]) -> Option<Self> {
+        let (rest, parsed) = X509Certificate::from_der(certificate).ok()?;
+        if !rest.is_empty() || !parsed.is_ca() {
+            return None;
+        }
+        let described = Self::describe(String::new(), certificate).ok()?;
+        Some(Self {
+            state: AuthorityState::Foreign,
+            ..described
+        })
+    }
+
     /// A prepared authority that was not published yet, from its certificate in DER.
     pub(super) fn describe(key_id: String, certificate: &[u8]) -> Result<Self, CodecError> {
         let malformed = CodecError::Missing("certificate");

@@ -76,7 +76,7 @@ pub fn decide(slots: &[Slot], refresh_hint: Duration, now: Timestamp) -> Step {
 }
 
 /// As soon as everyone has it and peers had time to look, at the latest when a sixth of the old one's life is
-/// left.
+/// left; but not before it would have been prepared without an operator's order, who may want to wait.
 fn activation(active: &Slot, next: &Slot, refresh_hint: Duration) -> Timestamp {
     let deadline = before_end(active, 6, 7 * DAY);
     if !next.confirmed {
@@ -84,7 +84,7 @@ fn activation(active: &Slot, next: &Slot, refresh_hint: Duration) -> Timestamp {
     }
     let life = active.not_after.since(active.not_before);
     let noticed = next.published_at.plus((HINTS * refresh_hint).min(life / 6));
-    noticed.min(deadline)
+    noticed.max(before_end(active, 2, 30 * DAY)).min(deadline)
 }
 
 /// The moment at which a fraction of an authority's life is left, but never more than `most`.
@@ -149,6 +149,14 @@ mod tests {
         slots[1].confirmed = true;
         check(&slots, 43200, Step::Wait(at(44100)));
         check(&slots, 44100, Step::Activate(1));
+    }
+
+    #[test]
+    fn one_that_was_ordered_early_waits_for_its_order_or_time() {
+        let mut slots = [slot(Active, 0, 86400), slot(Prepared, 100, 86500)];
+        slots[1].confirmed = true;
+        check(&slots, 100, Step::Wait(at(43200)));
+        check(&slots, 43200, Step::Activate(1));
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! The server's signing authorities: X.509 and JWT, two key slots each, rotating by themselves.
 //!
-//! [`decide`] says what to do next, a pure function of what is there and the time; [`Rotation`] does it. What
-//! is signed is always a [`Template`](svid::x509::Template), and never leaves the server before the journal has
-//! its serial number.
+//! [`decide`] says what to do next, a pure function of what is there and the time; [`Rotation`] does it. Operators
+//! may be ahead of it by [`Orders`], and [`Order::decide`] says which can be carried out. What is signed is always a
+//! [`Template`](svid::x509::Template) or [`Claims`](svid::jwt::Claims), and never leaves the server before the
+//! journal has its serial number.
 
 mod authorities;
 mod codec;
 mod decide;
+mod order;
+mod orders;
+mod outputs;
 mod rotation;
 mod sign;
 mod steps;
+mod token;
 
 pub use authorities::{Authorities, Authority, AuthorityState, JwtAuthority, X509Authority};
 pub use codec::{decode, encode};
 pub use decide::{Slot, Step, decide};
-pub use rotation::{Outputs, Rotation, RotationConfig, RotationError};
+pub use order::{AuthorityKind, Order, OrderRefused};
+pub use orders::{Command, Ordered, Orders};
+pub use outputs::Outputs;
+pub use rotation::{Rotation, RotationConfig, RotationError};
 pub use sign::{Ca, IssuedSvid, SignError, SignedSvid, Signing};
+pub use token::{IssuedJwt, JwtSigning, SignedJwt};

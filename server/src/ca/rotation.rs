@@ -2,21 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edge::{Chain, Clock, tls::Identity};
-use plugin_api::{KeyError, KeyKind, KeyManager, Signer};
-use rustls::sign::CertifiedKey;
+use edge::{Chain, Clock};
+use plugin_api::{KeyError, KeyKind, KeyManager};
 use rustls_pki_types::CertificateDer;
-use svid::{Timestamp, renew_at, x509::PublicKey};
-use tokio::sync::watch;
-use tracing::{error, info, warn};
+use svid::{Timestamp, x509::PublicKey};
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use super::{
-    Authorities, Ca, Signing, Slot, Step, X509Authority, decide,
-    steps::{self, Kind},
+    Authorities, AuthorityKind, Ca, Command, Order, OrderRefused, Ordered, Outputs, Slot, Step, decide,
+    steps::{self, Kind, SERVER},
 };
 use crate::{
     issue::Lifetimes,
-    journal::Record,
     registry::{ChangeError, Registry},
 };
 
@@ -30,6 +28,8 @@ pub struct RotationConfig {
     pub jwt_key: KeyKind,
     /// The sequence number of the bundle that everyone who is known to rely on it has.
     pub confirmed: watch::Receiver<u64>,
+    /// What operators order.
+    pub orders: mpsc::Receiver<Command>,
 }
 
 /// The rotation task.
@@ -38,17 +38,11 @@ pub struct Rotation {
     pub(super) registry: Registry,
     pub(super) keys: Arc<dyn KeyManager>,
     pub(super) clock: Clock,
-    ca: Ca,
-    outputs: Outputs,
-    renew_certificate_at: Timestamp,
-}
-
-/// Where the task publishes what others sign and serve with.
-pub struct Outputs {
-    /// The authority that signs.
-    pub signing: watch::Sender<Option<Arc<Signing>>>,
-    /// The server's own certificate.
-    pub certificate: watch::Sender<Option<Arc<CertifiedKey>>>,
+    pub(super) ca: Ca,
+    pub(super) outputs: Outputs,
+    pub(super) renew_certificate_at: Timestamp,
+    /// Who signed the server's own certificate.
+    pub(super) certificate_authority: String,
 }
 
 /// A step could not be taken.
@@ -63,6 +57,9 @@ pub enum RotationError {
     /// The key can't be made or found.
     #[error("cannot use the authority's key")]
     Key(#[from] KeyError),
+    /// An operator's order can't be carried out.
+    #[error(transparent)]
+    Refused(#[from] OrderRefused),
     /// The runtime is ending.
     #[error("server is stopping")]
     Stopping,
@@ -71,6 +68,8 @@ pub enum RotationError {
 /// Longest sleep: a clock that is set is noticed after that.
 const LOOK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
+/// How long an order to activate waits: sessions that do not acknowledge a bundle in 10 s are closed meanwhile.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(12);
 
 impl Rotation {
     /// A task that keeps `registry`'s authorities fresh.
@@ -92,6 +91,7 @@ impl Rotation {
             ca,
             outputs,
             renew_certificate_at,
+            certificate_authority: String::new(),
         }
     }
 
@@ -111,6 +111,7 @@ impl Rotation {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 changed = confirmed.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
+                Some(command) = self.config.orders.recv() => self.obey(command).await,
             }
         }
     }
@@ -123,10 +124,7 @@ impl Rotation {
     pub async fn advance(&mut self) -> Result<Timestamp, RotationError> {
         let x509 = self.advance_kind::<CertificateDer<'static>>().await?;
         let jwt = self.advance_kind::<PublicKey>().await?;
-        self.publish_signing().await?;
-        if self.renew_certificate_at <= self.clock.now() {
-            self.renew_certificate().await?;
-        }
+        self.publish().await?;
         Ok(x509.min(jwt).min(self.renew_certificate_at))
     }
 
@@ -142,81 +140,49 @@ impl Rotation {
             };
             match decide(&slots, Authorities::REFRESH_HINT, self.clock.now()) {
                 Step::Wait(until) => return Ok(until),
-                Step::Prepare => steps::prepare::<K>(self).await?,
+                Step::Prepare => drop(steps::obey::<K>(self, Order::Prepare, SERVER).await?),
                 Step::Activate(position) => steps::activate::<K>(self, position).await?,
                 Step::Forget(position) => steps::forget::<K>(self, position).await?,
             }
         }
     }
 
-    /// Publishes the active X.509 authority, if it is not the published one already.
-    async fn publish_signing(&mut self) -> Result<(), RotationError> {
-        let snapshot = self.registry.snapshot();
-        let Some(active) = snapshot.authorities.active_x509() else {
-            return Ok(());
+    async fn obey(&mut self, command: Command) {
+        let Command {
+            kind,
+            order,
+            actor,
+            reply,
+        } = command;
+        let outcome = match kind {
+            AuthorityKind::Jwt => self.carry_out::<PublicKey>(order, &actor).await,
+            AuthorityKind::X509 => self.carry_out::<CertificateDer<'static>>(order, &actor).await,
         };
-        let published = self
-            .outputs
-            .signing
-            .borrow()
-            .as_ref()
-            .map(|signing| signing.authority_id.clone());
-        if published.as_ref() == Some(&active.authority_id) {
-            return Ok(());
+        // Whoever ordered it may have gone.
+        let _gone = reply.send(outcome);
+    }
+
+    async fn carry_out<K: Kind>(&mut self, order: Order, actor: &str) -> Result<Ordered, RotationError> {
+        let about = {
+            let snapshot = self.registry.snapshot();
+            let all = K::of(&snapshot.authorities);
+            let about = order.decide(all, self.clock.now())?;
+            about.and_then(|position| all.get(position).map(|authority| authority.published_sequence))
+        };
+        if let (Order::Activate(_), Some(sequence)) = (&order, about) {
+            self.let_everyone_have(sequence).await;
         }
-        let Some(signer) = self.signer_of(active).await? else {
-            error!(
-                authority_id = active.authority_id,
-                "Key of the signing authority is lost; it is replaced"
-            );
-            return steps::abandon::<CertificateDer<'static>>(self, &active.authority_id).await;
-        };
-        let certificate = active.material.clone();
-        let signing = Signing::new(
-            &certificate,
-            Vec::new(),
-            signer,
-            active.not_after,
-            active.authority_id.clone(),
-        );
-        let signing = signing.map_err(|error| RotationError::Certificate(Chain(&error).to_string()))?;
-        info!(authority_id = active.authority_id, expires_at = %active.not_after, "Authority signs");
-        self.outputs.signing.send_replace(Some(Arc::new(signing)));
-        Ok(())
+        let ordered = steps::obey::<K>(self, order, actor).await?;
+        self.publish().await?;
+        Ok(ordered)
     }
 
-    /// The key of an authority, if the key manager still has that very key.
-    async fn signer_of(&self, authority: &X509Authority) -> Result<Option<Arc<dyn Signer>>, RotationError> {
-        let keys = Arc::clone(&self.keys);
-        let kept = tokio::task::spawn_blocking(move || keys.keys())
-            .await
-            .map_err(|_| RotationError::Stopping)??;
-        let belongs = |signer: &&Arc<dyn Signer>| {
-            let spki = signer.public_key().to_spki();
-            authority.material.windows(spki.len()).any(|part| part == spki)
-        };
-        Ok(kept.get(&authority.key_id).filter(belongs).map(Arc::clone))
-    }
-
-    async fn renew_certificate(&mut self) -> Result<(), RotationError> {
-        let failed = |error: &dyn std::error::Error| RotationError::Certificate(Chain(error).to_string());
-        let signing = self.ca.signing().map_err(|error| failed(&error))?;
-        let (template, pkcs8) = steps::server_template(self, self.ca.occasion(&signing))?;
-        let signed = signing.sign(&template).map_err(|error| failed(&error))?;
-        let record = Record::new("server_svid_issued", &"server");
-        let issued = self
-            .ca
-            .release(vec![(signed, record)])
-            .await
-            .map_err(|error| failed(&error))?;
-        let Some(svid) = issued.into_iter().next() else {
-            return Err(RotationError::Stopping);
-        };
-        let identity = Identity::new(svid.chain, &pkcs8).map_err(|error| failed(&error))?;
-        self.outputs
-            .certificate
-            .send_replace(Some(identity.certified_key()));
-        self.renew_certificate_at = renew_at(svid.not_before, svid.not_after, u32::MAX / 2);
-        Ok(())
+    /// What is signed is of use to those alone who have the bundle. An operator's order is not put off for ever.
+    async fn let_everyone_have(&self, sequence: u64) {
+        let mut confirmed = self.config.confirmed.clone();
+        let everyone_has = confirmed.wait_for(|confirmed| *confirmed >= sequence);
+        if tokio::time::timeout(CONFIRM_WITHIN, everyone_has).await.is_err() {
+            warn!("Authority signs although some agents may not have it yet: an operator ordered it");
+        }
     }
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use edge::Clock;
-use plugin_api::Signer;
+use plugin_api::{KeyError, Signer};
 use rustls_pki_types::CertificateDer;
 use svid::{
-    SpiffeId, Timestamp,
+    SpiffeId, Timestamp, jwt,
     x509::{Issuer, MintError, SerialNumber, Template, sign},
 };
 use tokio::sync::watch;
 
+use super::token::{IssuedJwt, JwtSigning, SignedJwt};
 use crate::{
-    issue::Occasion,
+    issue::{Occasion, TokenOccasion},
     journal::{AppendError, Journal, Record},
 };
 
@@ -20,6 +21,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Ca {
     signing: watch::Receiver<Option<Arc<Signing>>>,
+    jwt_signing: watch::Receiver<Option<Arc<JwtSigning>>>,
     journal: Journal,
     clock: Clock,
 }
@@ -68,14 +70,23 @@ pub enum SignError {
     /// There is no authority yet.
     #[error("no signing authority is active yet")]
     NotReady,
+    /// The token can't be made.
+    #[error(transparent)]
+    Token(#[from] jwt::MintError<KeyError>),
 }
 
 impl Ca {
-    /// Signs with what `signing` shows.
+    /// Signs with what `signing` and `jwt_signing` show.
     #[must_use]
-    pub fn new(signing: watch::Receiver<Option<Arc<Signing>>>, journal: Journal, clock: Clock) -> Self {
+    pub fn new(
+        signing: watch::Receiver<Option<Arc<Signing>>>,
+        jwt_signing: watch::Receiver<Option<Arc<JwtSigning>>>,
+        journal: Journal,
+        clock: Clock,
+    ) -> Self {
         Self {
             signing,
+            jwt_signing,
             journal,
             clock,
         }
@@ -88,6 +99,27 @@ impl Ca {
     /// There is none yet.
     pub fn signing(&self) -> Result<Arc<Signing>, SignError> {
         self.signing.borrow().clone().ok_or(SignError::NotReady)
+    }
+
+    /// The authority that signs JWT-SVIDs now.
+    ///
+    /// # Errors
+    ///
+    /// There is none yet.
+    pub fn jwt_signing(&self) -> Result<Arc<JwtSigning>, SignError> {
+        self.jwt_signing.borrow().clone().ok_or(SignError::NotReady)
+    }
+
+    /// Time and identifier for a token that `signing` is to sign now.
+    #[must_use]
+    pub fn token_occasion(&self, signing: &JwtSigning) -> TokenOccasion {
+        TokenOccasion {
+            now: self.clock.now(),
+            authority_not_after: signing.not_after,
+            token_id: uuid::Builder::from_random_bytes(edge::random())
+                .into_uuid()
+                .to_string(),
+        }
     }
 
     /// Time and number for a certificate that `signing` is to sign now.
@@ -114,6 +146,16 @@ impl Ca {
         }
         self.journal.append(records).await?;
         Ok(svids)
+    }
+
+    /// Records a token, and releases it.
+    ///
+    /// # Errors
+    ///
+    /// It could not be made durable.
+    pub async fn release_jwt(&self, signed: SignedJwt, record: Record) -> Result<IssuedJwt, SignError> {
+        self.journal.append(vec![signed.ledger_record(record)]).await?;
+        Ok(signed.recorded())
     }
 }
 

@@ -12,7 +12,7 @@ use svid::{
 use tracing::info;
 
 use super::{
-    Authorities, AuthorityState, X509Authority,
+    Authorities, AuthorityState, Order, OrderRefused, Ordered, X509Authority,
     authorities::Authority,
     rotation::{Rotation, RotationError},
     sign::KeyAdapter,
@@ -22,6 +22,9 @@ use crate::{
     journal::Record,
     registry::SERVER_PATH,
 };
+
+/// Who takes the steps that nobody ordered.
+pub(super) const SERVER: &str = "server";
 
 /// X.509 or JWT, by what verifies their signatures: what the steps need to know of the difference.
 pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
@@ -33,6 +36,8 @@ pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
     fn of(authorities: &Authorities) -> &[Authority<Self>];
     fn of_mut(authorities: &mut Authorities) -> &mut Vec<Authority<Self>>;
     fn key_kind(rotation: &Rotation) -> KeyKind;
+    /// Whether the key is the authority's.
+    fn belongs(&self, key: &PublicKey) -> bool;
     /// Makes an authority that is not published yet.
     fn make(
         rotation: &Rotation,
@@ -41,20 +46,63 @@ pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
     ) -> Result<Authority<Self>, RotationError>;
 }
 
-/// Makes a key in the slot that does not sign, and publishes an authority for it.
-pub(super) async fn prepare<K: Kind>(rotation: &Rotation) -> Result<(), RotationError> {
+/// Carries out an order; `actor` gave it.
+pub(super) async fn obey<K: Kind>(
+    rotation: &Rotation,
+    order: Order,
+    actor: &str,
+) -> Result<Ordered, RotationError> {
+    let event = match order {
+        Order::Activate(_) => "authority_activated",
+        Order::Prepare => return prepare::<K>(rotation, actor).await,
+        Order::Revoke(_) => "authority_revoked",
+        Order::Taint(_) => "authority_tainted",
+    };
+    change::<K>(rotation, event, actor, move |authorities, now| {
+        let all = K::of_mut(authorities);
+        let about = order.decide(all, now)?;
+        Ok(about.and_then(|position| carry_out(&order, all, position)))
+    })
+    .await
+}
+
+/// Makes a key in the slot that does not sign, and publishes an authority for it, in place of one that was prepared
+/// before and never signed.
+async fn prepare<K: Kind>(rotation: &Rotation, actor: &str) -> Result<Ordered, RotationError> {
     let key_id = free_key::<K>(&rotation.registry.snapshot().authorities);
     let keys = Arc::clone(&rotation.keys);
     let kind = K::key_kind(rotation);
     let made = tokio::task::spawn_blocking(move || keys.generate(key_id, kind)).await;
     let mut authority = K::make(rotation, key_id, made.map_err(|_| RotationError::Stopping)??)?;
-    let id = authority.authority_id.clone();
-    change::<K>(rotation, "authority_prepared", id, move |authorities, now| {
+    change::<K>(rotation, "authority_prepared", actor, move |authorities, now| {
         authority.published_at = now;
         authority.published_sequence = authorities.sequence + 1;
-        K::of_mut(authorities).push(authority);
+        let prepared = Ordered::from(&authority);
+        let all = K::of_mut(authorities);
+        all.retain(|other| other.state != AuthorityState::Prepared);
+        all.push(authority);
+        Ok(Some(prepared))
     })
     .await
+}
+
+fn carry_out<M>(order: &Order, all: &mut Vec<Authority<M>>, position: usize) -> Option<Ordered> {
+    let ordered = all.get(position).map(Ordered::from)?;
+    match order {
+        Order::Activate(_) => {
+            for (at, authority) in all.iter_mut().enumerate() {
+                authority.state = match authority.state {
+                    _ if at == position => AuthorityState::Active,
+                    AuthorityState::Active => AuthorityState::Old,
+                    state => state,
+                };
+            }
+        }
+        Order::Prepare => {}
+        Order::Revoke(_) => drop(all.remove(position)),
+        Order::Taint(_) => all.get_mut(position)?.tainted = true,
+    }
+    Some(ordered)
 }
 
 /// Lets a prepared authority sign, and the one before no more.
@@ -62,18 +110,7 @@ pub(super) async fn activate<K: Kind>(rotation: &Rotation, position: usize) -> R
     let Some(id) = id_at::<K>(rotation, position) else {
         return Ok(());
     };
-    let wanted = id.clone();
-    change::<K>(rotation, "authority_activated", id, move |authorities, _| {
-        for authority in K::of_mut(authorities) {
-            let activates = authority.authority_id == wanted;
-            authority.state = match authority.state {
-                _ if activates => AuthorityState::Active,
-                AuthorityState::Active => AuthorityState::Old,
-                state => state,
-            };
-        }
-    })
-    .await
+    obey::<K>(rotation, Order::Activate(id), SERVER).await.map(drop)
 }
 
 /// Removes an authority from the bundle.
@@ -81,28 +118,28 @@ pub(super) async fn forget<K: Kind>(rotation: &Rotation, position: usize) -> Res
     let Some(id) = id_at::<K>(rotation, position) else {
         return Ok(());
     };
-    let wanted = id.clone();
-    change::<K>(rotation, "authority_forgotten", id, move |authorities, _| {
-        K::of_mut(authorities).retain(|authority| authority.authority_id != wanted);
+    change::<K>(rotation, "authority_forgotten", SERVER, move |authorities, _| {
+        let all = K::of_mut(authorities);
+        let position = all.iter().position(|authority| authority.authority_id == id);
+        Ok(position.map(|position| Ordered::from(&all.remove(position))))
     })
     .await
+    .map(drop)
 }
 
 /// Stops signing with an authority whose key is lost; what it signed stays valid.
 pub(super) async fn abandon<K: Kind>(rotation: &Rotation, id: &str) -> Result<(), RotationError> {
-    let wanted = id.to_owned();
-    change::<K>(
-        rotation,
-        "authority_key_lost",
-        id.to_owned(),
-        move |authorities, _| {
-            let lost = K::of_mut(authorities)
-                .iter_mut()
-                .filter(|authority| authority.authority_id == wanted);
-            lost.for_each(|authority| authority.state = AuthorityState::Old);
-        },
-    )
+    let id = id.to_owned();
+    change::<K>(rotation, "authority_key_lost", SERVER, move |authorities, _| {
+        let mut all = K::of_mut(authorities).iter_mut();
+        let lost = all.find(|authority| authority.authority_id == id);
+        Ok(lost.map(|lost| {
+            lost.state = AuthorityState::Old;
+            Ordered::from(&*lost)
+        }))
+    })
     .await
+    .map(drop)
 }
 
 /// The server's own certificate to be, and its key in PKCS#8.
@@ -119,32 +156,31 @@ pub(super) fn server_template(
     Ok((template, key.serialize_der()))
 }
 
+/// Changes the authorities, if `alter` finds the one that it is about.
 async fn change<K: Kind>(
     rotation: &Rotation,
     event: &'static str,
-    id: String,
-    alter: impl FnOnce(&mut Authorities, Timestamp) + Send + 'static,
-) -> Result<(), RotationError> {
-    let changed_id = id.clone();
+    actor: &str,
+    alter: impl FnOnce(&mut Authorities, Timestamp) -> Result<Option<Ordered>, OrderRefused> + Send + 'static,
+) -> Result<Ordered, RotationError> {
+    let record = Record::new(event, &actor).with("kind", &K::NAME);
     let changed = rotation.registry.change(move |draft| {
         let mut authorities = (*draft.state().authorities).clone();
-        alter(&mut authorities, draft.now());
+        let ordered = alter(&mut authorities, draft.now())?;
+        let ordered = ordered.ok_or_else(|| OrderRefused::Unknown(String::new()))?;
         authorities.sequence += 1;
-        draft.audit(
-            Record::new(event, &"server")
-                .with("kind", &K::NAME)
-                .with("authority_id", &id),
-        );
+        draft.audit(record.with("authority_id", &ordered.authority_id));
         draft.put_authorities(authorities);
+        Ok::<_, OrderRefused>(ordered)
     });
-    changed.await?;
+    let ordered = changed.await??;
     info!(
-        authority_id = changed_id,
+        authority_id = ordered.authority_id,
         kind = K::NAME,
         event,
         "Authorities changed"
     );
-    Ok(())
+    Ok(ordered)
 }
 
 fn id_at<K: Kind>(rotation: &Rotation, position: usize) -> Option<String> {
@@ -181,6 +217,11 @@ impl Kind for CertificateDer<'static> {
 
     fn key_kind(rotation: &Rotation) -> KeyKind {
         rotation.config.ca_key
+    }
+
+    fn belongs(&self, key: &PublicKey) -> bool {
+        let spki = key.to_spki();
+        self.windows(spki.len()).any(|part| part == spki)
     }
 
     fn make(
@@ -221,6 +262,10 @@ impl Kind for PublicKey {
 
     fn key_kind(rotation: &Rotation) -> KeyKind {
         rotation.config.jwt_key
+    }
+
+    fn belongs(&self, key: &PublicKey) -> bool {
+        self == key
     }
 
     fn make(

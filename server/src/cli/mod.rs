@@ -8,6 +8,9 @@ mod entry;
 mod health;
 mod host;
 mod host_file;
+mod jwt;
+mod localauthority;
+mod logger;
 mod output;
 mod run;
 mod token;
@@ -53,6 +56,15 @@ enum Command {
     /// Hosts: the machines that may attest by TPM.
     #[command(subcommand)]
     Host(host::Command),
+    /// JWT-SVIDs without a workload.
+    #[command(subcommand)]
+    Jwt(jwt::Command),
+    /// The server's own signing authorities: replacing one by force.
+    #[command(subcommand)]
+    Localauthority(localauthority::Command),
+    /// How much a running server logs.
+    #[command(subcommand)]
+    Logger(logger::Command),
     Restore(backup::Restore),
     /// Runs the server.
     Run(run::Run),
@@ -126,6 +138,9 @@ impl Cli {
             Command::Entry(command) => connect::block_on(command.execute()),
             Command::Healthcheck(command) => connect::block_on(command.execute()),
             Command::Host(command) => connect::block_on(command.execute()),
+            Command::Jwt(command) => connect::block_on(command.execute()),
+            Command::Localauthority(command) => connect::block_on(command.execute()),
+            Command::Logger(command) => connect::block_on(command.execute()),
             Command::Restore(command) => command.execute(),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),

@@ -1,6 +1,11 @@
 //! What commands print.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    fs,
+    io::{IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use clap::ValueEnum;
 
@@ -58,4 +63,21 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
         .iter()
         .map(|(name, value)| format!("{name:width$} : {value}\n"))
         .collect()
+}
+
+/// Writes `text` into a file with these permissions.
+pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
+    let failed = |source| CommandError::File {
+        path: path.into(),
+        source,
+    };
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
 }

@@ -22,10 +22,10 @@ impl Run {
         // What the server writes is nobody else's; sockets get their permissions explicitly.
         umask(Mode::from_bits_truncate(0o077));
         let config = self.config.load()?;
-        let _level = log::init(config.server.log_level, config.server.log_format);
+        let log = log::init(config.server.log_level, config.server.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         runtime.map_err(CommandError::Runtime)?.block_on(async {
-            let server = Server::start(config, Clock::system()).await?;
+            let server = Server::start(config, Clock::system(), log).await?;
             server.run(stop_signal()).await.map_err(CommandError::Task)
         })
     }

@@ -1,11 +1,6 @@
 //! `x509`.
 
-use std::{
-    fs,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use pem::Pem;
@@ -18,7 +13,7 @@ use svid::{DnsName, SpiffeId, Timestamp};
 
 use super::{
     CommandError, Common,
-    output::{Output, facts, line},
+    output::{Output, facts, line, write},
     token::seconds,
 };
 
@@ -140,20 +135,4 @@ fn certificates(der: Vec<Vec<u8>>) -> String {
     der.into_iter()
         .map(|der| pem::encode(&Pem::new("CERTIFICATE", der)))
         .collect()
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
-    let failed = |source| CommandError::File {
-        path: path.into(),
-        source,
-    };
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .map_err(failed)?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)
 }

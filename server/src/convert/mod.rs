@@ -2,6 +2,7 @@
 //! the field; inside the server there are no half-parsed values.
 
 mod agent;
+mod authority;
 mod bundle;
 mod entry;
 mod host;
@@ -11,10 +12,11 @@ mod selector;
 mod svid;
 
 pub use agent::agent_to_wire;
+pub use authority::{AuthorityError, authorities_from_wire};
 pub use bundle::bundle_to_wire;
 pub use entry::{EntryFieldError, entry_from_store, entry_from_wire, entry_to_wire};
 pub use host::{EkFieldError, HostFieldError, enrolment_filter, host_name, host_to_wire, new_host_from_wire};
 pub use id::{IdError, agent_id, id_to_wire, member_id, workload_id};
 pub use mask::{ALL_ENTRY_FIELDS, mask_agent, mask_bundle, mask_entry};
 pub use selector::{selector_match, selectors_from_wire, selectors_to_wire, trust_domain_match};
-pub use svid::svid_to_wire;
+pub use svid::{jwt_to_wire, svid_to_wire};

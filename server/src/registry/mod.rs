@@ -6,6 +6,7 @@
 //! to audit. Changes that arrive while the disk is busy are committed together.
 
 mod agent;
+pub mod authority_changes;
 pub mod changes;
 mod codec;
 mod draft;

@@ -13,6 +13,8 @@ use x509_parser::{
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
 
+use crate::jwt::Algorithm;
+
 /// A public key: EC P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 8192 bits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublicKey {
@@ -114,6 +116,36 @@ impl PublicKey {
         signature: &[u8],
     ) -> Option<()> {
         let algorithm = self.kind.verification(algorithm)?;
+        UnparsedPublicKey::new(algorithm, &self.bits)
+            .verify(message, signature)
+            .ok()
+    }
+
+    /// What tokens are signed with by such a key; nothing for a kind that JWT-SVIDs do not use.
+    pub(crate) fn jws_algorithm(&self) -> Option<Algorithm> {
+        match self.kind {
+            Kind::EcP256 => Some(Algorithm::Es256),
+            Kind::EcP384 => Some(Algorithm::Es384),
+            Kind::EcP521 => Some(Algorithm::Es512),
+            Kind::Ed25519 => None,
+            Kind::Rsa => Some(Algorithm::Rs256),
+        }
+    }
+
+    /// Checks a signature that a token carries (RFC 7518 §3.3 to §3.5).
+    pub(crate) fn verify_jws(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Option<()> {
+        let algorithm: &'static dyn VerificationAlgorithm = match (self.kind, algorithm) {
+            (Kind::EcP256, Algorithm::Es256) => &signature::ECDSA_P256_SHA256_FIXED,
+            (Kind::EcP384, Algorithm::Es384) => &signature::ECDSA_P384_SHA384_FIXED,
+            (Kind::EcP521, Algorithm::Es512) => &signature::ECDSA_P521_SHA512_FIXED,
+            (Kind::Rsa, Algorithm::Ps256) => &signature::RSA_PSS_2048_8192_SHA256,
+            (Kind::Rsa, Algorithm::Ps384) => &signature::RSA_PSS_2048_8192_SHA384,
+            (Kind::Rsa, Algorithm::Ps512) => &signature::RSA_PSS_2048_8192_SHA512,
+            (Kind::Rsa, Algorithm::Rs256) => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (Kind::Rsa, Algorithm::Rs384) => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (Kind::Rsa, Algorithm::Rs512) => &signature::RSA_PKCS1_2048_8192_SHA512,
+            _ => return None,
+        };
         UnparsedPublicKey::new(algorithm, &self.bits)
             .verify(message, signature)
             .ok()

@@ -1,0 +1,9 @@
+//! The server in this process, called over its local socket as an operator calls it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod authority;
+mod bundle;
+mod jwt;
+mod local;
+mod server;

@@ -138,3 +138,14 @@ fn svid(method: &str) -> Option<Access> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_for_the_local_socket_alone() {
+        assert_eq!(access("/plastron.admin.v1.Admin/Backup"), Some(LOCAL));
+        assert_eq!(access("/plastron.admin.v1.Admin/Restore"), None);
+    }
+}

@@ -166,7 +166,8 @@ impl<R: Read> Reader<R> {
         let part = part.ok_or_else(damaged)?;
         let place = place(&part);
         // One of each kind, in order; of records any number.
-        if place < self.place || (place == self.place && place != RECORD) || self.is_early(place) {
+        let is_late = place < self.place || (place == self.place && place != RECORD);
+        if is_late || self.is_early(place) || !is_sound(&part) {
             return Err(damaged());
         }
         if let Part::End(said) = &part {
@@ -266,6 +267,14 @@ fn place(part: &Part) -> u8 {
         Part::Keys(_) => 3,
         Part::Trail(_) => TRAIL,
         Part::End(_) => 5,
+    }
+}
+
+/// Whether the audit trail can go on from where it is said to have stood.
+fn is_sound(part: &Part) -> bool {
+    match part {
+        Part::Trail(trail) => trail.hash.len() == 32 && trail.next_sequence < u64::MAX / 4,
+        _ => true,
     }
 }
 

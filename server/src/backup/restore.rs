@@ -191,77 +191,108 @@ impl<'a> Backup<'a> {
         Ok((Self { path, reader, len }, header))
     }
 
-    /// Makes store, key file and audit trail in `stage`.
+    /// Makes store, key file and audit trail in `folder`.
     fn copy(
         mut self,
         header: &stored::Header,
         target: &Target,
-        stage: &Path,
+        folder: &Path,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Restored, RestoreError> {
-        let store = Store::open(stage, target.store)?;
-        let mut renewal = Renewal::new(target.trust_domain.clone());
-        let mut group = Group::new(&store);
-        let mut restored = Restored {
-            created_at: Timestamp::from_unix(header.created_at),
-            file_len: self.len,
+        let store = Store::open(folder, target.store)?;
+        let mut stage = Stage::new(&store, folder, header, target);
+        let mut is_over = false;
+        while !is_over {
+            let part = self.reader.next();
+            let part = part.map_err(|source| unreadable(self.path, source))?;
+            is_over = matches!(part, Part::End(_));
+            stage.add(part)?;
+            progress(self.reader.bytes(), self.len);
+        }
+        stage.finish(self.len)
+    }
+}
+
+/// What is restored, before it is in its place.
+struct Stage<'a> {
+    folder: &'a Path,
+    header: &'a stored::Header,
+    target: &'a Target,
+    group: Group<'a>,
+    renewal: Renewal,
+    head: Head,
+    revision: u64,
+    records: u64,
+    has_keys: bool,
+}
+
+impl<'a> Stage<'a> {
+    fn new(store: &'a Store, folder: &'a Path, header: &'a stored::Header, target: &'a Target) -> Self {
+        Self {
+            folder,
+            header,
+            target,
+            group: Group::new(store),
+            renewal: Renewal::new(target.trust_domain.clone()),
+            head: Head::default(),
             revision: 0,
             records: 0,
             has_keys: false,
-            must_attest: 0,
-            void_tokens: 0,
-            moved_to: None,
-        };
-        let mut head = Head::default();
-        loop {
-            let part = self.reader.next();
-            match part.map_err(|source| unreadable(self.path, source))? {
-                Part::Header(_) => {}
-                Part::Record(record) => {
-                    let renewed = renewal.record(&record.key, record.value);
-                    let renewed = renewed.map_err(|source| RestoreError::Record {
-                        key: record.key.escape_ascii().to_string(),
-                        version: header.server_version.clone(),
-                        source,
-                    })?;
-                    if let Renewed::Kept(value) = renewed {
-                        restored.records += 1;
-                        group.put(record.key, value)?;
-                    }
-                }
-                Part::Keys(keys) => {
-                    restored.has_keys = true;
-                    write_private(&stage.join(KEYS), &keys.file)?;
-                }
-                Part::Trail(trail) => head = self.head(&trail)?,
-                Part::End(end) => {
-                    restored.revision = end.revision;
-                    break;
-                }
-            }
-            progress(self.reader.bytes(), self.len);
         }
-        progress(self.len, self.len);
-        group.commit()?;
-        store.skip_to(restored.revision.saturating_add(FAR))?;
-        restored.must_attest = renewal.must_attest;
-        restored.void_tokens = renewal.void_tokens;
-        let record = record(&restored, head, &target.actor);
-        let next = head.next.saturating_add(FAR);
-        journal::begin(&stage.join(AUDIT), Head { next, ..head }, record, target.now)?;
-        Ok(restored)
     }
 
-    fn head(&self, trail: &stored::Trail) -> Result<Head, RestoreError> {
-        let hash = trail.hash.as_slice().try_into();
-        let hash = hash.ok().filter(|_| trail.next_sequence < u64::MAX / 4);
-        let damaged = FileError::Damaged {
-            offset: self.reader.bytes(),
+    fn add(&mut self, part: Part) -> Result<(), RestoreError> {
+        match part {
+            Part::Header(_) => {}
+            Part::Record(record) => self.record(record)?,
+            Part::Keys(keys) => {
+                self.has_keys = true;
+                write_private(&self.folder.join(KEYS), &keys.file)?;
+            }
+            Part::Trail(trail) => {
+                self.head.next = trail.next_sequence;
+                // The reader has seen that it is a hash.
+                self.head.hash = trail.hash.try_into().unwrap_or_default();
+            }
+            Part::End(end) => self.revision = end.revision,
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: stored::Record) -> Result<(), RestoreError> {
+        let renewed = self.renewal.record(&record.key, record.value);
+        let renewed = renewed.map_err(|source| RestoreError::Record {
+            key: record.key.escape_ascii().to_string(),
+            version: self.header.server_version.escape_debug().to_string(),
+            source,
+        })?;
+        if let Renewed::Kept(value) = renewed {
+            self.records += 1;
+            self.group.put(record.key, value)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, file_len: u64) -> Result<Restored, RestoreError> {
+        self.group.commit()?;
+        self.group.store.skip_to(self.revision.saturating_add(FAR))?;
+        let restored = Restored {
+            created_at: Timestamp::from_unix(self.header.created_at),
+            file_len,
+            revision: self.revision,
+            records: self.records,
+            has_keys: self.has_keys,
+            must_attest: self.renewal.must_attest,
+            void_tokens: self.renewal.void_tokens,
+            moved_to: None,
         };
-        Ok(Head {
-            next: trail.next_sequence,
-            hash: hash.ok_or_else(|| unreadable(self.path, damaged))?,
-        })
+        let record = record(&restored, self.head, &self.target.actor);
+        let head = Head {
+            next: self.head.next.saturating_add(FAR),
+            ..self.head
+        };
+        journal::begin(&self.folder.join(AUDIT), head, record, self.target.now)?;
+        Ok(restored)
     }
 }
 

@@ -3,17 +3,24 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use proto::spire::api::{
-    server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
-    types,
+use edge::{
+    Clock,
+    tls::{self, BundleSource, Expected, Identity},
+};
+use proto::{
+    spiffe::workload::{X509svid, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
+    spire::api::{
+        server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
+        types,
+    },
 };
 use serde_json::Value;
-use spiffe::X509Source;
-use spiffe_rustls::{authorizer, mtls_client, mtls_server};
 use svid::{Bundle, Timestamp, TrustDomain, X509Authority, jwt, x509};
 use swtpm_tests::{Agent, World};
 use tokio::{sync::watch, time::interval};
 use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::pki_types::CertificateDer};
+
+use super::rotation::certificates;
 
 const WEB: &str = "spiffe://example.org/web";
 const DB: &str = "spiffe://example.org/db";
@@ -26,35 +33,85 @@ type Chain = Vec<CertificateDer<'static>>;
 /// Whose signatures both ends of a handshake showed: the client's, and the server's.
 type Signers = [String; 2];
 
-async fn source(agent: &Agent) -> X509Source {
-    let source = X509Source::builder().endpoint(agent.endpoint());
-    source.build().await.unwrap()
+/// What a workload was given last, at any moment.
+#[derive(Clone)]
+struct Held {
+    identity: Identity,
+    bundle: Arc<Bundle>,
+}
+
+/// Follows the Workload API of an agent.
+async fn holder(agent: &Agent) -> watch::Receiver<Option<Held>> {
+    let (given, held) = watch::channel(None);
+    let socket = agent.socket();
+    tokio::spawn(async move {
+        let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
+        let mut request = tonic::Request::new(X509svidRequest {});
+        let header = "true".parse().unwrap();
+        request.metadata_mut().insert("workload.spiffe.io", header);
+        let follow = async {
+            let mut client = SpiffeWorkloadApiClient::new(client);
+            let mut stream = client.fetch_x509svid(request).await.unwrap().into_inner();
+            while let Ok(Some(response)) = stream.message().await {
+                let [svid] = response.svids.try_into().expect("one SVID");
+                given.send_replace(Some(held_of(&svid)));
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = connection => {}
+        }
+    });
+    let mut first = held.clone();
+    first.wait_for(Option::is_some).await.unwrap();
+    held
+}
+
+fn held_of(svid: &X509svid) -> Held {
+    let roots = certificates(&svid.bundle).into_iter();
+    let roots = roots.map(|certificate| X509Authority {
+        certificate,
+        tainted: false,
+    });
+    let bundle = Bundle {
+        x509_authorities: roots.collect(),
+        ..Bundle::empty(TrustDomain::parse("example.org").unwrap())
+    };
+    Held {
+        identity: Identity::new(certificates(&svid.x509_svid), &svid.x509_svid_key).unwrap(),
+        bundle: Arc::new(bundle),
+    }
 }
 
 /// Two holders of SVIDs, on hosts of their own.
 struct Pair {
-    acceptor: TlsAcceptor,
-    connector: TlsConnector,
+    web: watch::Receiver<Option<Held>>,
+    db: watch::Receiver<Option<Held>>,
 }
 
 impl Pair {
-    async fn new(web: &Agent, db: &Agent) -> Self {
-        let server = mtls_server(source(web).await).authorize(authorizer::exact([DB]).unwrap());
-        let client = mtls_client(source(db).await).authorize(authorizer::exact([WEB]).unwrap());
-        Self {
-            acceptor: TlsAcceptor::from(Arc::new(server.build().unwrap())),
-            connector: TlsConnector::from(Arc::new(client.build().unwrap())),
-        }
-    }
-
+    /// A handshake between what both hold at this moment; answers with what the server and the client were shown.
     async fn meet(&self) -> [Chain; 2] {
+        let held = |holder: &watch::Receiver<Option<Held>>| holder.borrow().clone().unwrap();
+        let (web, db) = (held(&self.web), held(&self.db));
+        let (_keep, certificate) = watch::channel(Some(web.identity.certified_key()));
+        let roots: BundleSource = Arc::new(move |_| Some(Arc::clone(&web.bundle)));
+        let server = tls::server_config(certificate, roots, Clock::system()).unwrap();
+        let expected = Expected::Verified {
+            id: WEB.parse().unwrap(),
+            bundle: db.bundle,
+        };
+        let client = tls::client_config(expected, Some(&db.identity), Clock::system()).unwrap();
         let (server_end, client_end) = tokio::io::duplex(64 * 1024);
         let name = "example.org".try_into().unwrap();
         let (server, client) = tokio::join!(
-            self.acceptor.accept(server_end),
-            self.connector.connect(name, client_end)
+            TlsAcceptor::from(server).accept(server_end),
+            TlsConnector::from(client).connect(name, client_end)
         );
-        let (server, client) = (server.unwrap(), client.unwrap());
+        let (server, client) = match (server, client) {
+            (Ok(server), Ok(client)) => (server, client),
+            failed => panic!("{:?} {:?}", failed.0.err(), failed.1.err()),
+        };
         let chain = |shown: Option<&[CertificateDer<'static>]>| shown.unwrap().to_vec();
         [
             chain(server.get_ref().1.peer_certificates()),
@@ -133,10 +190,10 @@ async fn an_authority_is_replaced_by_force_and_no_handshake_fails() {
     let _entries = [world.entry(web.id(), WEB, &[]), world.entry(db.id(), DB, &[])];
     web.daemon().wait_for("SVID ready");
     db.daemon().wait_for("SVID ready");
-    let watched = web.watch();
-    watched.wait_for(WEB);
-
-    let pair = Pair::new(&web, &db).await;
+    let pair = Pair {
+        web: holder(&web).await,
+        db: holder(&db).await,
+    };
     let old_svids = pair.meet().await;
     let (shown, mut meetings) = watch::channel(Signers::default());
     let meeting = tokio::spawn(pair.keep_meeting(shown));

@@ -108,7 +108,7 @@ fn bundle(roots: Chain) -> Bundle {
 }
 
 /// Certificates in DER, one after another.
-fn certificates(mut der: &[u8]) -> Chain {
+pub(super) fn certificates(mut der: &[u8]) -> Chain {
     let mut certificates = Vec::new();
     while !der.is_empty() {
         let (rest, _) = X509Certificate::from_der(der).unwrap();

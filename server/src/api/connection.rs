@@ -12,6 +12,7 @@ use std::{
 use edge::{local, tls::Exporter};
 use svid::x509::X509Svid;
 
+use super::methods::Listener;
 use crate::authorize::Presented;
 
 /// One connection: shared by all calls on it.
@@ -88,6 +89,14 @@ impl Connection {
     /// that agent. Evidence is taken once, so there is no second proof to note.
     pub fn prove(&self, svid: X509Svid) {
         let _first = self.proven.set(Presented::Proven(svid));
+    }
+
+    /// Where it came in.
+    pub(super) fn listener(&self) -> Listener {
+        match self.presented {
+            Presented::Local { .. } => Listener::Local,
+            Presented::Anonymous | Presented::Proven(_) | Presented::Svid(_) => Listener::Tcp,
+        }
     }
 
     /// From where, if not from this host.

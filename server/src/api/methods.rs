@@ -33,8 +33,23 @@ const LOCAL: Access = Access {
     ..NOBODY
 };
 
-/// To whom the method with this path is open; `None` if there is none.
-pub(super) fn access(path: &str) -> Option<Access> {
+/// Where a call comes in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Listener {
+    /// The local socket.
+    Local,
+    /// TLS over TCP.
+    Tcp,
+}
+
+/// To whom the method with this path is open; `None` if `listener` does not have it.
+pub(super) fn access(path: &str, listener: Listener) -> Option<Access> {
+    let access = of_any_listener(path)?;
+    // As in SPIRE, what is for local processes alone is served to them alone: elsewhere it is unknown, not denied.
+    (listener == Listener::Local || access != LOCAL).then_some(access)
+}
+
+fn of_any_listener(path: &str) -> Option<Access> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     match service {
         "grpc.health.v1.Health" => health(method),
@@ -96,3 +111,6 @@ fn svid(method: &str) -> Option<Access> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
 mod clock;
+mod conformance;
 mod crash;
 mod disk;
 mod evidence;

@@ -151,6 +151,12 @@ impl World {
         self.dir.join("server.sock")
     }
 
+    /// Where the server keeps its state.
+    #[must_use]
+    pub fn server_data_dir(&self) -> PathBuf {
+        self.host.data_dir().unwrap_or_else(|| self.dir.join("data"))
+    }
+
     /// Where the server listens for agents.
     #[must_use]
     pub fn address(&self) -> String {
@@ -232,7 +238,7 @@ impl World {
         let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
         let node_tpm = self.node_tpm.as_ref();
         let node_tpm = node_tpm.map_or(String::new(), |lines| format!("[plugins.node-tpm]\n{lines}\n"));
-        let data_dir = self.host.data_dir().unwrap_or_else(|| self.dir.join("data"));
+        let data_dir = self.server_data_dir();
         let data_dir = data_dir.display();
         format!(
             r#"[server]

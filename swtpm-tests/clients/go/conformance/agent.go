@@ -23,6 +23,7 @@ var agents = []named{
 	{"a join token that can't be is refused", joinTokensAreChecked},
 	{"a join token gives its agent another ID as well", joinTokenAlias},
 	{"a join token attests one agent, once", attestOnce},
+	{"a join token shown by many at once attests one", attestOnceOfMany},
 	{"an attestation that can't be is refused", attestIsChecked},
 	{"a renewed SVID replaces the old one with its first use", renew},
 	{"a renewal that can't be is refused", renewIsChecked},
@@ -128,6 +129,33 @@ func attestOnce(s *server) {
 	refused(err, codes.InvalidArgument, "failed to attest: join token does not exist or has already been used")
 	// That somebody tried costs the agent nothing.
 	must(s.ask(s.dial(svid)))
+}
+
+func attestOnceOfMany(s *server) {
+	token, errs := s.token(), make(chan error)
+	for range 16 {
+		_, csr := request(&x509.CertificateRequest{})
+		params := &agentv1.AttestAgentRequest_Params{
+			Data:   &types.AttestationData{Type: "join_token", Payload: []byte(token)},
+			Params: &agentv1.AgentX509SVIDParams{Csr: csr},
+		}
+		stream := the(agentClient(s.dial(nil)).AttestAgent(s.ctx))
+		go func() {
+			// Why it failed is said to who asks for an answer.
+			_ = stream.Send(&agentv1.AttestAgentRequest{Step: &agentv1.AttestAgentRequest_Params_{Params: params}})
+			_, err := stream.Recv()
+			errs <- err
+		}()
+	}
+	attested := 0
+	for range 16 {
+		if err := <-errs; err == nil {
+			attested++
+		} else {
+			refused(err, codes.InvalidArgument, "failed to attest: join token does not exist or has already been used")
+		}
+	}
+	equal("attested", attested, 1)
 }
 
 func attestIsChecked(s *server) {

@@ -1,12 +1,19 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"net/url"
 	"strings"
+	"time"
 
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	agentv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/agent/v1"
+	bundlev1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/bundle/v1"
 	// Registered, so that methods that are still to come are known.
 	_ "github.com/spiffe/spire-api-sdk/proto/spire/api/server/debug/v1"
 	_ "github.com/spiffe/spire-api-sdk/proto/spire/api/server/localauthority/v1"
@@ -128,6 +135,7 @@ var authorization = []named{
 	{"each class of caller gets at what the table says", eachClassGetsWhatItMay},
 	{"what an administrator may, nobody may whose admin entry is gone", adminsAreAskedEachTime},
 	{"a method that nobody knows is unimplemented", unknownMethods},
+	{"who shows an SVID of another authority gets no connection", foreignAuthority},
 }
 
 func everyMethodIsNamed(*server) {
@@ -212,6 +220,20 @@ func unknownMethods(s *server) {
 			refused(conn.Invoke(s.ctx, name, &agentv1.CountAgentsRequest{}, &agentv1.CountAgentsResponse{}), codes.Unimplemented)
 		}
 	}
+}
+
+func foreignAuthority(s *server) {
+	key, _ := request(&x509.CertificateRequest{})
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotAfter:     time.Now().Add(time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		URIs:         []*url.URL{uri("/boss")},
+	}
+	der := the(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
+	forged := the(x509svid.ParseRaw(der, the(x509.MarshalPKCS8PrivateKey(key))))
+	_, err := bundleClient(s.dial(forged)).GetBundle(s.ctx, &bundlev1.GetBundleRequest{})
+	refused(err, codes.Unavailable)
 }
 
 // descriptors are the methods of SPIRE's server APIs and of the health service.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 var synchronization = []named{
 	{"an agent is given what it may have, and no more", authorizedEntries},
 	{"few entries come whole and end the call", fewComeWhole},
+	{"a page of entries comes whole, one more does not", onePageAndMore},
 	{"1,500 entries come as revisions, and whole for the asking", manyComeAsRevisions},
 	{"what a first message can't say is refused", firstMessage},
 }
@@ -100,6 +102,29 @@ func fewComeWhole(s *server) {
 	for _, created := range created {
 		same("entry", got.entries[created.Id], &types.Entry{Id: created.Id, SpiffeId: created.SpiffeId})
 	}
+}
+
+func onePageAndMore(s *server) {
+	svid, conn := s.agent()
+	page := make([]*types.Entry, 500)
+	for i := range page {
+		page[i] = entry(svid.ID.Path(), fmt.Sprintf("/page/%d", i))
+	}
+	s.create(page...)
+	equal("messages of a page", s.synchronize(conn, nil).pages, []int{500})
+	s.create(entry(svid.ID.Path(), "/page/more"))
+	got := s.synchronize(conn, nil)
+	equal("messages of one more", got.pages, []int{500, 1, 500, 1})
+	equal("entries", len(got.entries), 501)
+
+	// All of them in one request come on pages, too.
+	stream := the(entryClient(conn).SyncAuthorizedEntries(s.ctx))
+	must(stream.Send(&entryv1.SyncAuthorizedEntriesRequest{OutputMask: syncMask}))
+	again := synchronized{entries: map[string]*types.Entry{}, revisions: map[string]int64{}}
+	again.receive(stream)
+	must(stream.Send(&entryv1.SyncAuthorizedEntriesRequest{Ids: slices.Collect(maps.Keys(again.revisions))}))
+	again.receive(stream)
+	equal("messages", again.pages, []int{500, 1, 500, 1})
 }
 
 func manyComeAsRevisions(s *server) {

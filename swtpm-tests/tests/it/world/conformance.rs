@@ -1,6 +1,6 @@
 //! The server's API as SPIRE's own clients use it: `clients/go/conformance` has the cases, one area a test.
 //!
-//! AGENT_MUST_REATTEST needs a TPM: [`super::evidence`] has it.
+//! AGENT_MUST_REATTEST, and a banned agent that attests again, need a TPM: [`super::evidence`] has them.
 
 use swtpm_tests::{World, go_client, run};
 

@@ -131,11 +131,16 @@ pub fn authorize(
         Presented::Anonymous if access.anyone => Ok(permit(CallerName::Anonymous)),
         Presented::Anonymous => Err(denied()),
         Presented::Proven(svid) | Presented::Svid(svid) => {
-            if access.agent && is_agent_path(svid.id.path()) && svid.id.is_member_of(&snapshot.trust_domain) {
+            let is_agent = is_agent_path(svid.id.path()) && svid.id.is_member_of(&snapshot.trust_domain);
+            if is_agent && access.agent {
                 let is_proven = access.unproven || matches!(presented, Presented::Proven(_));
                 return agent(svid, is_proven, snapshot, now);
             }
             let administers = access.admin && is_admin(svid, admin_ids, snapshot, now);
+            if is_agent && administers {
+                // An agent that lost its standing administers nothing either.
+                agent(svid, matches!(presented, Presented::Proven(_)), snapshot, now)?;
+            }
             let is_downstream = access.downstream && has_entry(svid, snapshot, now, |entry| entry.downstream);
             if access.anyone || administers || is_downstream {
                 return Ok(permit(CallerName::Id(svid.id.clone())));

@@ -63,17 +63,24 @@ pub(crate) fn require(program: &str) {
     if Path::new(program).is_absolute() {
         return;
     }
-    let package = match program {
-        "go" => "golang-go",
+    let how = match program {
+        "go" => "`cargo xtask test` gets one that is recent enough".into(),
+        other => format!("apt-get install {}", package(other)),
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|dir| dir.join(program).exists());
+    assert!(found, "`{program}` is missing: {how}");
+}
+
+/// The Debian package with a program.
+fn package(program: &str) -> &'static str {
+    match program {
         "nsenter" | "unshare" => "util-linux",
         "python3" => "python3-venv",
         "swtpm" => "swtpm",
         "swtpm_setup" | "swtpm_localca" => "swtpm-tools",
         _ => "tpm2-tools",
-    };
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|dir| dir.join(program).exists());
-    assert!(found, "`{program}` is missing: apt-get install {package}");
+    }
 }
 
 /// Where this process keeps its files.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    fuzz, packages,
+    demo, fuzz, packages,
     run::{self, Parts, cargo},
     test, tools,
 };
@@ -22,6 +22,8 @@ pub(crate) fn run() -> Result<()> {
     parts.part("packages", || packages::ensure(packages::BUILD))?;
     parts.part("dependencies", tools::deny)?;
     let results = test::run_tests(&mut parts)?;
+    // A second run has to work, too.
+    parts.part("demonstration", || (0..2).try_for_each(|_| demo::demo()))?;
     parts.part("fuzzing", || fuzz::run(&fuzz::Options::minutes(FUZZING)))?;
     parts.part("lints", || {
         run::run(&mut cargo(&[

@@ -1,10 +1,13 @@
 //! All tests.
 
+use std::{ffi::OsString, path::PathBuf};
+
 use anyhow::Result;
 
 use crate::{
     packages,
     run::{self, Parts, cargo, run_keeping},
+    tools,
 };
 
 /// Installs what the tests need, and runs them.
@@ -16,14 +19,24 @@ pub(crate) fn run_tests(parts: &mut Parts) -> Result<Vec<String>> {
     parts.part("packages", || {
         packages::ensure(&[packages::BUILD, packages::TEST].concat())
     })?;
+    let go = parts.part("go", tools::go)?;
     parts.part("build", || {
         run::run(cargo(&["test", "--workspace", "--locked", "--no-run"]).arg("--quiet"))
     })?;
     parts.part("tests", || {
-        run_keeping(&mut cargo(&["test", "--workspace", "--locked"]), |line| {
-            line.starts_with("test result:")
-        })
+        let mut tests = cargo(&["test", "--workspace", "--locked"]);
+        if let Some(go) = go {
+            tests.env("PATH", before_path(go)?);
+        }
+        run_keeping(&mut tests, |line| line.starts_with("test result:"))
     })
+}
+
+fn before_path(folder: PathBuf) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(std::env::join_paths(
+        std::iter::once(folder).chain(std::env::split_paths(&path)),
+    )?)
 }
 
 /// `cargo xtask test`.

@@ -1,10 +1,16 @@
-//! Tools that no package of Debian brings: built once, into the target folder.
+//! Tools that no package of Debian brings: had once, in the target folder.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::run::{cargo, root, run};
+use crate::{
+    packages,
+    run::{cargo, root, run},
+};
 
 /// The version that `deny.toml` was written for.
 const DENY: &str = "0.20.2";
@@ -56,4 +62,83 @@ fn in_root(tool: &Path) -> Command {
     let mut command = Command::new(tool);
     command.current_dir(root());
     command
+}
+
+/// A release of Go that builds the clients under `swtpm-tests/clients/go`, and the oldest that does.
+const GO: &str = "1.26.0";
+const OLDEST_GO: (u32, u32) = (1, 24);
+/// SHA-256 of its archives at the Go module proxy.
+const GO_SHA256: [(&str, &str, &str); 2] = [
+    (
+        "aarch64",
+        "arm64",
+        "4c3f961bc257ff52e7a425166f9f75015f645dff071d01a81823455ffe646609",
+    ),
+    (
+        "x86_64",
+        "amd64",
+        "38461905b98c59173672814302e222ab43b652274bc0c95817b08b71ab66b705",
+    ),
+];
+
+/// The folder to put before `PATH`, so that `go` is recent enough; `None` if it is already. Debian's is too old: the
+/// toolchain comes from the Go module proxy, once.
+///
+/// # Errors
+///
+/// It can't be had.
+pub(crate) fn go() -> Result<Option<PathBuf>> {
+    if installed_go().is_some_and(|version| version >= OLDEST_GO) {
+        return Ok(None);
+    }
+    let tools = root().join("target/tools").join(format!("go-{GO}"));
+    if !tools.exists() {
+        packages::ensure(&["ca-certificates", "curl", "unzip"])?;
+        println!("Downloading Go {GO}, once: there is none of {OLDEST_GO:?} or later");
+        download_go(&tools)?;
+    }
+    Ok(Some(tools.join("bin")))
+}
+
+/// Such as `go version go1.26.8 linux/amd64`.
+fn installed_go() -> Option<(u32, u32)> {
+    let output = Command::new("go").arg("version").output().ok()?;
+    let printed = String::from_utf8(output.stdout).ok()?;
+    let mut numbers = printed.split_once(" go")?.1.split(['.', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn download_go(tools: &Path) -> Result<()> {
+    let ours = |(cpu, ..): &&(&str, &str, &str)| *cpu == std::env::consts::ARCH;
+    let (_, cpu, sha256) = GO_SHA256
+        .iter()
+        .find(ours)
+        .context("Go is not downloaded for this processor")?;
+    let name = format!("v0.0.1-go{GO}.linux-{cpu}");
+    let scratch = tempfile::tempdir_in(root().join("target"))?;
+    let archive = scratch.path().join("go.zip");
+    let url = format!("https://proxy.golang.org/golang.org/toolchain/@v/{name}.zip");
+    run(Command::new("curl")
+        .args(["--fail", "--silent", "--show-error", "--location", "--output"])
+        .arg(&archive)
+        .arg(url))?;
+    let sum = scratch.path().join("sum");
+    std::fs::write(&sum, format!("{sha256}  {}\n", archive.display()))?;
+    run(Command::new("sha256sum").args(["--quiet", "--check"]).arg(&sum))?;
+    run(Command::new("unzip")
+        .arg("-q")
+        .arg(&archive)
+        .arg("-d")
+        .arg(scratch.path()))?;
+    let unpacked = scratch
+        .path()
+        .join("golang.org")
+        .join(format!("toolchain@{name}"));
+    // A module's archive has no permissions.
+    run(Command::new("chmod")
+        .args(["-R", "+x"])
+        .arg(unpacked.join("bin"))
+        .arg(unpacked.join("pkg/tool")))?;
+    std::fs::create_dir_all(tools.parent().context("the folder of tools has a parent")?)?;
+    Ok(std::fs::rename(unpacked, tools)?)
 }

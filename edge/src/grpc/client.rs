@@ -82,7 +82,7 @@ impl Client {
 /// # Errors
 ///
 /// Nobody listens there, or does not speak HTTP/2.
-pub async fn connect(path: &Path) -> Result<(Client, impl Future<Output = ()> + Send), ConnectError> {
+pub async fn connect(path: &Path) -> Result<(Client, impl Future<Output = ()> + Send + use<>), ConnectError> {
     let failed = |source| ConnectError::Socket {
         path: path.into(),
         source,

@@ -5,4 +5,4 @@ mod client;
 mod server;
 
 pub use client::{Client, ConnectError, connect};
-pub use server::{Course, Limits, serve};
+pub use server::{Course, Limits, serve, serve_until};

@@ -1,6 +1,6 @@
 //! Serving one connection.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -33,6 +33,9 @@ impl Default for Limits {
     }
 }
 
+/// How long calls on a retired connection may take.
+const FINISH_WITHIN: Duration = Duration::from_secs(60);
+
 /// What is to become of connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Course {
@@ -56,7 +59,30 @@ pub async fn serve<I, C, S>(
     service: S,
     connection: Arc<C>,
     limits: Limits,
+    course: watch::Receiver<Course>,
+) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    C: Send + Sync + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let never = std::future::pending();
+    serve_until(io, service, connection, limits, course, never).await
+}
+
+/// As [`serve`]; when `retirement` comes, there are no new calls, and those under way have a minute.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_until<I, C, S>(
+    io: I,
+    service: S,
+    connection: Arc<C>,
+    limits: Limits,
     mut course: watch::Receiver<Course>,
+    retirement: impl Future<Output = ()>,
 ) -> Result<(), hyper::Error>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -77,9 +103,22 @@ where
             .keep_alive_timeout(limits.keep_alive)
             .serve_connection(TokioIo::new(io), service)
     );
+    let mut retirement = pin!(retirement);
+    let mut cut_at: Option<tokio::time::Instant> = None;
     loop {
+        let cut = async {
+            match cut_at {
+                Some(cut_at) => tokio::time::sleep_until(cut_at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = &mut serving => return ended,
+            () = cut => return Ok(()),
+            () = &mut retirement, if cut_at.is_none() => {
+                serving.as_mut().graceful_shutdown();
+                cut_at = Some(tokio::time::Instant::now() + FINISH_WITHIN);
+            }
             Ok(()) = course.changed() => match *course.borrow_and_update() {
                 Course::Cut => return Ok(()),
                 Course::Drain => serving.as_mut().graceful_shutdown(),

@@ -1,6 +1,5 @@
 //! The first message of a host that attests by TPM, as the attestor takes it.
 
-use attest::PcrSelection;
 use node_tpm::{Config, EventLogs, TpmAttestor};
 use plugin_api::{Context, NodeAttestor, Step};
 use svid::Timestamp;
@@ -10,10 +9,8 @@ use super::{example_org, join_token::OneToken};
 /// A host that nobody enrolled is challenged at most, and opens no session: nobody has shown where its keys are.
 pub fn run(bytes: &[u8]) {
     let config = Config {
-        ek_roots: None,
-        accept_expired_ek_certificates: false,
         event_log: EventLogs::Optional,
-        pcrs: PcrSelection::standard(),
+        ..Config::default()
     };
     let Ok(attestor) = TpmAttestor::new(&config) else {
         panic!("without roots there is nothing to read");

@@ -128,6 +128,4 @@ pub struct HostClaim {
 pub struct Newcomer {
     /// The endorsement key with which a credential was recovered.
     pub endorsement_key: EnrolledEk,
-    /// The attestation key.
-    pub attestation_key: Public,
 }

@@ -13,9 +13,10 @@ use proto::spire::api::{
     types,
 };
 use svid::{SpiffeId, x509::CertificateRequest};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
-use super::{attest, filter, gate, limit::Limiter, page, status};
+use super::{attest, filter, gate, limit::Limiter, page, refusals::Refusals, shares::Shares, status};
 use crate::{
     ca::Ca,
     convert,
@@ -31,6 +32,10 @@ pub(super) struct AgentService {
     pub(super) attestors: Vec<Arc<dyn NodeAttestor>>,
     pub(super) lifetimes: Lifetimes,
     pub(super) attest_limit: Limiter,
+    pub(super) refusals: Refusals,
+    pub(super) conversations: Shares,
+    /// Logs that may be appraised at once.
+    pub(super) appraisals: Arc<Semaphore>,
     pub(super) sign_limit: Limiter,
     pub(super) clock: Clock,
 }
@@ -48,9 +53,21 @@ impl agent_server::Agent for AgentService {
     ) -> Result<Response<BoxStream<AttestAgentResponse>>, Status> {
         let connection = gate::connection(&request)?;
         self.attest_limit.check(connection.address(), 1)?;
+        let attesting = connection.begin_attestation().ok_or_else(|| {
+            Status::failed_precondition("a connection carries one attestation at a time; dial a new one")
+        })?;
+        let share = match connection.source() {
+            Some(source) => Some(
+                self.conversations
+                    .take(source)
+                    .ok_or_else(status::too_many_attest)?,
+            ),
+            None => None,
+        };
         Ok(Response::new(Box::pin(attest::conversation(
             self.clone(),
             connection,
+            (attesting, share),
             request.into_inner(),
         ))))
     }

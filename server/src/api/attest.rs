@@ -26,14 +26,14 @@ use proto::spire::api::{
     types::AttestationData,
 };
 use svid::{
-    SelectorSet, SpiffeId,
+    SelectorSet, SpiffeId, Timestamp,
     x509::{CertificateRequest, X509Svid},
 };
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::info;
 
-use super::{Connection, agent::AgentService, page, status};
+use super::{Connection, agent::AgentService, connection::Attesting, limit, page, shares::Share, status};
 use crate::{
     authorize::Presented,
     convert, issue,
@@ -41,20 +41,29 @@ use crate::{
     registry::{AgentSvid, HostId, Snapshot, TokenHash, changes, host_changes},
 };
 
+/// A message of so many bytes has a log, which takes milliseconds to appraise.
+const LARGE: usize = 16 * 1024;
+/// How long the server waits for the first message: agents have everything ready before they dial.
+const FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// Longest first payload and request in bytes: logs come later, from whoever proved a key.
+const MAX_FIRST: usize = 512 * 1024;
+const MAX_CSR: usize = 16 * 1024;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Most challenges in one conversation.
 const MAX_STEPS: usize = 8;
 
-/// The server's side of a conversation, as a stream of what it says.
+/// The server's side of a conversation, as a stream of what it says. `place` is given back at its end.
 pub(super) fn conversation(
     service: AgentService,
     connection: Arc<Connection>,
+    place: (Attesting, Option<Share>),
     messages: Streaming<AttestAgentRequest>,
 ) -> impl Stream<Item = Result<AttestAgentResponse, Status>> + Send {
     let conversation = Conversation {
         service,
         connection,
+        _place: place,
         messages,
         steps: 0,
         stage: Stage::ExpectParams,
@@ -65,6 +74,7 @@ pub(super) fn conversation(
 struct Conversation {
     service: AgentService,
     connection: Arc<Connection>,
+    _place: (Attesting, Option<Share>),
     messages: Streaming<AttestAgentRequest>,
     steps: usize,
     stage: Stage,
@@ -84,6 +94,27 @@ struct Evidence {
     request: CertificateRequest,
 }
 
+/// What a decision is made on.
+struct Facts {
+    snapshot: Arc<Snapshot>,
+    now: Timestamp,
+    exporter: Option<[u8; 32]>,
+    csr: Vec<u8>,
+}
+
+impl Facts {
+    fn show<T>(&self, decide: impl FnOnce(&Context<'_>) -> T) -> T {
+        decide(&Context {
+            now: self.now,
+            trust_domain: &self.snapshot.trust_domain,
+            records: &*self.snapshot,
+            exporter: self.exporter,
+            csr: &self.csr,
+            nonce: edge::random(),
+        })
+    }
+}
+
 /// A host that has to wait for an operator.
 #[derive(Debug, thiserror::Error)]
 #[error("host {0} waits for approval; an operator runs `plastron-server host approve --id {0}`")]
@@ -97,16 +128,17 @@ impl Conversation {
             Stage::Over => return Ok(None),
             Stage::ExpectParams => {
                 let (evidence, payload) = self.receive_params().await?;
-                let step = self
-                    .decide(&evidence, |context| evidence.attestor.start(&payload, context))
-                    .await?;
+                let attestor = Arc::clone(&evidence.attestor);
+                let size = payload.len();
+                let decide = move |context: &Context<'_>| attestor.start(&payload, context);
+                let step = self.decide(&evidence, size, decide).await?;
                 (evidence, step)
             }
             Stage::ExpectAnswer(evidence, next) => {
                 let answer = self.receive_answer().await?;
-                let step = self
-                    .decide(&evidence, |context| next.handle(&answer, context))
-                    .await?;
+                let size = answer.len();
+                let decide = move |context: &Context<'_>| next.handle(&answer, context);
+                let step = self.decide(&evidence, size, decide).await?;
                 (evidence, step)
             }
         };
@@ -137,38 +169,36 @@ impl Conversation {
         }
     }
 
-    async fn receive(&mut self) -> Result<Message, Status> {
-        let received = timeout(ANSWER_WITHIN, self.messages.message()).await;
-        let message = received.map_err(|_| Status::deadline_exceeded("no message from agent in 60 s"))??;
+    async fn receive(&mut self, within: Duration) -> Result<Message, Status> {
+        let late = |_| Status::deadline_exceeded(format!("no message from agent in {} s", within.as_secs()));
+        let message = timeout(within, self.messages.message()).await.map_err(late)??;
         message
             .and_then(|message| message.step)
             .ok_or_else(|| Status::invalid_argument("failed to receive request from stream: it ended"))
     }
 
     async fn receive_params(&mut self) -> Result<(Evidence, Vec<u8>), Status> {
-        let Message::Params(params) = self.receive().await? else {
+        let Message::Params(params) = self.receive(FIRST_WITHIN).await? else {
             return Err(Status::invalid_argument("malformed param: missing params"));
         };
         let arrived = Instant::now();
+        let kind = params.data.as_ref().map(|data| data.r#type.clone());
+        let kind = kind.unwrap_or_default();
+        let attestor = self.attestor(&kind);
+        // Before anything else is looked at: a connection carries one attempt, whatever its outcome.
+        let exporter = match &attestor {
+            Some(attestor) if attestor.binds_connection() => {
+                let taken = self.connection.take_exporter(arrived);
+                Some(taken.map_err(|error| Status::failed_precondition(error.to_string()))?)
+            }
+            _ => None,
+        };
         let (data, csr) = check_params(params)?;
-        let attestor = self
-            .service
-            .attestors
-            .iter()
-            .find(|attestor| attestor.name() == data.r#type)
-            .cloned();
         let attestor = attestor.ok_or_else(|| {
-            let kind = data.r#type;
             Status::failed_precondition(format!(
                 "error getting node attestor: could not find node attestor type {kind:?}"
             ))
         })?;
-        let exporter = if attestor.binds_connection() {
-            let taken = self.connection.take_exporter(arrived);
-            Some(taken.map_err(|error| Status::failed_precondition(error.to_string()))?)
-        } else {
-            None
-        };
         let request = CertificateRequest::verify(&csr)
             .map_err(|error| status::invalid("failed to parse CSR", &error))?;
         Ok((
@@ -182,28 +212,37 @@ impl Conversation {
         ))
     }
 
+    fn attestor(&self, name: &str) -> Option<Arc<dyn NodeAttestor>> {
+        let mut attestors = self.service.attestors.iter();
+        attestors.find(|attestor| attestor.name() == name).cloned()
+    }
+
     async fn receive_answer(&mut self) -> Result<Vec<u8>, Status> {
-        match self.receive().await? {
+        match self.receive(ANSWER_WITHIN).await? {
             Message::ChallengeResponse(answer) => Ok(answer),
             Message::Params(_) => Err(Status::invalid_argument("expected a challenge response")),
         }
     }
 
+    /// Decides on a message of `size` bytes: a large one where that keeps nobody waiting.
     async fn decide(
         &self,
         evidence: &Evidence,
-        decide: impl FnOnce(&Context<'_>) -> Result<Step, Refusal>,
+        size: usize,
+        decide: impl FnOnce(&Context<'_>) -> Result<Step, Refusal> + Send + 'static,
     ) -> Result<Step, Status> {
-        let decided = {
-            let snapshot = self.service.registry.snapshot();
-            decide(&Context {
-                now: self.service.clock.now(),
-                trust_domain: &snapshot.trust_domain,
-                records: &*snapshot,
-                exporter: evidence.exporter,
-                csr: &evidence.csr,
-                nonce: edge::random(),
-            })
+        let facts = Facts {
+            snapshot: self.service.registry.snapshot(),
+            now: self.service.clock.now(),
+            exporter: evidence.exporter,
+            csr: evidence.csr.clone(),
+        };
+        let decided = if size < LARGE {
+            facts.show(decide)
+        } else {
+            let _place = self.service.appraisals.acquire().await;
+            let decided = tokio::task::spawn_blocking(move || facts.show(decide)).await;
+            decided.map_err(|_| Status::unavailable("server is stopping"))?
         };
         match decided {
             Ok(step) => Ok(step),
@@ -224,10 +263,15 @@ impl Conversation {
             error = reason,
             "Attestation refused"
         );
+        let source = self.connection.source();
+        let Some(unrecorded) = self.service.refusals.note(source, refusal.code, Instant::now()) else {
+            return;
+        };
         let record = Record::new("attestation_refused", &address)
             .with("node_attestor_type", &attestor)
             .with("reject", &refusal.code)
-            .with("reason", &reason);
+            .with("reason", &reason)
+            .with("alike_before", &unrecorded);
         // That the trail can't be written is logged there; the refusal stands.
         let _unaudited = self
             .service
@@ -243,7 +287,8 @@ impl Conversation {
             .address()
             .ok_or_else(|| status::bug("a TPM on the local socket"))?;
         let id: HostId = page::new_id().into();
-        let admit = move |draft: &mut _| host_changes::admit(draft, &newcomer, address.ip(), id);
+        let admit =
+            move |draft: &mut _| host_changes::admit(draft, &newcomer, limit::source(address.ip()), id);
         let admitted = self
             .service
             .registry
@@ -264,7 +309,7 @@ impl Conversation {
         self.check_presented(&id)?;
         let ca = &self.service.ca;
         let signing = ca.signing().map_err(|error| status::not_signed(&error))?;
-        let key = evidence.request.public_key;
+        let key = evidence.request.public_key.clone();
         let template = issue::agent_svid(id.clone(), key, &self.service.lifetimes, ca.occasion(&signing));
         let signed = signing
             .sign(&template)
@@ -279,12 +324,14 @@ impl Conversation {
         let attestation = self.attestation(name, attested, &proven);
         let ledger = signed.ledger_record(Record::new("svid_issued", &id));
         let recorded = self.service.registry.change(move |draft| {
-            changes::record_attestation(draft, attestation)?;
-            draft.audit(ledger);
-            Ok(())
+            changes::record_attestation(draft, attestation).map(|()| draft.audit(ledger))
         });
         let recorded = recorded.await.map_err(|error| status::not_changed(&error))?;
-        recorded.map_err(status::not_recorded)?;
+        if let Err(error) = recorded {
+            self.note_refusal(&evidence, &Refusal::denied(error.code(), error))
+                .await;
+            return Err(status::not_recorded(error));
+        }
         let svid = signed.recorded();
         if evidence.exporter.is_some() {
             self.connection.prove(proven);
@@ -357,6 +404,9 @@ fn check_params(params: Params) -> Result<(AttestationData, Vec<u8>), Status> {
     }
     if data.payload.is_empty() {
         return Err(malformed("missing attestation data payload"));
+    }
+    if data.payload.len() > MAX_FIRST || csr.len() > MAX_CSR {
+        return Err(malformed("payload or CSR is too long"));
     }
     Ok((data, csr))
 }

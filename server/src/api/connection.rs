@@ -1,29 +1,49 @@
 //! What is known of a connection.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use edge::{local, tls::Exporter};
 use svid::x509::X509Svid;
+use tokio::time::sleep;
 
-use super::methods::Listener;
+use super::{
+    limit,
+    methods::Listener,
+    proofs::{Proof, Proofs},
+};
 use crate::authorize::Presented;
 
 /// One connection: shared by all calls on it.
 #[derive(Debug)]
 pub struct Connection {
     presented: Presented,
-    /// What it counts for since the host proved itself on it.
-    proven: OnceLock<Presented>,
+    /// What it counts for since the host proved itself on it, until it does so elsewhere.
+    proven: OnceLock<(Presented, Proof)>,
+    proofs: Proofs,
     address: Option<SocketAddr>,
     binding: Option<Binding>,
+    /// Whether a call was let through.
+    used: AtomicBool,
+    /// Agent sessions on it.
+    sessions: AtomicUsize,
+    /// Whether somebody attests on it now.
+    attesting: AtomicBool,
 }
+
+/// An agent session on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct OnConnection(Arc<Connection>);
+
+/// An attestation on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Attesting(Arc<Connection>);
 
 #[derive(Debug)]
 struct Binding {
@@ -46,6 +66,12 @@ pub enum NotBound {
     TooLate,
 }
 
+/// How soon a connection has to be used.
+const USED_WITHIN: Duration = Duration::from_secs(15);
+/// How old a connection gets after that, where no agent session keeps it.
+const MAX_AGE: Duration = Duration::from_secs(180);
+/// How often an old connection is looked at.
+const LOOK: Duration = Duration::from_secs(30);
 /// How soon after the handshake evidence has to arrive.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -59,36 +85,78 @@ impl Connection {
                 pid: peer.pid,
             },
             proven: OnceLock::new(),
+            proofs: Proofs::default(),
             address: None,
             binding: None,
+            used: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
+            attesting: AtomicBool::new(false),
         }
     }
 
     /// A TLS connection whose handshake is just over.
     #[must_use]
-    pub fn remote(address: SocketAddr, svid: Option<X509Svid>, exporter: Exporter) -> Self {
+    pub fn remote(address: SocketAddr, svid: Option<X509Svid>, exporter: Exporter, proofs: Proofs) -> Self {
         Self {
             presented: svid.map_or(Presented::Anonymous, Presented::Svid),
             proven: OnceLock::new(),
+            proofs,
             address: Some(address),
             binding: Some(Binding {
                 exporter,
                 established: Instant::now(),
                 taken: AtomicBool::new(false),
             }),
+            used: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
+            attesting: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that a call on it was let through.
+    pub(super) fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes an agent session: it keeps the connection.
+    pub(super) fn hold(self: &Arc<Self>) -> OnConnection {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        OnConnection(Arc::clone(self))
+    }
+
+    /// Begins an attestation; `None` while there is another.
+    pub(super) fn begin_attestation(self: &Arc<Self>) -> Option<Attesting> {
+        let is_first = !self.attesting.swap(true, Ordering::AcqRel);
+        is_first.then(|| Attesting(Arc::clone(self)))
+    }
+
+    /// Waits until it is no longer worth its place: nobody made a call that was let through, or it is old and no agent
+    /// session keeps it. Clients of SPIRE expect a connection to be closed after three minutes.
+    pub(super) async fn retirement(&self) {
+        sleep(USED_WITHIN).await;
+        if !self.used.load(Ordering::Relaxed) {
+            return;
+        }
+        sleep(MAX_AGE).await;
+        while self.sessions.load(Ordering::Relaxed) > 0 {
+            sleep(LOOK).await;
         }
     }
 
     /// Who is at the other end.
     #[must_use]
     pub fn presented(&self) -> &Presented {
-        self.proven.get().unwrap_or(&self.presented)
+        match self.proven.get() {
+            Some((proven, proof)) if proof.is_current() => proven,
+            _ => &self.presented,
+        }
     }
 
     /// Notes that the host of the agent with `svid` proved itself on this connection: from now on the other end is
     /// that agent. Evidence is taken once, so there is no second proof to note.
     pub fn prove(&self, svid: X509Svid) {
-        let _first = self.proven.set(Presented::Proven(svid));
+        let proof = self.proofs.note(svid.id.shared_path());
+        let _first = self.proven.set((Presented::Proven(svid), proof));
     }
 
     /// Where it came in.
@@ -103,6 +171,12 @@ impl Connection {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// From where, as far as limits tell sources apart; `None` if from this host.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        self.address.map(|address| limit::source(address.ip()))
     }
 
     /// From where, for logs and the audit trail.
@@ -129,12 +203,24 @@ impl Connection {
     }
 }
 
+impl Drop for OnConnection {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Attesting {
+    fn drop(&mut self) {
+        self.0.attesting.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn connection() -> Connection {
-        Connection::remote(([127, 0, 0, 1], 1).into(), None, [7; 32])
+        Connection::remote(([127, 0, 0, 1], 1).into(), None, [7; 32], Proofs::default())
     }
 
     #[test]
@@ -170,5 +256,39 @@ mod tests {
             Connection::local(&peer).take_exporter(Instant::now()),
             Err(NotBound::NoExporter)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_uses_is_retired_soon() {
+        let begun = tokio::time::Instant::now();
+        connection().retirement().await;
+        assert_eq!(begun.elapsed(), USED_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_used_connection_is_retired_when_it_is_old_and_no_session_keeps_it() {
+        let connection = Arc::new(connection());
+        connection.note_use();
+        let begun = tokio::time::Instant::now();
+        connection.retirement().await;
+        assert_eq!(begun.elapsed(), USED_WITHIN + MAX_AGE);
+
+        let session = connection.hold();
+        let begun = tokio::time::Instant::now();
+        let ending = async {
+            sleep(MAX_AGE * 10).await;
+            drop(session);
+        };
+        tokio::join!(connection.retirement(), ending);
+        assert!(begun.elapsed() >= MAX_AGE * 10);
+    }
+
+    #[test]
+    fn one_attests_at_a_time() {
+        let connection = Arc::new(connection());
+        let first = connection.begin_attestation().unwrap();
+        assert!(connection.begin_attestation().is_none());
+        drop(first);
+        assert!(connection.begin_attestation().is_some());
     }
 }

@@ -105,6 +105,7 @@ impl Service<Request<Body>> for Gate {
             };
             match rules.admit(request.uri().path(), &connection).await {
                 Ok(caller) => {
+                    connection.note_use();
                     request.extensions_mut().insert(caller);
                     routes.call(request).await
                 }

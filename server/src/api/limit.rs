@@ -1,7 +1,7 @@
 //! How often one source may ask. Generous: a rack sits behind one address.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
     sync::Arc,
 };
@@ -27,6 +27,14 @@ pub(super) struct Rate {
     pub(super) burst: NonZeroU32,
 }
 
+/// By which sources are told apart: whoever has an IPv6 address has all of its /64.
+pub(super) fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
+    }
+}
+
 impl Limiter {
     pub(super) fn new(rate: Rate) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
@@ -41,7 +49,7 @@ impl Limiter {
         let Some(calls) = u32::try_from(calls).ok().and_then(NonZeroU32::new) else {
             return Ok(());
         };
-        match limiter.check_key_n(&address.ip(), calls) {
+        match limiter.check_key_n(&source(address.ip()), calls) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_until)) => Err(status::too_often(
                 not_until.wait_time_from(DefaultClock::default().now()),
@@ -58,5 +66,38 @@ impl Limiter {
         if let Some(limiter) = &self.0 {
             limiter.retain_recent();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_addresses_and_prefixes() {
+        let check = |address: &str, expected: &str| {
+            let source = source(address.parse().unwrap());
+            assert_eq!(source, expected.parse::<IpAddr>().unwrap(), "{address}");
+        };
+        check("192.0.2.1", "192.0.2.1");
+        check("::ffff:192.0.2.1", "192.0.2.1");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn a_source_has_a_burst_and_is_told_when_to_come_back() {
+        let one = NonZeroU32::MIN;
+        let limiter = Limiter::new(Rate {
+            per_second: one,
+            burst: NonZeroU32::new(2).unwrap(),
+        });
+        let from = |last: u8| Some(([192, 0, 2, last], 1).into());
+        assert!(limiter.check(from(1), 2).is_ok());
+        let refused = limiter.check(from(1), 1).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("retry in"), "{refused}");
+        assert!(limiter.check(from(2), 1).is_ok());
+        assert!(limiter.check(None, 100).is_ok());
+        assert!(limiter.check(from(3), 3).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use edge::{
-    grpc::{Course, Limits, serve},
+    grpc::{Course, Limits, serve, serve_until},
     local, tls,
 };
 use rustls::ServerConfig;
@@ -14,15 +14,17 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
-use super::{Connection, gate::Gate};
+use super::{Connection, gate::Gate, limit, proofs::Proofs, shares::Shares};
 
 /// How long a handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Most TCP connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 32_768;
+/// Most TCP connections from one source. Generous: a rack sits behind one address.
+const CONNECTIONS_A_SOURCE: usize = 8192;
 /// Pause after a failure to accept: the process is out of file descriptors.
 const BREATHE: Duration = Duration::from_millis(50);
 
@@ -35,6 +37,8 @@ pub(super) async fn tcp(
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let acceptor = TlsAcceptor::from(tls);
+    let proofs = Proofs::default();
+    let shares = Shares::new(CONNECTIONS_A_SOURCE, CONNECTIONS);
     let mut connections = JoinSet::new();
     let mut stopped = course.clone();
     loop {
@@ -44,7 +48,18 @@ pub(super) async fn tcp(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    let serving = serve_tcp(stream, address, acceptor.clone(), gate.clone(), course.clone());
+                    let Some(share) = shares.take(limit::source(address.ip())) else {
+                        debug!(caller_addr = %address, "Connection closed: its source has too many");
+                        continue;
+                    };
+                    let handshake = handshake(stream, address, acceptor.clone(), proofs.clone());
+                    let (gate, course) = (gate.clone(), course.clone());
+                    let serving = async move {
+                        if let Some((stream, connection)) = handshake.await {
+                            run(stream, gate, connection, course).await;
+                        }
+                        drop(share);
+                    };
                     connections.spawn(async move {
                         serving.await;
                         drop(place);
@@ -63,13 +78,12 @@ pub(super) async fn tcp(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_tcp(
+async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: TlsAcceptor,
-    gate: Gate,
-    course: watch::Receiver<Course>,
-) {
+    proofs: Proofs,
+) -> Option<(TlsStream<TcpStream>, Arc<Connection>)> {
     // Small answers are not to wait for more.
     let _slower = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
@@ -77,22 +91,20 @@ async fn serve_tcp(
         Ok(Err(error)) => {
             let error = tls::in_our_words(error);
             debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
-            return;
+            return None;
         }
         Err(_) => {
             debug!(caller_addr = %address, "Handshake took too long");
-            return;
+            return None;
         }
     };
     let (_, session) = stream.get_ref();
-    let Ok(exporter) = tls::exporter(session) else {
-        return;
-    };
+    let exporter = tls::exporter(session).ok()?;
     // The handshake verified it; what it says is read once more.
     let leaf = session.peer_certificates().and_then(|chain| chain.first());
     let svid = leaf.and_then(|leaf| X509Svid::parse(leaf).ok());
-    let connection = Arc::new(Connection::remote(address, svid, exporter));
-    run(stream, gate, connection, course).await;
+    let connection = Arc::new(Connection::remote(address, svid, exporter, proofs));
+    Some((stream, connection))
 }
 
 /// Serves the local socket until `course` says so and every connection is drained.
@@ -135,7 +147,14 @@ async fn run<I>(io: I, gate: Gate, connection: Arc<Connection>, course: watch::R
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
-    if let Err(error) = serve(io, gate, Arc::clone(&connection), Limits::default(), course).await {
+    let (limits, shared) = (Limits::default(), Arc::clone(&connection));
+    let served = if connection.address().is_some() {
+        let retirement = connection.retirement();
+        serve_until(io, gate, shared, limits, course, retirement).await
+    } else {
+        serve(io, gate, shared, limits, course).await
+    };
+    if let Err(error) = served {
         debug!(caller_addr = connection.address_text(), error = %edge::Chain(&error), "Connection broke");
     }
 }

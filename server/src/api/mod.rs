@@ -14,7 +14,10 @@ mod limit;
 mod listen;
 mod methods;
 mod page;
+mod proofs;
+mod refusals;
 mod session;
+mod shares;
 mod status;
 mod svid;
 mod sync;
@@ -35,13 +38,14 @@ use proto::{
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tonic::service::Routes;
 
 pub use connection::{Connection, NotBound};
 use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
+pub use proofs::Proofs;
 
 use crate::{ca::Ca, config::RateLimits, issue::Lifetimes, registry::Registry, sessions::Sessions};
 
@@ -67,8 +71,11 @@ pub struct Api {
     pub ready: watch::Receiver<bool>,
 }
 
+/// Most attestations under way, from one source and in all: each may hold a log of some megabytes.
+const ATTESTING_A_SOURCE: usize = 256;
+const ATTESTING: usize = 1024;
 /// Largest message of an attestation: evidence with an event log.
-const MAX_EVIDENCE: usize = 6 * 1024 * 1024;
+const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 /// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
 const MAX_IMPORT: usize = 32 * 1024 * 1024;
 /// Largest opening of a session: an agent's entries by revision.
@@ -89,6 +96,10 @@ const SIGN: Rate = Rate {
     per_second: nonzero(2000),
     burst: nonzero(10_000),
 };
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 impl Api {
     /// Serves both listeners until `course` says so, and every call under way has ended.
@@ -151,6 +162,9 @@ impl Api {
             attestors: self.attestors.clone(),
             lifetimes: self.lifetimes,
             attest_limit,
+            refusals: refusals::Refusals::default(),
+            appraisals: Arc::new(Semaphore::new(cores())),
+            conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
             sign_limit: sign_limit.clone(),
             clock,
         };

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 use tracing::info;
 
-use super::{Connection, entry::wire, gate, status};
+use super::{Connection, connection::OnConnection, entry::wire, gate, status};
 use crate::{
     authorize::Presented,
     convert,
@@ -43,6 +43,8 @@ pub(super) struct SessionService {
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Most entries in one update.
 const UPDATE: usize = 500;
+/// Most revisions that an agent may owe an acknowledgement for.
+const MAX_OWED: usize = 10_000;
 
 #[async_trait]
 impl AgentSession for SessionService {
@@ -62,18 +64,20 @@ impl AgentSession for SessionService {
         if let Some(evidence) = open.evidence.take() {
             self.resume(&agent, &connection, &evidence).await?;
         }
-        let is_proven = matches!(connection.presented(), Presented::Proven(_));
-        if agent.host.is_some() && !is_proven {
-            return Err(status::must_reattest());
-        }
+        // It rests on the SVID that the agent shows here, whichever it was given since.
+        let svid = match connection.presented() {
+            Presented::Proven(svid) => svid,
+            Presented::Svid(svid) if agent.host.is_none() => svid,
+            _ => return Err(status::must_reattest()),
+        };
         self.note_version(&agent, &open).await?;
         let session = self.sessions.open(Arc::clone(&agent.path)).await;
         info!(agent_path = %agent.path, known_entries = open.known.len(), "Agent session opened");
         let conversation = Conversation {
             registry: self.registry.clone(),
             clock: self.clock,
-            ends_at: agent.next.as_ref().unwrap_or(&agent.current).not_after,
-            serial: agent.next.as_ref().unwrap_or(&agent.current).serial.clone(),
+            ends_at: svid.not_after,
+            serial: svid.serial.clone(),
             path: Arc::clone(&agent.path),
             messages,
             session,
@@ -83,6 +87,7 @@ impl AgentSession for SessionService {
             queue: vec![ToAgent::Welcome(self.welcome(&agent))],
             is_due: true,
             is_over: false,
+            _on_connection: connection.hold(),
         };
         Ok(Response::new(Box::pin(stream(conversation))))
     }
@@ -211,6 +216,7 @@ struct Conversation {
     /// Something may have changed since it was looked at last.
     is_due: bool,
     is_over: bool,
+    _on_connection: OnConnection,
 }
 
 fn stream(conversation: Conversation) -> impl Stream<Item = Result<ServerMessage, Status>> + Send {
@@ -232,6 +238,9 @@ impl Conversation {
             }
             if self.is_over {
                 return Ok(None);
+            }
+            if self.owed.len() > MAX_OWED {
+                return Err(Status::aborted("updates were not acknowledged"));
             }
             if std::mem::take(&mut self.is_due) {
                 self.look();

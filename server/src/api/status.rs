@@ -100,10 +100,17 @@ pub(super) fn not_signed(error: &SignError) -> Status {
 
 /// A caller that asks too often.
 pub(super) fn too_often(retry_in: Duration) -> Status {
+    too_often_of("too many requests from this address", retry_in)
+}
+
+/// More attest at once than the server has room for.
+pub(super) fn too_many_attest() -> Status {
+    too_often_of("too many attestations are under way", Duration::from_secs(1))
+}
+
+fn too_often_of(what: &str, retry_in: Duration) -> Status {
     let seconds = retry_in.as_secs_f64();
-    Status::resource_exhausted(format!(
-        "too many requests from this address; retry in {seconds:.1} s"
-    ))
+    Status::resource_exhausted(format!("{what}; retry in {seconds:.1} s"))
 }
 
 /// A call without what the gate puts into each one: our own mistake.

@@ -70,7 +70,11 @@ fn snapshot() -> Snapshot {
 }
 
 fn check(access: Access, presented: &Presented, expected: Result<&str, Denied>) {
-    let admin_ids = HashSet::from([SpiffeId::parse("spiffe://other/boss").unwrap()]);
+    check_where(&["spiffe://other/boss"], access, presented, expected);
+}
+
+fn check_where(admins: &[&str], access: Access, presented: &Presented, expected: Result<&str, Denied>) {
+    let admin_ids = admins.iter().map(|id| SpiffeId::parse(id).unwrap()).collect();
     let outcome = authorize("m", access, presented, &admin_ids, &snapshot(), NOW);
     assert_eq!(outcome.map(|caller| caller.to_string()), expected.map(Into::into));
 }
@@ -253,4 +257,18 @@ fn no_rule_means_no_access() {
     ] {
         check(NONE, &presented, Err(denied()));
     }
+}
+
+#[test]
+fn an_agent_that_lost_its_standing_administers_nothing() {
+    let check = |admin: &str, serial: u8, expected: Result<&str, Denied>| {
+        check_where(&[admin], ADMIN, &svid(admin, serial, 2000), expected);
+    };
+    let good = "spiffe://td/spire/agent/x/good";
+    check(good, 1, Ok(good));
+    check(good, 3, Err(Denied::AgentNotActive(id(good))));
+    let banned = "spiffe://td/spire/agent/x/banned";
+    check(banned, 1, Err(Denied::AgentBanned(id(banned))));
+    let unproven = "spiffe://td/spire/agent/tpm/good";
+    check(unproven, 1, Err(Denied::AgentNotProven(id(unproven))));
 }

@@ -168,6 +168,19 @@ pub enum NotRecorded {
     TokenUsed,
 }
 
+impl NotRecorded {
+    /// The stable code: for the audit trail, and scripts.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Banned => "agent_banned",
+            Self::Host(HostMoved::Changed) => "host_changed",
+            Self::Host(HostMoved::KeyTaken) => "ek_of_other_host",
+            Self::TokenUsed => "join_token_unknown",
+        }
+    }
+}
+
 /// Records an attestation.
 ///
 /// # Errors
@@ -182,6 +195,10 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
         Claim::Host(claim) => Some(Arc::clone(&claim.id)),
         Claim::JoinToken(_) => None,
     });
+    // An ID belongs to one host for as long as its agent is known.
+    if known.as_ref().is_some_and(|agent| agent.host != host) {
+        return Err(NotRecorded::Host(HostMoved::KeyTaken));
+    }
     for claim in attestation.claims {
         match claim {
             Claim::Host(claim) => {

@@ -71,7 +71,7 @@ pub fn admit(
             expires_at: draft.now().plus(PENDING_FOR),
         },
         endorsement_keys: vec![newcomer.endorsement_key.clone()],
-        attestation_key: Some(newcomer.attestation_key.clone()),
+        attestation_key: None,
         created_at: draft.now(),
         last_attested_at: None,
         last_address: source.to_string(),
@@ -83,31 +83,27 @@ pub fn admit(
     Ok(draft.put_host(host))
 }
 
+/// By the endorsement key alone: that two keys came with the same attestation key is only that TPM's word where no
+/// root vouches for both, and a key in software opens credentials as well.
 fn row_of(hosts: &Hosts, newcomer: &Newcomer) -> Option<Arc<Host>> {
-    let by_ek = rows_with(hosts, std::slice::from_ref(&newcomer.endorsement_key));
-    let by_ak = || hosts.with_ak(&newcomer.attestation_key.name()).cloned();
-    by_ek.into_iter().next().or_else(by_ak)
+    rows_with(hosts, std::slice::from_ref(&newcomer.endorsement_key))
+        .into_iter()
+        .next()
 }
 
-/// A waiting host that came back waits anew, and may have proven another of its keys. Who makes keys without end
-/// gets no endless row.
+/// A waiting host that came back waits anew; by now a root may vouch for its key.
 fn refresh(draft: &mut Draft, known: Arc<Host>, newcomer: &Newcomer, source: IpAddr) -> Arc<Host> {
     let Enrolment::Pending { expires_at } = known.enrolment else {
         return known;
     };
     let renewed = draft.now().plus(PENDING_FOR);
-    let key = &newcomer.endorsement_key;
-    let has_key = key.hash.as_ref().is_some_and(|hash| known.has_ek(hash));
-    let may_learn = !has_key && known.endorsement_keys.len() < Host::MAX_KEYS;
-    if !may_learn && renewed.since(expires_at) < REFRESH_AFTER {
+    let mut host = (*known).clone();
+    complete(&mut host.endorsement_keys, &newcomer.endorsement_key);
+    if host == *known && renewed.since(expires_at) < REFRESH_AFTER {
         return known;
     }
-    let mut host = (*known).clone();
     host.enrolment = Enrolment::Pending { expires_at: renewed };
     host.last_address = source.to_string();
-    if may_learn {
-        learn(&mut host.endorsement_keys, key.clone());
-    }
     draft.put_host(host)
 }
 
@@ -145,7 +141,8 @@ pub fn claim(
         .get(&claim.id)
         .filter(|host| host.is_enrolled() && host.revision == claim.revision);
     let mut host = (**known.ok_or(HostMoved::Changed)?).clone();
-    absorb(draft, &mut host, &claim)?;
+    absorb(draft, &host, &claim)?;
+    let before = (host.attestation_key.clone(), host.endorsement_keys.clone());
     if let Some(activated) = claim.activated {
         learn(&mut host.endorsement_keys, activated);
     }
@@ -154,12 +151,19 @@ pub fn claim(
     host.last_address = address.into();
     host.appraised = Some(claim.appraised);
     host.agent_path.get_or_insert_with(|| Arc::clone(agent_path));
+    if before != (host.attestation_key.clone(), host.endorsement_keys.clone()) {
+        let ak = host.attestation_key.as_ref().map(|key| key.name().to_string());
+        let record =
+            host_record("host_keys_changed", &host, &address).with("ak_name", &ak.unwrap_or_default());
+        draft.audit(record);
+    }
     draft.put_host(host);
     Ok(())
 }
 
-/// A row that waits, and turns out to be of this host, is joined with its own.
-fn absorb(draft: &mut Draft, host: &mut Host, claim: &HostClaim) -> Result<(), HostMoved> {
+/// A row that waits under a key of this host is over. Its keys are not taken: only the one that was activated now,
+/// and those that an operator enrolled, are this host's.
+fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim) -> Result<(), HostMoved> {
     let hosts = &draft.state().hosts;
     let mut others = rows_with(hosts, claim.activated.as_slice());
     others.extend(hosts.with_ak(&claim.attestation_key.name()).cloned());
@@ -170,30 +174,31 @@ fn absorb(draft: &mut Draft, host: &mut Host, claim: &HostClaim) -> Result<(), H
     }
     for other in others {
         draft.remove_host(&other.id);
-        other
-            .endorsement_keys
-            .iter()
-            .cloned()
-            .for_each(|key| learn(&mut host.endorsement_keys, key));
     }
     Ok(())
 }
 
-/// Adds what is known of a key; one that is there already learns what it lacks.
+/// Adds a key, or completes what is known of it.
 fn learn(keys: &mut Vec<EnrolledEk>, new: EnrolledEk) {
+    if !complete(keys, &new) {
+        keys.push(new);
+    }
+}
+
+/// Adds what is new of a key that is there; says whether it is.
+fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
     let is_same = |known: &&mut EnrolledEk| {
         (known.hash.is_some() && known.hash == new.hash)
             || (known.certificate.is_some() && known.certificate == new.certificate)
     };
-    match keys.iter_mut().find(is_same) {
-        Some(known) => {
-            known.hash = known.hash.or(new.hash);
-            known.certificate = known.certificate.take().or(new.certificate);
-            known.is_certified |= new.is_certified;
-            known.name = known.name.take().or(new.name);
-        }
-        None => keys.push(new),
-    }
+    let Some(known) = keys.iter_mut().find(is_same) else {
+        return false;
+    };
+    known.hash = known.hash.or(new.hash);
+    known.certificate = known.certificate.take().or_else(|| new.certificate.clone());
+    known.is_certified |= new.is_certified;
+    known.name = known.name.take().or_else(|| new.name.clone());
+    true
 }
 
 /// A host that an operator enrols before it is ever seen.
@@ -222,21 +227,22 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
     if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
         return Imported::AlreadyEnrolled(Arc::clone(enrolled));
     }
-    let mut waiting = known.into_iter();
-    let mut host = waiting
-        .next()
-        .map_or_else(|| empty(new.id, draft.now()), |host| (*host).clone());
-    for other in waiting {
-        draft.remove_host(&other.id);
-        other
-            .endorsement_keys
-            .iter()
-            .cloned()
-            .for_each(|key| learn(&mut host.endorsement_keys, key));
-    }
+    let mut keys = Vec::new();
     new.endorsement_keys
         .into_iter()
-        .for_each(|key| learn(&mut host.endorsement_keys, key));
+        .for_each(|key| learn(&mut keys, key));
+    // Of rows that waited, only what is said of the very keys that are enrolled now.
+    for waiting in &known {
+        draft.remove_host(&waiting.id);
+        for key in &waiting.endorsement_keys {
+            complete(&mut keys, key);
+        }
+    }
+    let id = known.first().map_or(new.id, |waiting| Arc::clone(&waiting.id));
+    let host = Host {
+        endorsement_keys: keys,
+        ..empty(id, draft.now())
+    };
     Imported::Enrolled(enrol(draft, host, new.name, actor))
 }
 

@@ -96,12 +96,13 @@ impl Rules {
     /// active or ever had. A host that hides a bank the first time gains nothing: SHA-256 is explained in any case.
     fn wanted(&self, host: &Host, offered: &PcrSelection) -> PcrSelection {
         let before = host.appraised.as_ref().map(|appraised| &appraised.selection);
-        let has = |selection: &PcrSelection| selection.of(HashAlg::Sha384).iter().next().is_some();
+        let has = |selection: &PcrSelection| !is_empty(selection.of(HashAlg::Sha384));
         let is_active = has(offered) || before.is_some_and(has);
-        if !is_active || has(&self.pcrs) {
+        let pcrs = self.pcrs.of(HashAlg::Sha256);
+        if !self.all_banks || !is_active || has(&self.pcrs) || is_empty(pcrs) {
             return self.pcrs.clone();
         }
-        let more = (HashAlg::Sha384, self.pcrs.of(HashAlg::Sha256));
+        let more = (HashAlg::Sha384, pcrs);
         PcrSelection::new(self.pcrs.banks().chain([more]).collect()).unwrap_or_else(|_| self.pcrs.clone())
     }
 
@@ -140,6 +141,10 @@ fn known_log(host: &Host, event_log: Option<[u8; 32]>, pcrs: &PcrSelection) -> O
     let is_told =
         |(alg, set): (HashAlg, PcrSet)| set.iter().all(|index| known.values.get(alg, index).is_some());
     (Some(known.sha256) == event_log && pcrs.banks().all(is_told)).then(|| known.clone())
+}
+
+fn is_empty(pcrs: PcrSet) -> bool {
+    pcrs.mask() == 0
 }
 
 impl EventLogs {

@@ -28,6 +28,9 @@ pub struct Config {
     /// The PCRs to quote, such as `sha256:0-9,14`.
     #[serde(deserialize_with = "pcrs")]
     pub pcrs: PcrSelection,
+    /// Whether a host whose SHA-384 bank is active quotes the same PCRs of that, too. A bank that was quoted once has
+    /// to be quoted from then on; a host whose bank was switched off on purpose is removed, and enrolled again.
+    pub all_banks: bool,
 }
 
 /// Whether a host must send its firmware's event log.
@@ -83,6 +86,7 @@ impl Default for Config {
             accept_expired_ek_certificates: false,
             event_log: EventLogs::default(),
             pcrs: PcrSelection::standard(),
+            all_banks: true,
         }
     }
 }
@@ -112,6 +116,7 @@ impl TpmAttestor {
         Ok(Self(Arc::new(Rules {
             roots,
             pcrs: config.pcrs.clone(),
+            all_banks: config.all_banks,
             event_logs: config.event_log,
         })))
     }

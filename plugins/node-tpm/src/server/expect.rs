@@ -29,12 +29,8 @@ impl Expect for ExpectCredential {
         let (ek, host) = keys::identify(&self.ek, &self.rules.roots, context.records, context.now)?;
         let Some(host) = host else {
             // It signed the first message: it is this TPM that asks, over this connection.
-            let attestation_key = ak.key().public().clone();
             self.opening.quote.verify(&ak, &self.subject.binding(&NO_NONCE))?;
-            return Ok(Step::Newcomer(Box::new(Newcomer {
-                endorsement_key: ek,
-                attestation_key,
-            })));
+            return Ok(Step::Newcomer(Box::new(Newcomer { endorsement_key: ek })));
         };
         keys::check_listed(&self.opening.endorsement_keys, &host, context.records)?;
         // 3. What booted.

@@ -36,8 +36,14 @@ pub(super) fn choose<'a>(offered: &'a [OfferedEk], records: &dyn Records) -> Opt
 }
 
 fn is_enrolled(ek: &OfferedEk, records: &dyn Records) -> bool {
-    let by_certificate = || records.host_of_certificate(&ek.certificate.as_ref()?.id());
-    let host = records.host_of_ek(&ek.key.hash()).or_else(by_certificate);
+    let by_hash = records.host_of_ek(&ek.key.hash());
+    by_hash.is_some_and(|host| host.is_enrolled()) || is_enrolled_by_certificate(ek, records)
+}
+
+/// Whether it says that it has the certificate by which a host is enrolled.
+fn is_enrolled_by_certificate(ek: &OfferedEk, records: &dyn Records) -> bool {
+    let certificate = ek.certificate.as_ref();
+    let host = certificate.and_then(|certificate| records.host_of_certificate(&certificate.id()));
     host.is_some_and(|host| host.is_enrolled())
 }
 
@@ -48,9 +54,14 @@ pub(super) fn identify(
     records: &dyn Records,
     now: Timestamp,
 ) -> Result<(EnrolledEk, Option<Arc<Host>>), Reject> {
-    let certified = certify(ek, roots, now).ok();
-    let certificate = certified.as_ref().and_then(VerifiedEk::certificate).cloned();
     let by_hash = records.host_of_ek(&ek.key.hash());
+    let certified = match certify(ek, roots, now) {
+        Ok(certified) => Some(certified),
+        // Where it is the certificate that counts, why it does not is said.
+        Err(reject) if by_hash.is_none() && is_enrolled_by_certificate(ek, records) => return Err(reject),
+        Err(_) => None,
+    };
+    let certificate = certified.as_ref().and_then(VerifiedEk::certificate).cloned();
     let by_certificate = certificate
         .as_ref()
         .and_then(|id| records.host_of_certificate(id));

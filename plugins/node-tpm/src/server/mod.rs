@@ -30,6 +30,8 @@ pub struct TpmAttestor(Arc<Rules>);
 struct Rules {
     roots: EkRoots,
     pcrs: PcrSelection,
+    /// Whether the same PCRs of every active bank are quoted.
+    all_banks: bool,
     event_logs: EventLogs,
 }
 

@@ -129,11 +129,8 @@ fn certified(n: u16, certificate: u8) -> EnrolledEk {
     }
 }
 
-fn newcomer(ek: EnrolledEk, ak_seed: u16) -> Newcomer {
-    Newcomer {
-        endorsement_key: ek,
-        attestation_key: ak(ak_seed),
-    }
+fn newcomer(ek: EnrolledEk) -> Newcomer {
+    Newcomer { endorsement_key: ek }
 }
 
 fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostClaim {
@@ -176,29 +173,26 @@ fn fill(world: &mut World, count: u16, source: IpAddr, ek: impl Fn(u16) -> Enrol
 fn one_tpm_gets_one_row() {
     let mut world = world();
     let id = world.id();
-    let tpm = newcomer(by_hash(1), 1);
+    let tpm = newcomer(by_hash(1));
     let (host, events) = world.change(|draft| admit(draft, &tpm, HERE, id).unwrap());
     assert_eq!(events, ["host_pending"]);
     assert!(!host.is_enrolled());
     assert_eq!(host.last_address, "10.0.0.1");
     assert_eq!(world.admit(&tpm, THERE).unwrap(), host);
-    // Another key of the TPM, activated for the same attestation key.
-    let with_another = world.admit(&newcomer(by_hash(2), 1), HERE).unwrap();
-    assert_eq!(with_another.endorsement_keys, [by_hash(1), by_hash(2)]);
-    assert_eq!(with_another.revision, 2);
-    // The same key with another attestation key.
-    assert_eq!(world.admit(&newcomer(by_hash(2), 9), HERE).unwrap(), with_another);
+    assert_eq!(host.attestation_key, None);
+    // By now a root vouches for it.
+    let vouched = world.admit(&newcomer(certified(1, 1)), HERE).unwrap();
+    assert_eq!(vouched.endorsement_keys, [certified(1, 1)]);
     assert_eq!(world.ids(), ["row-1"]);
-    assert_eq!(
-        world.admit(&newcomer(by_hash(3), 3), HERE).unwrap().id.as_ref(),
-        "row-5"
-    );
+    // Another key is another host, as far as anybody knows.
+    let other = world.admit(&newcomer(by_hash(3)), HERE).unwrap();
+    assert_eq!(other.id.as_ref(), "row-4");
 }
 
 #[test]
 fn a_host_that_comes_back_waits_anew() {
     let mut world = world();
-    let tpm = newcomer(by_hash(1), 1);
+    let tpm = newcomer(by_hash(1));
     let first = world.admit(&tpm, HERE).unwrap();
     world.now = world.now.plus(REFRESH_AFTER - Duration::from_secs(1));
     assert_eq!(world.admit(&tpm, THERE).unwrap(), first);
@@ -211,29 +205,18 @@ fn a_host_that_comes_back_waits_anew() {
 }
 
 #[test]
-fn a_row_that_waits_does_not_grow_without_end() {
-    let mut world = world();
-    for n in 0..=u16::try_from(Host::MAX_KEYS).unwrap() {
-        world.admit(&newcomer(by_hash(n), 1), HERE).unwrap();
-    }
-    let host = world.state.hosts.get("row-1").unwrap();
-    assert_eq!(host.endorsement_keys.len(), Host::MAX_KEYS);
-    assert_eq!(world.ids(), ["row-1"]);
-}
-
-#[test]
 fn a_host_that_was_enrolled_meanwhile_gets_no_second_row() {
     for (enrolled, proven) in [(by_hash(1), by_hash(1)), (by_certificate(1), certified(1, 1))] {
         let mut world = world();
         let host = world.enrolled(&[enrolled]);
-        assert_eq!(world.admit(&newcomer(proven, 1), HERE).unwrap(), host);
+        assert_eq!(world.admit(&newcomer(proven), HERE).unwrap(), host);
     }
 }
 
 #[test]
 fn each_source_may_have_so_many_that_wait() {
     let mut world = world();
-    let newcomers = [newcomer(by_hash(60_000), 1), newcomer(certified(60_001, 1), 2)];
+    let newcomers = [newcomer(by_hash(60_000)), newcomer(certified(60_001, 1))];
     fill(
         &mut world,
         u16::try_from(UNCERTIFIED.a_source).unwrap(),
@@ -242,7 +225,7 @@ fn each_source_may_have_so_many_that_wait() {
     );
     assert_eq!(world.admit(&newcomers[0], HERE), Err(TooManyPending));
     // One that waits already may come back; others are not in its way.
-    assert!(world.admit(&newcomer(by_hash(0), 3), HERE).is_ok());
+    assert!(world.admit(&newcomer(by_hash(0)), HERE).is_ok());
     assert!(world.admit(&newcomers[1], HERE).is_ok());
     assert!(world.admit(&newcomers[0], THERE).is_ok());
 }
@@ -254,7 +237,7 @@ fn so_many_may_wait_in_all() {
     for source in 0..u8::try_from(UNCERTIFIED.in_all / UNCERTIFIED.a_source).unwrap() {
         fill(&mut world, a_source, [192, 0, 2, source].into(), by_hash);
     }
-    let (plain, vouched) = (newcomer(by_hash(60_000), 1), newcomer(certified(60_001, 1), 2));
+    let (plain, vouched) = (newcomer(by_hash(60_000)), newcomer(certified(60_001, 1)));
     assert_eq!(world.admit(&plain, HERE), Err(TooManyPending));
     assert!(world.admit(&vouched, HERE).is_ok());
     // Enrolled hosts don't wait.
@@ -275,11 +258,8 @@ fn certified_hosts_have_caps_of_their_own() {
         HERE,
         vouched,
     );
-    assert_eq!(
-        world.admit(&newcomer(vouched(60_000), 1), HERE),
-        Err(TooManyPending)
-    );
-    assert!(world.admit(&newcomer(by_hash(60_000), 1), HERE).is_ok());
+    assert_eq!(world.admit(&newcomer(vouched(60_000)), HERE), Err(TooManyPending));
+    assert!(world.admit(&newcomer(by_hash(60_000)), HERE).is_ok());
 }
 
 #[test]
@@ -309,7 +289,7 @@ fn an_attestation_is_noted_in_the_row() {
 fn an_attestation_of_a_row_that_moved_does_not_count() {
     let mut world = world();
     let host = world.enrolled(&[by_hash(1)]);
-    let waiting = world.admit(&newcomer(by_hash(2), 2), HERE).unwrap();
+    let waiting = world.admit(&newcomer(by_hash(2)), HERE).unwrap();
     let stale = HostClaim {
         revision: host.revision + 1,
         ..claim_of(&host, None, 1)
@@ -325,22 +305,35 @@ fn an_attestation_of_a_row_that_moved_does_not_count() {
 }
 
 #[test]
-fn an_attestation_joins_the_rows_that_wait_for_the_same_host() {
+fn an_attestation_ends_the_row_that_waits_for_its_key_and_takes_nothing_from_it() {
     let mut world = world();
     let host = world.enrolled(&[by_certificate(1)]);
-    world.admit(&newcomer(by_hash(2), 2), HERE).unwrap();
-    world.admit(&newcomer(by_hash(3), 3), HERE).unwrap();
-    world.admit(&newcomer(by_hash(4), 4), HERE).unwrap();
-    // One has its attestation key, another its endorsement key; the third is another host's.
+    world.admit(&newcomer(by_hash(2)), HERE).unwrap();
+    world.admit(&newcomer(by_hash(3)), HERE).unwrap();
     let claimed = claim_of(&host, Some(certified(2, 1)), 3);
-    assert_eq!(world.claim(claimed), Ok(()));
-    assert_eq!(world.ids(), ["row-1", "row-4"]);
+    let (outcome, events) = world.change(|draft| claim(draft, claimed, &PATH.into(), "10.0.0.1:7"));
+    assert_eq!((outcome, events), (Ok(()), vec!["host_keys_changed"]));
+    assert_eq!(world.ids(), ["row-1", "row-3"]);
     let joined = world.state.hosts.get("row-1").unwrap();
-    for n in [2, 3] {
-        assert_eq!(world.state.hosts.with_ek(&hash(n)), Some(joined));
-    }
+    assert_eq!(joined.endorsement_keys, [certified(2, 1)]);
+    assert_eq!(world.state.hosts.with_ek(&hash(2)), Some(joined));
     assert_eq!(world.state.hosts.with_ak(&ak(3).name()), Some(joined));
-    assert_eq!(world.state.hosts.with_ak(&ak(2).name()), None);
+    // Nothing new, no record.
+    let again = claim_of(&Arc::clone(joined), Some(certified(2, 1)), 3);
+    let (_, events) = world.change(|draft| claim(draft, again, &PATH.into(), "10.0.0.1:7"));
+    assert_eq!(events, Vec::<&str>::new());
+}
+
+#[test]
+fn an_id_belongs_to_one_host() {
+    let mut world = world();
+    let first = world.enrolled(&[by_hash(1)]);
+    let second = world.enrolled(&[by_hash(2)]);
+    world.attest(claim_of(&first, None, 1)).unwrap();
+    assert_eq!(
+        world.attest(claim_of(&second, None, 2)),
+        Err(NotRecorded::Host(HostMoved::KeyTaken))
+    );
 }
 
 #[test]
@@ -349,7 +342,7 @@ fn a_key_of_another_enrolled_host_is_taken() {
     let host = world.enrolled(&[by_hash(1)]);
     let other = world.enrolled(&[by_hash(2), by_certificate(2)]);
     world.claim(claim_of(&other, None, 2)).unwrap();
-    world.admit(&newcomer(by_hash(3), 3), HERE).unwrap();
+    world.admit(&newcomer(by_hash(3)), HERE).unwrap();
     let before = world.state.hosts.len();
     for (activated, ak_seed) in [
         (Some(by_hash(2)), 1),
@@ -388,11 +381,10 @@ fn a_host_is_enrolled_once() {
 #[test]
 fn importing_enrols_the_rows_that_wait() {
     let mut world = world();
-    let waiting = world.admit(&newcomer(by_hash(1), 1), HERE).unwrap();
-    world.admit(&newcomer(certified(2, 2), 2), HERE).unwrap();
+    let waiting = world.admit(&newcomer(by_hash(1)), HERE).unwrap();
+    world.admit(&newcomer(certified(2, 2)), HERE).unwrap();
     let host = world.enrolled(&[by_hash(1), by_certificate(2), by_hash(3)]);
     assert_eq!(host.id, waiting.id);
-    assert_eq!(host.attestation_key, Some(ak(1)));
     assert_eq!(host.endorsement_keys, [by_hash(1), certified(2, 2), by_hash(3)]);
     assert_eq!(world.ids(), ["row-1"]);
     assert_eq!(world.state.hosts.with_ek(&hash(2)), Some(&host));
@@ -401,7 +393,7 @@ fn importing_enrols_the_rows_that_wait() {
 #[test]
 fn approval_enrols_and_names() {
     let mut world = world();
-    world.admit(&newcomer(by_hash(1), 1), HERE).unwrap();
+    world.admit(&newcomer(by_hash(1)), HERE).unwrap();
     let mut approve_as = |name: &str| {
         let (host, events) = world.change(|draft| approve(draft, "row-1", name.into(), "op").unwrap());
         (host.is_enrolled(), host.name.clone(), host.revision, events)
@@ -436,7 +428,7 @@ fn a_removed_host_takes_its_agent_along() {
 #[test]
 fn hosts_that_nobody_approved_are_dropped() {
     let mut world = world();
-    world.admit(&newcomer(by_hash(1), 1), HERE).unwrap();
+    world.admit(&newcomer(by_hash(1)), HERE).unwrap();
     world.enrolled(&[by_hash(2)]);
     world.now = world.now.plus(PENDING_FOR - Duration::from_secs(1));
     let ((), events) = world.change(prune);

@@ -60,6 +60,12 @@ async fn a_connection_carries_one_attestation() {
     connection.attest(b"{}".to_vec(), &csr).await.unwrap_err();
     check_used_up(&connection.attest(evidence, &csr).await.unwrap_err());
 
+    // After one without a certificate request.
+    let mut connection = host.dial().await;
+    let evidence = host.evidence(connection.exporter, &csr);
+    connection.attest(evidence.clone(), &[]).await.unwrap_err();
+    check_used_up(&connection.attest(evidence, &csr).await.unwrap_err());
+
     // At the same time as another.
     let mut connection = host.dial().await;
     let evidence = host.evidence(connection.exporter, &csr);
@@ -177,4 +183,24 @@ async fn a_banned_host_does_not_come_back() {
     let evidence = host.session_evidence(connection.exporter);
     let refused = connection.open_session(Some(&evidence)).await.unwrap_err();
     assert_eq!(reason(&refused), Some(Reason::AgentBanned));
+}
+
+#[tokio::test]
+async fn a_newer_proof_ends_the_rights_of_the_older() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+    let mut older = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(older.exporter);
+    older.open_session(Some(&evidence)).await.unwrap();
+    let mut newer = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(newer.exporter);
+    newer.open_session(Some(&evidence)).await.unwrap();
+
+    let mut entries = EntryClient::new(older.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    let refused = older.during(asked).await.unwrap_err();
+    assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+    let mut entries = EntryClient::new(newer.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    newer.during(asked).await.unwrap();
 }

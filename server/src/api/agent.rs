@@ -89,6 +89,9 @@ impl agent_server::Agent for AgentService {
             .into_inner()
             .params
             .ok_or_else(|| Status::invalid_argument("params cannot be nil"))?;
+        if params.csr.is_empty() {
+            return Err(Status::invalid_argument("missing CSR"));
+        }
         let svid = self.renew(agent, &params.csr).await?;
         Ok(Response::new(RenewAgentResponse { svid: Some(svid) }))
     }

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::{
     limit,
+    methods::Listener,
     proofs::{Proof, Proofs},
 };
 use crate::authorize::Presented;
@@ -156,6 +157,14 @@ impl Connection {
     pub fn prove(&self, svid: X509Svid) {
         let proof = self.proofs.note(svid.id.shared_path());
         let _first = self.proven.set((Presented::Proven(svid), proof));
+    }
+
+    /// Where it came in.
+    pub(super) fn listener(&self) -> Listener {
+        match self.presented {
+            Presented::Local { .. } => Listener::Local,
+            Presented::Anonymous | Presented::Proven(_) | Presented::Svid(_) => Listener::Tcp,
+        }
     }
 
     /// From where, if not from this host.

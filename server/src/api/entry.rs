@@ -32,8 +32,8 @@ pub(super) struct EntryService {
 
 /// Most entries on a page.
 pub(super) const PAGE: usize = 500;
-/// Most entries in a batch.
-const BATCH: usize = 500;
+/// Most entries of a batch that are changed at once: a batch may be as long as its message, and others wait meanwhile.
+const GROUP: usize = 500;
 
 #[async_trait]
 impl entry_server::Entry for EntryService {
@@ -92,17 +92,9 @@ impl entry_server::Entry for EntryService {
         request: Request<BatchCreateEntryRequest>,
     ) -> Result<Response<BatchCreateEntryResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
-        let request = request.into_inner();
-        check_batch(request.entries.len())?;
-        let changed = self.registry.change(move |draft| {
-            let mask = request.output_mask;
-            let results = request
-                .entries
-                .iter()
-                .map(|entry| create(draft, entry, mask.as_ref(), &actor));
-            results.collect()
-        });
-        let results = changed.await.map_err(|error| status::not_changed(&error))?;
+        let BatchCreateEntryRequest { entries, output_mask } = request.into_inner();
+        let create = move |draft: &mut _, entry| create(draft, &entry, output_mask.as_ref(), &actor);
+        let results = self.change_each(entries, create).await?;
         Ok(Response::new(BatchCreateEntryResponse { results }))
     }
 
@@ -112,19 +104,12 @@ impl entry_server::Entry for EntryService {
     ) -> Result<Response<BatchUpdateEntryResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
         let request = request.into_inner();
-        check_batch(request.entries.len())?;
-        let changed = self.registry.change(move |draft| {
-            let (input, output) = (
-                request.input_mask.unwrap_or(ALL_ENTRY_FIELDS),
-                request.output_mask,
-            );
-            let results = request
-                .entries
-                .iter()
-                .map(|entry| update(draft, entry, &input, output.as_ref(), &actor));
-            results.collect()
-        });
-        let results = changed.await.map_err(|error| status::not_changed(&error))?;
+        let (input, output) = (
+            request.input_mask.unwrap_or(ALL_ENTRY_FIELDS),
+            request.output_mask,
+        );
+        let update = move |draft: &mut _, entry| update(draft, &entry, &input, output.as_ref(), &actor);
+        let results = self.change_each(request.entries, update).await?;
         Ok(Response::new(BatchUpdateEntryResponse { results }))
     }
 
@@ -134,11 +119,8 @@ impl entry_server::Entry for EntryService {
     ) -> Result<Response<BatchDeleteEntryResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
         let ids = request.into_inner().ids;
-        check_batch(ids.len())?;
-        let changed = self
-            .registry
-            .change(move |draft| ids.into_iter().map(|id| delete(draft, id, &actor)).collect());
-        let results = changed.await.map_err(|error| status::not_changed(&error))?;
+        let delete = move |draft: &mut _, id| delete(draft, id, &actor);
+        let results = self.change_each(ids, delete).await?;
         Ok(Response::new(BatchDeleteEntryResponse { results }))
     }
 
@@ -183,6 +165,28 @@ impl EntryService {
             .into_iter()
             .map(|entry| (entry.id().as_ref().to_owned(), entry))
             .collect())
+    }
+
+    /// Has `change` made of each item, in order, a group after another.
+    async fn change_each<T, R, F>(&self, items: Vec<T>, change: F) -> Result<Vec<R>, Status>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: Fn(&mut Draft, T) -> R + Send + Sync + 'static,
+    {
+        let change = Arc::new(change);
+        let mut results = Vec::with_capacity(items.len());
+        let mut items = items.into_iter();
+        while !items.as_slice().is_empty() {
+            let group: Vec<_> = items.by_ref().take(GROUP).collect();
+            let change = Arc::clone(&change);
+            let changed = self.registry.change(move |draft| {
+                let results = group.into_iter().map(|item| change(draft, item));
+                results.collect::<Vec<_>>()
+            });
+            results.extend(changed.await.map_err(|error| status::not_changed(&error))?);
+        }
+        Ok(results)
     }
 }
 
@@ -263,15 +267,6 @@ fn delete(draft: &mut Draft, id: String, actor: &str) -> batch_delete_entry_resp
         status: Some(status),
         id,
     }
-}
-
-fn check_batch(len: usize) -> Result<(), Status> {
-    if len > BATCH {
-        return Err(Status::resource_exhausted(format!(
-            "more than {BATCH} entries in a batch; send several"
-        )));
-    }
-    Ok(())
 }
 
 fn malformed(error: &EntryFieldError) -> Status {

@@ -46,8 +46,8 @@ impl Gate {
 
 impl Rules {
     async fn admit(&self, path: &str, connection: &Connection) -> Result<Caller, Status> {
-        let access =
-            methods::access(path).ok_or_else(|| Status::unimplemented(format!("unknown method {path}")))?;
+        let access = methods::access(path, connection.listener())
+            .ok_or_else(|| Status::unimplemented(format!("unknown method {path}")))?;
         let snapshot = self.registry.snapshot();
         let presented = connection.presented();
         let decided = authorize(

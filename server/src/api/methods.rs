@@ -38,8 +38,23 @@ const LOCAL: Access = Access {
     ..NOBODY
 };
 
-/// To whom the method with this path is open; `None` if there is none.
-pub(super) fn access(path: &str) -> Option<Access> {
+/// Where a call comes in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Listener {
+    /// The local socket.
+    Local,
+    /// TLS over TCP.
+    Tcp,
+}
+
+/// To whom the method with this path is open; `None` if `listener` does not have it.
+pub(super) fn access(path: &str, listener: Listener) -> Option<Access> {
+    let access = of_any_listener(path)?;
+    // As in SPIRE, what is for local processes alone is served to them alone: elsewhere it is unknown, not denied.
+    (listener == Listener::Local || access != LOCAL).then_some(access)
+}
+
+fn of_any_listener(path: &str) -> Option<Access> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     match service {
         "grpc.health.v1.Health" => health(method),
@@ -140,12 +155,4 @@ fn svid(method: &str) -> Option<Access> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_backup_is_for_the_local_socket_alone() {
-        assert_eq!(access("/plastron.admin.v1.Admin/Backup"), Some(LOCAL));
-        assert_eq!(access("/plastron.admin.v1.Admin/Restore"), None);
-    }
-}
+mod tests;

@@ -45,7 +45,7 @@ impl World {
         let method = "/plastron.host.v1.Hosts/ImportHosts";
         let caller = authorize(
             method,
-            methods::access(method).unwrap(),
+            methods::access(method, methods::Listener::Local).unwrap(),
             &Presented::Local { uid: 0, pid: 1 },
             &HashSet::new(),
             &self.service.registry.snapshot(),

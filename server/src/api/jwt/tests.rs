@@ -127,7 +127,7 @@ impl World {
             Presented::Svid(svid)
         };
         let snapshot = self.service.registry.snapshot();
-        let access = methods::access(METHOD).unwrap();
+        let access = methods::access(METHOD, methods::Listener::Tcp).unwrap();
         authorize(METHOD, access, &presented, &HashSet::new(), &snapshot, NOW)
     }
 

@@ -6,11 +6,13 @@ use std::{
     process::Output,
 };
 
+use proto::spire::api::{
+    server::entry::v1::{BatchCreateEntryRequest, ListEntriesRequest, entry_client::EntryClient},
+    types::{Entry, Selector, Spiffeid},
+};
 use serde_json::Value;
 use swtpm_tests::{Agent, Machine, World};
 use tokio::sync::mpsc;
-
-use super::crash::{create, entries};
 
 const WEB: &str = "spiffe://example.org/web";
 
@@ -132,4 +134,61 @@ fn json(output: &Output) -> Value {
 
 fn notes(summary: &Value) -> String {
     summary["notes"].to_string()
+}
+
+/// Creates entries until the server is gone, and tells which were acknowledged.
+async fn create(socket: PathBuf, round: usize, acknowledged: mpsc::UnboundedSender<String>) {
+    let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
+    let creating = async move {
+        let mut client = EntryClient::new(client);
+        for number in 0.. {
+            let request = BatchCreateEntryRequest {
+                entries: vec![entry(round, number)],
+                output_mask: None,
+            };
+            let Ok(response) = client.batch_create_entry(request).await else {
+                break;
+            };
+            let result = response.into_inner().results.remove(0);
+            assert_eq!(result.status.unwrap().code, 0);
+            acknowledged.send(result.entry.unwrap().id).unwrap();
+        }
+    };
+    tokio::join!(creating, connection);
+}
+
+fn entry(round: usize, number: usize) -> Entry {
+    let id = |path: String| {
+        Some(Spiffeid {
+            trust_domain: "example.org".into(),
+            path,
+        })
+    };
+    Entry {
+        spiffe_id: id(format!("/round/{round}/{number}")),
+        parent_id: id("/elsewhere".into()),
+        selectors: vec![Selector {
+            r#type: "unix".into(),
+            value: "uid:1".into(),
+        }],
+        ..Entry::default()
+    }
+}
+
+async fn entries(socket: &Path) -> HashSet<String> {
+    let (client, connection) = edge::grpc::connect(socket).await.unwrap();
+    let listing = async move {
+        let mut client = EntryClient::new(client);
+        let mut request = ListEntriesRequest::default();
+        let mut there = HashSet::new();
+        loop {
+            let page = client.list_entries(request.clone()).await.unwrap().into_inner();
+            there.extend(page.entries.into_iter().map(|entry| entry.id));
+            if page.next_page_token.is_empty() {
+                return there;
+            }
+            request.page_token = page.next_page_token;
+        }
+    };
+    tokio::join!(listing, connection).0
 }

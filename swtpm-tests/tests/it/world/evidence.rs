@@ -167,6 +167,25 @@ async fn who_shows_one_agents_svid_does_not_become_another() {
 }
 
 #[tokio::test]
+async fn a_banned_host_does_not_come_back() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+    host.ban().await;
+
+    let mut connection = host.dial().await;
+    let csr = csr();
+    let evidence = host.evidence(connection.exporter, &csr);
+    let refused = connection.attest(evidence, &csr).await.unwrap_err();
+
+    assert_eq!(refused.message(), "failed to attest: agent is banned");
+    assert_eq!(reason(&refused), Some(Reason::AgentBanned));
+    let mut connection = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(connection.exporter);
+    let refused = connection.open_session(Some(&evidence)).await.unwrap_err();
+    assert_eq!(reason(&refused), Some(Reason::AgentBanned));
+}
+
+#[tokio::test]
 async fn a_newer_proof_ends_the_rights_of_the_older() {
     let mut host = Host::acquainted().await;
     let svid = host.attested().await;

@@ -3,6 +3,7 @@
 mod authority;
 mod backup;
 mod clock;
+mod conformance;
 mod crash;
 mod disk;
 mod evidence;

@@ -26,7 +26,7 @@ use proto::{
     },
     spire::api::{
         server::agent::v1::{
-            AgentX509svidParams, AttestAgentRequest,
+            AgentX509svidParams, AttestAgentRequest, BanAgentRequest, ListAgentsRequest,
             agent_client::AgentClient,
             attest_agent_request::{Params, Step},
             attest_agent_response,
@@ -93,6 +93,23 @@ impl Host {
         let chain = outcome.svid.unwrap().cert_chain;
         let chain = chain.into_iter().map(CertificateDer::from).collect();
         Identity::new(chain, &request.key).unwrap()
+    }
+
+    /// Has an administrator ban the agent of every host.
+    pub(super) async fn ban(&self) {
+        let socket = self.world.server_socket();
+        let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
+        let banning = async move {
+            let mut client = AgentClient::new(client);
+            let listed = client.list_agents(ListAgentsRequest::default()).await.unwrap();
+            for agent in listed.into_inner().agents {
+                client.ban_agent(BanAgentRequest { id: agent.id }).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = banning => {}
+            () = connection => panic!("connection lost"),
+        }
     }
 
     pub(super) async fn dial(&self) -> Connection {

@@ -137,3 +137,55 @@ fn svid(method: &str) -> Option<Access> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(service: &str, methods: &[&str], expected: Option<Access>) {
+        for method in methods {
+            let path = format!("/spire.api.server.{service}/{method}");
+            assert_eq!(access(&path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_are_open_to_whom_they_are_in_spire() {
+        let orders = [
+            "ActivateJWTAuthority",
+            "PrepareX509Authority",
+            "TaintX509Authority",
+        ];
+        let authority = "localauthority.v1.LocalAuthority";
+        check(authority, &orders, Some(ADMIN));
+        check(
+            authority,
+            &["GetX509AuthorityState", "GetWITAuthorityState"],
+            Some(ADMIN),
+        );
+        check(authority, &["RevokeX509UpstreamAuthority"], Some(ADMIN));
+        let none = [
+            "GetAuthorityState",
+            "PrepareAuthority",
+            "RotateX509Authority",
+            "GetX509Authority",
+        ];
+        check(authority, &none, None);
+        check("svid.v1.SVID", &["MintJWTSVID"], Some(ADMIN));
+        check("svid.v1.SVID", &["NewJWTSVID"], Some(AGENT));
+        check("svid.v1.SVID", &["NewDownstreamX509CA"], Some(DOWNSTREAM));
+        check("bundle.v1.Bundle", &["PublishJWTAuthority"], Some(DOWNSTREAM));
+        check("bundle.v1.Bundle", &["GetFederatedBundle"], Some(ADMIN_OR_AGENT));
+        check(
+            "bundle.v1.Bundle",
+            &["AppendBundle", "ListFederatedBundles"],
+            Some(ADMIN),
+        );
+        check(
+            "logger.v1.Logger",
+            &["GetLogger", "SetLogLevel", "ResetLogLevel"],
+            Some(LOCAL),
+        );
+        check("debug.v1.Debug", &["GetInfo"], Some(LOCAL));
+    }
+}

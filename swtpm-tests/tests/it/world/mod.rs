@@ -11,3 +11,5 @@ mod python;
 mod rotation;
 mod rust;
 mod tpm;
+mod withdrawal;
+mod workload_api;

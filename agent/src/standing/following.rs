@@ -145,3 +145,6 @@ async fn step(renewal: &mut Option<Renewal>) -> Renewed {
     *renewal = None;
     renewed
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,7 +281,7 @@ impl Standing {
         now.end();
         if now.is_renewing() {
             // The session that is being opened ends this one, whatever comes of it.
-            debug!(error = %Chain(error), "Session ended while the SVID is renewed");
+            debug!(error = %Chain(error), "Older session closed in favour of the renewal");
             return true;
         }
         warn!(error = %Chain(error), "Session ended");

@@ -5,6 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 const FILES: &[&str] = &[
+    "google/rpc/error_details.proto",
     "google/rpc/status.proto",
     "grpc/health/v1/health.proto",
     "plastron/admin/v1/admin.proto",

@@ -3,6 +3,7 @@
 //! This file wires the tasks; each is described where it lives. Only here are tasks spawned.
 
 pub mod attest;
+mod backoff;
 pub mod cache;
 pub mod cli;
 pub mod config;
@@ -19,7 +20,7 @@ pub mod wire;
 pub mod workload;
 pub mod workload_svid;
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use attest::Prover;
 use cache::{Cache, Keeper};
@@ -27,10 +28,11 @@ use config::{Config, Unworkable};
 use edge::{Clock, grpc::Course, health, local, notify};
 use link::Address;
 use plugin_catalog::AgentPluginError;
-use standing::{Standing, Unkept};
+use standing::{Reach, Standing, Unkept};
 use state::{DataDir, StateError};
-use tokio::{sync::watch, task::JoinSet};
-use tracing::{error, info};
+use svid::Timestamp;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tracing::{error, info, warn};
 use trust::{Trust, TrustError};
 use workload::WorkloadApi;
 
@@ -76,6 +78,12 @@ pub enum StartError {
     Trust(#[from] TrustError),
 }
 
+const WORKLOAD_API: &str = "workload API";
+/// How long the Workload API may take to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+/// How often readiness is looked at where nothing changes.
+const READINESS_LOOK: Duration = Duration::from_secs(5);
+
 impl Agent {
     /// Builds every task in order, and binds the socket.
     ///
@@ -105,15 +113,20 @@ impl Agent {
             host: config.agent.server_address.clone(),
             port: config.agent.server_port,
         };
+        let (ends, standing_ends) = watch::channel(None);
         let standing = Standing {
-            address,
+            reach: Reach {
+                address,
+                trust_domain: config.agent.trust_domain.clone(),
+                prover,
+                keeper: handle.clone(),
+                clock,
+            },
             trust,
             data_dir,
             kept,
-            prover,
-            keeper: handle.clone(),
             client,
-            clock,
+            ends,
             unkept: Unkept::default(),
         };
 
@@ -132,9 +145,12 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("cache", keeper.run()));
         tasks.spawn(named("standing", standing.run()));
-        tasks.spawn(named("ready", become_ready(cache, ready_sender)));
+        tasks.spawn(named(
+            "ready",
+            tell_readiness(cache, standing_ends, ready_sender, clock),
+        ));
         tasks.spawn(named("watchdog", watchdog()));
-        tasks.spawn(named("workload API", api.serve(listener, followed)));
+        tasks.spawn(named(WORKLOAD_API, api.serve(listener, followed)));
         if let Some(listener) = health {
             let settings = config.agent.health_checks.clone();
             tasks.spawn(named("health", serve_health(listener, settings, ready)));
@@ -160,6 +176,16 @@ impl Agent {
         }
         notify::stopping();
         self.course.send_replace(Course::Drain);
+        // The Workload API tells its callers; nothing else has anything to finish.
+        let drained = async {
+            while self
+                .tasks
+                .join_next()
+                .await
+                .is_some_and(|ended| !matches!(ended, Ok(WORKLOAD_API)))
+            {}
+        };
+        let _cut = timeout(DRAIN_WITHIN, drained).await;
         self.tasks.shutdown().await;
         outcome
     }
@@ -197,13 +223,38 @@ async fn bind_health(config: &health::Config) -> Result<Option<tokio::net::TcpLi
         .map_err(|source| StartError::Health { address, source })
 }
 
-/// The agent is ready when it has heard the server.
-async fn become_ready(mut cache: watch::Receiver<Arc<Cache>>, ready: watch::Sender<bool>) {
-    if cache.wait_for(|cache| cache.is_synced).await.is_ok() {
-        ready.send_replace(true);
-        info!("Agent ready");
+/// Shows whether the agent can serve, as that comes and goes.
+async fn tell_readiness(
+    mut cache: watch::Receiver<Arc<Cache>>,
+    mut standing_ends: watch::Receiver<Option<Timestamp>>,
+    ready: watch::Sender<bool>,
+    clock: Clock,
+) {
+    loop {
+        let ends = *standing_ends.borrow_and_update();
+        let can_serve = cache::can_serve(&cache.borrow_and_update(), ends, clock.now());
+        if ready.send_replace(can_serve) != can_serve {
+            say_readiness(can_serve);
+        }
+        let changed = async {
+            tokio::select! {
+                changed = cache.changed() => changed,
+                changed = standing_ends.changed() => changed,
+            }
+        };
+        // What ends does so without a change.
+        if matches!(timeout(READINESS_LOOK, changed).await, Ok(Err(_))) {
+            return std::future::pending().await;
+        }
     }
-    std::future::pending::<()>().await;
+}
+
+fn say_readiness(can_serve: bool) {
+    if can_serve {
+        info!("Agent ready");
+    } else {
+        warn!("Agent not ready: there is nothing to serve");
+    }
 }
 
 async fn watchdog() {

@@ -104,6 +104,16 @@ impl Link {
         })
     }
 
+    /// A connection that was made otherwise.
+    #[cfg(test)]
+    pub(crate) fn of(client: Client, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            client,
+            exporter: Exporter::default(),
+            driver: Box::pin(driver),
+        }
+    }
+
     /// Has `act` happen while the connection is driven.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What a refusal by the server means for the agent.
 
+use std::time::Duration;
+
 use prost::Message;
 use proto::{
     google::rpc,
@@ -36,9 +38,50 @@ pub fn advice(status: &Status) -> Advice {
     }
 }
 
+/// How long the server wants to be left alone, if it says so.
+#[must_use]
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    let delay = detail::<rpc::RetryInfo>(status, "/google.rpc.RetryInfo")?.retry_delay?;
+    Duration::try_from(delay).ok()
+}
+
 fn reason(status: &Status) -> Option<Reason> {
-    let details = rpc::Status::decode(status.details()).ok()?.details;
-    let wanted = |any: &&prost_types::Any| any.type_url.ends_with("/spire.api.types.PermissionDeniedDetails");
-    let details = PermissionDeniedDetails::decode(details.iter().find(wanted)?.value.as_slice()).ok()?;
+    let details: PermissionDeniedDetails = detail(status, "/spire.api.types.PermissionDeniedDetails")?;
     Some(details.reason())
+}
+
+fn detail<T: Message + Default>(status: &Status, name: &str) -> Option<T> {
+    let details = rpc::Status::decode(status.details()).ok()?.details;
+    let wanted = details.iter().find(|any| any.type_url.ends_with(name))?;
+    T::decode(wanted.value.as_slice()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(delay: prost_types::Duration, expected: Option<Duration>) {
+        let info = rpc::RetryInfo {
+            retry_delay: Some(delay),
+        };
+        let any = prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
+            value: info.encode_to_vec(),
+        };
+        let details = rpc::Status {
+            details: vec![any],
+            ..Default::default()
+        };
+        let details = details.encode_to_vec().into();
+        let status = Status::with_details(Code::ResourceExhausted, "too many", details);
+        assert_eq!(retry_after(&status), expected);
+    }
+
+    #[test]
+    fn the_pause_that_the_server_asks_for_is_read() {
+        let delay = |seconds, nanos| prost_types::Duration { seconds, nanos };
+        check(delay(1, 200_000_000), Some(Duration::from_millis(1200)));
+        check(delay(-1, 0), None);
+        assert_eq!(retry_after(&Status::resource_exhausted("retry in 1.2 s")), None);
+    }
 }

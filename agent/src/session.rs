@@ -10,15 +10,16 @@ use proto::plastron::{
     },
     attest::v1::Evidence,
 };
+use svid::TrustDomain;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracing::warn;
+use tracing::error;
 
 use crate::{
     cache::{CachedEntry, Pushed},
     link::Lost,
-    wire,
+    wire::{self, UnusableBundle},
 };
 
 /// An open session.
@@ -27,14 +28,18 @@ pub struct Session {
     incoming: Streaming<ServerMessage>,
     /// The parts of an update that is not complete yet.
     partial: Pushed,
-    /// What was received and not acknowledged yet.
-    owed: Option<u64>,
+    trust_domain: TrustDomain,
 }
 
 /// What the server says.
 pub enum SessionEvent {
     /// Something changed.
-    Pushed(Box<Pushed>),
+    Pushed {
+        /// What.
+        pushed: Box<Pushed>,
+        /// What to acknowledge once it is in effect.
+        revision: u64,
+    },
     /// The host lost its standing.
     Withdrawn {
         /// Stable code.
@@ -45,6 +50,9 @@ pub enum SessionEvent {
 /// A session is over.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// What workloads verify others with can't be used; the server must not count on it.
+    #[error(transparent)]
+    Bundle(#[from] UnusableBundle),
     /// The connection ended.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -64,7 +72,7 @@ impl SessionError {
     #[must_use]
     pub fn status(&self) -> Option<&Status> {
         match self {
-            Self::Lost(_) => None,
+            Self::Bundle(_) | Self::Lost(_) => None,
             Self::Refused(status) => Some(status),
         }
     }
@@ -85,6 +93,7 @@ impl Session {
     /// The server refuses it.
     pub async fn open(
         client: Client,
+        trust_domain: TrustDomain,
         known: Vec<(Arc<str>, i64)>,
         evidence: Option<Evidence>,
     ) -> Result<(Self, Vec<u8>), SessionError> {
@@ -116,7 +125,7 @@ impl Session {
             outgoing,
             incoming,
             partial: Pushed::default(),
-            owed: None,
+            trust_domain,
         };
         match session.receive().await? {
             FromServer::Welcome(welcome) => Ok((session, welcome.endorsement_key_name)),
@@ -134,10 +143,10 @@ impl Session {
             match self.receive().await? {
                 FromServer::Update(update) => {
                     let (more, revision) = (update.more, update.revision);
-                    self.collect(update);
+                    collect(&mut self.partial, update, &self.trust_domain)?;
                     if !more {
-                        self.owed = Some(revision);
-                        return Ok(SessionEvent::Pushed(Box::new(std::mem::take(&mut self.partial))));
+                        let pushed = Box::new(std::mem::take(&mut self.partial));
+                        return Ok(SessionEvent::Pushed { pushed, revision });
                     }
                 }
                 FromServer::Welcome(_) => {}
@@ -150,15 +159,12 @@ impl Session {
         }
     }
 
-    /// Acknowledges what was received last.
+    /// Says that everything up to `revision` is in effect.
     ///
     /// # Errors
     ///
     /// The connection ended.
-    pub async fn acknowledge(&mut self) -> Result<(), Lost> {
-        let Some(revision) = self.owed.take() else {
-            return Ok(());
-        };
+    pub async fn acknowledge(&self, revision: u64) -> Result<(), Lost> {
         let message = AgentMessage {
             message: Some(ToServer::Ack(Ack { revision })),
         };
@@ -169,24 +175,81 @@ impl Session {
         let message = self.incoming.message().await?;
         Ok(message.and_then(|message| message.message).ok_or(Lost)?)
     }
+}
 
-    fn collect(&mut self, update: Update) {
-        if let Some(bundle) = update.bundle {
-            match wire::bundle(bundle) {
-                Ok(bundle) => self.partial.bundle = Some(Arc::new(bundle)),
-                Err(error) => warn!(error = %edge::Chain(&error), "Server's bundle can't be used"),
-            }
-        }
-        for entry in update.entries {
-            let id = entry.id.clone();
-            match CachedEntry::try_from(entry) {
-                Ok(entry) => self.partial.entries.push(entry),
-                Err(error) => warn!(entry_id = id, error = %edge::Chain(&error), "Entry can't be used"),
-            }
-        }
-        self.partial.removed.extend(update.removed_entry_ids);
+/// Adds one update to what came of its revision before.
+fn collect(partial: &mut Pushed, update: Update, trust_domain: &TrustDomain) -> Result<(), UnusableBundle> {
+    if let Some(bundle) = update.bundle {
+        partial.bundle = Some(Arc::new(wire::bundle(bundle, trust_domain)?));
     }
+    for entry in update.entries {
+        let id = entry.id.clone();
+        match CachedEntry::try_from(entry) {
+            Ok(entry) => partial.entries.push(entry),
+            Err(error) => {
+                // What it was before is no more, whatever it is now.
+                error!(entry_id = id, error = %edge::Chain(&error), "Entry can't be used; nobody gets its SVID");
+                partial.removed.push(id);
+            }
+        }
+    }
+    partial.removed.extend(update.removed_entry_ids);
+    Ok(())
 }
 
 /// Largest update: a part of the entries.
 const MAX_UPDATE: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use proto::spire::api::types;
+
+    use super::*;
+
+    fn entry(id: &str, path: &str) -> types::Entry {
+        types::Entry {
+            id: id.into(),
+            spiffe_id: Some(types::Spiffeid {
+                trust_domain: "td".into(),
+                path: path.into(),
+            }),
+            ..types::Entry::default()
+        }
+    }
+
+    fn collected(update: Update) -> Result<Pushed, UnusableBundle> {
+        let mut pushed = Pushed::default();
+        let trust_domain = TrustDomain::parse("td").unwrap();
+        collect(&mut pushed, update, &trust_domain).map(|()| pushed)
+    }
+
+    #[test]
+    fn a_revision_that_cannot_be_used_takes_the_one_before_away() {
+        let unusable = types::Entry {
+            dns_names: vec!["-".into()],
+            ..entry("names", "/web")
+        };
+        let pushed = collected(Update {
+            entries: vec![entry("good", "/web"), entry("bad", "no path"), unusable],
+            removed_entry_ids: vec!["gone".into()],
+            ..Update::default()
+        });
+        let pushed = pushed.unwrap();
+        let good: Vec<_> = pushed.entries.iter().map(|entry| entry.id.as_ref()).collect();
+        assert_eq!(good, ["good"]);
+        assert_eq!(pushed.removed, ["bad", "names", "gone"]);
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_is_not_acknowledged() {
+        let bundle = Some(types::Bundle {
+            trust_domain: "other".into(),
+            ..types::Bundle::default()
+        });
+        let refused = collected(Update {
+            bundle,
+            ..Update::default()
+        });
+        assert!(matches!(refused, Err(UnusableBundle::Foreign(_))));
+    }
+}

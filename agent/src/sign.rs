@@ -8,7 +8,7 @@ use proto::spire::api::{
     types::X509svid,
 };
 use svid::{Timestamp, renew_at, x509::X509Svid};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Status};
 use tracing::warn;
 
@@ -47,8 +47,10 @@ async fn sign(
         params: params.collect(),
     });
     request.set_timeout(SIGN_WITHIN);
-    let called = SvidClient::new(client).batch_new_x509svid(request).await;
+    let mut client = SvidClient::new(client);
+    let called = timeout(SIGN_WITHIN, client.batch_new_x509svid(request)).await;
     let results = called
+        .map_err(|_| SignError::Late(SIGN_WITHIN))?
         .map_err(|status| SignError::Call(Box::new(status)))?
         .into_inner()
         .results;
@@ -92,6 +94,8 @@ fn accept(
     // What is valid from now on; the certificate itself begins earlier, for clocks that differ.
     let from = parsed.not_before.max(now);
     Some(WorkloadSvid {
+        spiffe_id: parsed.id,
+        dns_names: Arc::clone(&entry.dns_names),
         signed_by: svid::signed_by(&wire.cert_chain),
         chain: wire.cert_chain.concat().into(),
         key: key.key,

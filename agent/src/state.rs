@@ -2,8 +2,7 @@
 //! can't attest again, the SVID with its key. Hosts that can keep no key on disk.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -153,17 +152,7 @@ impl DataDir {
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), StateError> {
-        self.replace(name, text)
-            .map_err(|source| self.failed(name, source))
-    }
-
-    /// Written beside, synced, renamed: a crash leaves the old file or the new one.
-    fn replace(&self, name: &str, text: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-        file.write_all(text)?;
-        file.as_file().sync_all()?;
-        file.persist(self.path.join(name))?;
-        File::open(&self.path)?.sync_all()
+        edge::file::replace(&self.path.join(name), text, 0o600).map_err(|source| self.failed(name, source))
     }
 
     fn failed(&self, name: &str, source: io::Error) -> StateError {

@@ -1,11 +1,19 @@
 //! SVIDs of workloads, as the agent keeps and serves them.
 
+use std::sync::Arc;
+
 use proto::bytes::Bytes;
-use svid::Timestamp;
+use svid::{DnsName, SpiffeId, Timestamp};
 use zeroize::Zeroizing;
+
+use crate::cache::CachedEntry;
 
 /// An X509-SVID with its key.
 pub struct WorkloadSvid {
+    /// Whom it names.
+    pub spiffe_id: SpiffeId,
+    /// What it names besides.
+    pub dns_names: Arc<[DnsName]>,
     /// Certificates in DER, leaf first, concatenated: the form of the Workload API.
     pub chain: Bytes,
     /// PKCS#8.
@@ -18,6 +26,15 @@ pub struct WorkloadSvid {
     pub signed_by: Option<Vec<u8>>,
     /// The revision of the entry that it was signed for.
     pub revision: i64,
+}
+
+impl WorkloadSvid {
+    /// Whether it names what `entry` gives now. One that does not is of another identity: an entry that was changed
+    /// must not hand it to whom it matches since.
+    #[must_use]
+    pub fn is_of(&self, entry: &CachedEntry) -> bool {
+        self.spiffe_id == entry.spiffe_id && self.dns_names == entry.dns_names
+    }
 }
 
 impl std::fmt::Debug for WorkloadSvid {

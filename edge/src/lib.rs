@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod config;
+pub mod file;
 pub mod grpc;
 pub mod health;
 pub mod json;

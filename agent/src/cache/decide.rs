@@ -1,30 +1,42 @@
-//! Which SVIDs are to be signed now: a pure decision.
+//! Which SVIDs are to be signed now, and whether there is anything to serve: pure decisions.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use svid::{Standing, Timestamp};
 
 use super::{Cache, CachedEntry};
 
-/// The entries whose SVID is missing, due, void, or was signed for an older revision, the most urgent first.
+/// The entries whose SVID is missing, due, void, or was signed for an older revision: first those that somebody waits
+/// for, then the most urgent.
 #[must_use]
-pub fn due(cache: &Cache, now: Timestamp) -> Vec<Arc<CachedEntry>> {
-    let mut due: Vec<_> = cache
-        .entries
-        .values()
-        .filter(|entry| !entry.on_demand || cache.svids.contains_key(&entry.id))
+pub(super) fn due(cache: &Cache, wanted: &BTreeSet<Arc<str>>, now: Timestamp) -> Vec<Arc<CachedEntry>> {
+    let mut due: Vec<_> = signable(cache, wanted)
         .filter(|entry| renewal_of(cache, entry) <= now)
         .cloned()
         .collect();
-    let ends = |entry: &Arc<CachedEntry>| cache.svids.get(&entry.id).map(|svid| svid.not_after);
-    due.sort_by_key(ends);
+    due.sort_by_key(|entry| {
+        let ends = cache.svid(entry).map(|svid| svid.not_after);
+        (!wanted.contains(&entry.id), ends)
+    });
     due
+}
+
+/// The entries whose SVID is kept fresh.
+pub(super) fn signable<'a>(
+    cache: &'a Cache,
+    wanted: &'a BTreeSet<Arc<str>>,
+) -> impl Iterator<Item = &'a Arc<CachedEntry>> {
+    let is_wanted = |entry: &&Arc<CachedEntry>| {
+        !entry.on_demand || wanted.contains(&entry.id) || cache.svid(entry).is_some()
+    };
+    let entries = cache.entries.values().filter(|entry| !entry.is_for_store);
+    entries.filter(is_wanted)
 }
 
 /// When the SVID of `entry` is to be signed; the far past if that is overdue.
 #[must_use]
-pub fn renewal_of(cache: &Cache, entry: &CachedEntry) -> Timestamp {
-    let svid = cache.svids.get(&entry.id);
+pub(super) fn renewal_of(cache: &Cache, entry: &CachedEntry) -> Timestamp {
+    let svid = cache.svid(entry);
     let svid = svid.filter(|svid| svid.revision == entry.revision && cache.standing(svid) != Standing::Void);
     svid.map_or(Timestamp::from_unix(i64::MIN), |svid| svid.renew_at)
 }
@@ -32,8 +44,8 @@ pub fn renewal_of(cache: &Cache, entry: &CachedEntry) -> Timestamp {
 /// The entries whose SVID would do for now, but that its authority is tainted; those that end first come first.
 /// Every host has some at the same moment.
 #[must_use]
-pub fn tainted(cache: &Cache, now: Timestamp) -> Vec<Arc<CachedEntry>> {
-    let svid = |entry: &Arc<CachedEntry>| cache.svids.get(&entry.id);
+pub(super) fn tainted(cache: &Cache, now: Timestamp) -> Vec<Arc<CachedEntry>> {
+    let svid = |entry: &Arc<CachedEntry>| cache.svid(entry);
     let mut tainted: Vec<_> = cache
         .entries
         .values()
@@ -45,12 +57,24 @@ pub fn tainted(cache: &Cache, now: Timestamp) -> Vec<Arc<CachedEntry>> {
     tainted
 }
 
+/// Whether the agent can serve: it heard the server, and either the host has a standing, until `standing_ends`, or
+/// there is an SVID that a workload can use.
+#[must_use]
+pub fn can_serve(cache: &Cache, standing_ends: Option<Timestamp>, now: Timestamp) -> bool {
+    let has_standing = standing_ends.is_some_and(|end| end > now);
+    let has_svid = || cache.svids.values().any(|svid| svid.not_after > now);
+    cache.is_synced && (has_standing || has_svid())
+}
+
 #[cfg(test)]
 mod tests {
-    use svid::{Bundle, Roots, SelectorSet, SpiffeId, TrustDomain, X509Authority};
-    use zeroize::Zeroizing;
+    use svid::{Bundle, Roots, TrustDomain, X509Authority};
 
-    use super::*;
+    use super::{
+        super::testing::{entry, svid},
+        *,
+    };
+
     use crate::workload_svid::WorkloadSvid;
 
     /// Identifier, revision, and of the SVID its entry's revision and when it is to be renewed.
@@ -58,34 +82,30 @@ mod tests {
 
     fn cache(entries: &[Case<'_>]) -> Cache {
         let mut cache = Cache::default();
-        for (id, revision, svid) in entries {
-            let entry = CachedEntry {
-                id: (*id).into(),
-                spiffe_id: SpiffeId::parse("spiffe://td/a").unwrap(),
-                selectors: SelectorSet::default(),
+        for (id, revision, signed) in entries {
+            let entry = Arc::new(CachedEntry {
                 revision: *revision,
-                created_at: 0,
-                hint: String::new(),
                 on_demand: id.starts_with("lazy"),
-            };
-            cache.entries.insert((*id).into(), Arc::new(entry));
-            if let Some((renew_at, revision)) = svid {
-                let svid = WorkloadSvid {
-                    chain: Default::default(),
-                    key: Zeroizing::default(),
+                is_for_store: id.starts_with("store"),
+                ..entry(id, "/a")
+            });
+            if let Some((renew_at, revision)) = signed {
+                let signed = WorkloadSvid {
                     not_after: Timestamp::from_unix(renew_at + 10),
                     renew_at: Timestamp::from_unix(*renew_at),
-                    signed_by: None,
                     revision: *revision,
+                    ..svid(&entry)
                 };
-                cache.svids.insert((*id).into(), Arc::new(svid));
+                cache.svids.insert((*id).into(), Arc::new(signed));
             }
+            cache.entries.insert((*id).into(), entry);
         }
         cache
     }
 
     fn check(entries: &[Case<'_>], expected: &[&str]) {
-        let due = due(&cache(entries), Timestamp::from_unix(100));
+        let wanted = [Arc::from("lazy wanted")].into();
+        let due = due(&cache(entries), &wanted, Timestamp::from_unix(100));
         assert_eq!(
             due.iter().map(|entry| entry.id.as_ref()).collect::<Vec<_>>(),
             expected
@@ -104,6 +124,12 @@ mod tests {
     fn those_that_nobody_asked_for_wait() {
         check(&[("lazy", 0, None)], &[]);
         check(&[("lazy", 0, Some((50, 0)))], &["lazy"]);
+        check(&[("lazy wanted", 0, None)], &["lazy wanted"]);
+    }
+
+    #[test]
+    fn those_for_a_store_are_not_signed() {
+        check(&[("store", 0, None)], &[]);
     }
 
     #[test]
@@ -112,6 +138,27 @@ mod tests {
             &[("a", 0, Some((99, 0))), ("b", 0, Some((50, 0))), ("c", 0, None)],
             &["c", "b", "a"],
         );
+        check(&[("a", 0, None), ("lazy wanted", 0, None)], &["lazy wanted", "a"]);
+    }
+
+    fn check_readiness(entries: &[Case<'_>], standing_ends: Option<i64>, expected: bool) {
+        let cache = Cache {
+            is_synced: true,
+            ..cache(entries)
+        };
+        let ends = standing_ends.map(Timestamp::from_unix);
+        let now = Timestamp::from_unix(100);
+        assert_eq!(can_serve(&cache, ends, now), expected);
+        assert!(!can_serve(&Cache::default(), ends, now));
+    }
+
+    #[test]
+    fn ready_is_who_has_a_standing_or_something_to_serve() {
+        check_readiness(&[], Some(101), true);
+        check_readiness(&[], Some(100), false);
+        check_readiness(&[], None, false);
+        check_readiness(&[("a", 0, Some((91, 0)))], None, true);
+        check_readiness(&[("a", 0, Some((90, 0)))], Some(100), false);
     }
 
     /// A root that is tainted or not, and the name of its key.
@@ -158,7 +205,7 @@ mod tests {
                 .map(|entry| entry.id.to_string())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(ids(due(&cache, now)), ["due", "revoked"]);
+        assert_eq!(ids(due(&cache, &BTreeSet::new(), now)), ["due", "revoked"]);
         assert_eq!(ids(tainted(&cache, now)), ["sooner", "later"]);
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use proto::spire::api::types;
-use svid::{Selector, SelectorError, SelectorSet, SpiffeId, SpiffeIdError, TrustDomain, TrustDomainError};
+use svid::{
+    DnsName, DnsNameError, Selector, SelectorError, SelectorSet, SpiffeId, SpiffeIdError, TrustDomain,
+    TrustDomainError,
+};
 
 /// What a workload on this host may have.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -12,6 +15,8 @@ pub struct CachedEntry {
     pub id: Arc<str>,
     /// The SPIFFE ID that it gives.
     pub spiffe_id: SpiffeId,
+    /// What its SVID names besides.
+    pub dns_names: Arc<[DnsName]>,
     /// What a workload must show.
     pub selectors: SelectorSet,
     /// Grows with each update.
@@ -22,11 +27,16 @@ pub struct CachedEntry {
     pub hint: String,
     /// The SVID is signed only when somebody asks.
     pub on_demand: bool,
+    /// The SVID is for a store of secrets; no workload gets it from here.
+    pub is_for_store: bool,
 }
 
 /// An entry of the server can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
+    /// A DNS name is wrong.
+    #[error("DNS name is not usable")]
+    DnsName(#[from] DnsNameError),
     /// The SPIFFE ID is wrong.
     #[error("SPIFFE ID is not usable")]
     Id(#[from] SpiffeIdError),
@@ -50,6 +60,11 @@ impl TryFrom<types::Entry> for CachedEntry {
         Ok(Self {
             id: wire.id.into(),
             spiffe_id: SpiffeId::new(TrustDomain::parse(&id.trust_domain)?, &id.path)?,
+            dns_names: wire
+                .dns_names
+                .iter()
+                .map(|name| name.parse())
+                .collect::<Result<_, _>>()?,
             selectors: wire
                 .selectors
                 .iter()
@@ -61,6 +76,7 @@ impl TryFrom<types::Entry> for CachedEntry {
             on_demand: wire
                 .additional_attributes
                 .is_some_and(|attributes| attributes.disable_x509_svid_prefetch),
+            is_for_store: wire.store_svid,
         })
     }
 }

@@ -1,31 +1,27 @@
 //! The task that owns the cache: takes what the server pushes, has SVIDs signed before anybody asks, and tells the
 //! server when workloads have what it sent.
 
-use std::{
-    collections::BTreeSet,
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
-use svid::{Bundle, Roots, Timestamp};
+use svid::{Bundle, Roots};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
-    time::timeout,
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
 };
 use tracing::{debug, info, warn};
 
-use super::{Cache, CachedEntry, due, renewal_of, tainted};
-use crate::workload_svid::WorkloadSvid;
+use super::{
+    Cache, CachedEntry, Deliveries,
+    decide::{due, renewal_of, signable, tainted},
+    pace::Pace,
+};
+use crate::{refusal::retry_after, workload_svid::WorkloadSvid};
 
 /// Has SVIDs signed. One answer an entry, in order; `None` where the server signed nothing.
 pub type Signer = Arc<dyn Fn(Vec<Arc<CachedEntry>>) -> Signing + Send + Sync>;
-type Signing = Pin<Box<dyn Future<Output = Result<Vec<Option<WorkloadSvid>>, SignError>> + Send>>;
+/// SVIDs that are being signed.
+pub type Signing = Pin<Box<dyn Future<Output = Result<Vec<Option<WorkloadSvid>>, SignError>> + Send>>;
 
 /// SVIDs could not be signed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +32,9 @@ pub enum SignError {
     /// A key can't be made.
     #[error(transparent)]
     Key(#[from] crate::svid_key::KeyRequestError),
+    /// The server does not answer.
+    #[error("no answer from the server within {} s", .0.as_secs())]
+    Late(Duration),
     /// There is no connection to the server now.
     #[error("not connected to the server")]
     NotConnected,
@@ -56,16 +55,18 @@ pub struct Pushed {
     pub bundle: Option<Arc<Bundle>>,
     /// Entries that are new or changed.
     pub entries: Vec<CachedEntry>,
-    /// Identifiers of entries that are gone.
+    /// Identifiers of entries that are gone, or can't be used any more.
     pub removed: Vec<String>,
 }
 
 #[derive(Debug)]
 enum Command {
-    /// Answered when the streams of workloads have it.
-    Push(Pushed, oneshot::Sender<()>),
-    /// Somebody waits for the SVID of an entry that is signed on demand.
-    Want(Arc<str>),
+    /// There is a connection to the server.
+    Connected,
+    /// Answered with the number of the state that it made.
+    Push(Pushed, oneshot::Sender<u64>),
+    /// Somebody waits for the SVIDs of entries that are signed on demand.
+    Want(Vec<Arc<str>>),
     /// Everything is void.
     Withdraw,
 }
@@ -74,14 +75,15 @@ enum Command {
 pub struct Keeper {
     commands: mpsc::Receiver<Command>,
     cache: watch::Sender<Arc<Cache>>,
-    deliveries: Deliveries,
     signer: Signer,
     clock: Clock,
+    /// Entries on demand that somebody waits for; until they are signed, or gone.
     wanted: BTreeSet<Arc<str>>,
-    /// Nothing is signed before: the last try failed.
-    pause_until: Option<tokio::time::Instant>,
+    /// What is being signed now.
+    signing: Option<(Vec<Arc<CachedEntry>>, Signing)>,
+    pace: Pace,
     /// The next of those whose authority is tainted are not signed before: other hosts have some, too.
-    tainted_after: Option<tokio::time::Instant>,
+    tainted_after: Option<Instant>,
 }
 
 /// Commands that wait; further callers wait in turn.
@@ -90,28 +92,24 @@ const QUEUE: usize = 64;
 const BATCH: usize = 500;
 /// Longest sleep: a clock that is set is noticed after that.
 const LOOK: Duration = Duration::from_secs(5);
-/// Pause after signing failed.
-const RETRY: Duration = Duration::from_secs(1);
 /// Most SVIDs of a tainted authority that are replaced at once.
 const TAINTED_BATCH: usize = 100;
 /// Pause after each such batch; up to half as long again, so that hosts drift apart.
 const TAINTED_PAUSE: Duration = Duration::from_secs(5);
-/// How long a stream may take to pass on what it was given.
-const DELIVER_WITHIN: Duration = Duration::from_secs(5);
 
 impl KeeperHandle {
-    /// Takes what the server pushed. Comes back when every stream of a workload has passed it on.
-    pub async fn push(&self, pushed: Pushed) {
-        let (done, delivered) = oneshot::channel();
+    /// Takes what the server pushed. Answers with the number of the state that it made, which
+    /// [`Deliveries::delivered`] waits for.
+    pub async fn push(&self, pushed: Pushed) -> u64 {
+        let (done, applied) = oneshot::channel();
         // The task ends with the agent.
         let _ending = self.commands.send(Command::Push(pushed, done)).await;
-        let _ending = delivered.await;
-        if timeout(DELIVER_WITHIN, self.deliveries.all_have_newest())
-            .await
-            .is_err()
-        {
-            debug!("A workload does not read its stream");
-        }
+        applied.await.unwrap_or_default()
+    }
+
+    /// Says that there is a connection to the server.
+    pub async fn connected(&self) {
+        let _ending = self.commands.send(Command::Connected).await;
     }
 
     /// Voids everything: the host lost its standing.
@@ -119,9 +117,9 @@ impl KeeperHandle {
         let _ending = self.commands.send(Command::Withdraw).await;
     }
 
-    /// Asks for the SVID of an entry that is signed on demand.
-    pub async fn want(&self, id: Arc<str>) {
-        let _ending = self.commands.send(Command::Want(id)).await;
+    /// Asks for the SVIDs of entries that are signed on demand.
+    pub async fn want(&self, ids: Vec<Arc<str>>) {
+        let _ending = self.commands.send(Command::Want(ids)).await;
     }
 
     /// Follows the cache.
@@ -143,52 +141,37 @@ impl Keeper {
     pub fn new(signer: Signer, clock: Clock) -> (Self, KeeperHandle) {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (cache, published) = watch::channel(Arc::default());
-        let deliveries = Deliveries::default();
         let handle = KeeperHandle {
             commands: sender,
             cache: published,
-            deliveries: deliveries.clone(),
+            deliveries: Deliveries::default(),
         };
-        let wanted = BTreeSet::new();
-        (
-            Self {
-                commands,
-                cache,
-                deliveries,
-                signer,
-                clock,
-                wanted,
-                pause_until: None,
-                tainted_after: None,
-            },
-            handle,
-        )
+        let keeper = Self {
+            commands,
+            cache,
+            signer,
+            clock,
+            wanted: BTreeSet::new(),
+            signing: None,
+            pace: Pace::default(),
+            tainted_after: None,
+        };
+        (keeper, handle)
     }
 
     /// Runs until nobody can reach it any more.
     pub async fn run(mut self) {
-        let mut signing: Option<(Vec<Arc<CachedEntry>>, Signing)> = None;
         loop {
-            if signing.is_none() {
-                signing = self.begin_signing();
+            if self.signing.is_none() {
+                self.begin_signing();
             }
-            // What is due is being signed: there is nothing to look for meanwhile.
-            let look = if signing.is_some() { LOOK } else { self.next_look() };
-            let signed = async {
-                match &mut signing {
-                    Some((_, signing)) => signing.await,
-                    None => std::future::pending().await,
-                }
-            };
+            let look = self.next_look();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => return,
                 },
-                outcome = signed => {
-                    let entries = signing.take().map(|(entries, _)| entries).unwrap_or_default();
-                    self.signed(&entries, outcome);
-                }
+                (entries, outcome) = signed(&mut self.signing) => self.take(&entries, outcome),
                 () = tokio::time::sleep(look) => {}
             }
         }
@@ -196,26 +179,36 @@ impl Keeper {
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::Connected => {
+                self.pace = Pace::default();
+                // It went over another connection, or over none.
+                self.signing = None;
+            }
             Command::Push(pushed, done) => {
                 self.apply(pushed);
                 // Whoever pushed may have gone.
-                let _gone = done.send(());
+                let _gone = done.send(self.cache.borrow().number);
             }
-            Command::Want(id) => drop(self.wanted.insert(id)),
-            Command::Withdraw => {
-                info!("Every SVID of this host is void");
-                let (bundle, roots) = {
-                    let cache = self.cache.borrow();
-                    (cache.bundle.clone(), Arc::clone(&cache.roots))
-                };
-                self.publish(Cache {
-                    bundle,
-                    roots,
-                    is_synced: true,
-                    ..Cache::default()
-                });
-            }
+            Command::Want(ids) => self.wanted.extend(ids),
+            Command::Withdraw => self.withdraw(),
         }
+    }
+
+    fn withdraw(&mut self) {
+        info!("Every SVID of this host is void");
+        // What is being signed rests on the standing that was lost.
+        self.signing = None;
+        self.wanted.clear();
+        let (bundle, roots) = {
+            let cache = self.cache.borrow();
+            (cache.bundle.clone(), Arc::clone(&cache.roots))
+        };
+        self.publish(Cache {
+            bundle,
+            roots,
+            is_synced: true,
+            ..Cache::default()
+        });
     }
 
     fn apply(&mut self, pushed: Pushed) {
@@ -226,49 +219,52 @@ impl Keeper {
             cache.bundle = Some(bundle);
         }
         for id in &pushed.removed {
+            self.pace.forget(id);
+            self.wanted.remove(id.as_str());
             cache.entries.remove(id.as_str());
             cache.svids.remove(id.as_str());
         }
         for entry in pushed.entries {
+            self.pace.forget(&entry.id);
+            // Another identity is gone at once, not when the new one is signed.
+            if cache.svids.get(&entry.id).is_some_and(|svid| !svid.is_of(&entry)) {
+                cache.svids.remove(&entry.id);
+            }
             cache.entries.insert(Arc::clone(&entry.id), Arc::new(entry));
         }
-        self.pause_until = None;
         self.publish(cache);
     }
 
-    fn publish(&self, cache: Cache) {
-        self.deliveries.newer();
+    fn publish(&self, mut cache: Cache) {
+        cache.number = self.cache.borrow().number + 1;
         self.cache.send_replace(Arc::new(cache));
     }
 
-    fn begin_signing(&mut self) -> Option<(Vec<Arc<CachedEntry>>, Signing)> {
-        if self
-            .pause_until
-            .is_some_and(|until| until > tokio::time::Instant::now())
-        {
-            return None;
+    fn begin_signing(&mut self) {
+        if !self.pace.left().is_zero() {
+            return;
         }
         let cache = Arc::clone(&self.cache.borrow());
-        let wanted = std::mem::take(&mut self.wanted);
-        let on_demand = wanted.iter().filter(|id| !cache.svids.contains_key(*id));
-        let mut entries: Vec<_> = on_demand
-            .filter_map(|id| cache.entries.get(id))
-            .cloned()
-            .collect();
-        entries.extend(due(&cache, self.clock.now()));
+        // One that is signed needs no more wanting: it is renewed as long as its entry is there.
+        self.wanted.retain(|id| {
+            let entry = cache.entries.get(id);
+            entry.is_some_and(|entry| cache.svid(entry).is_none())
+        });
+        let mut entries = due(&cache, &self.wanted, self.clock.now());
         if entries.is_empty() {
             entries = self.next_tainted(&cache);
         }
+        entries.retain(|entry| self.pace.left_for(&entry.id).is_zero());
         entries.truncate(BATCH);
-        if entries.is_empty() {
-            return None;
+        if !entries.is_empty() {
+            let signing = (self.signer)(entries.clone());
+            self.signing = Some((entries, signing));
         }
-        Some((entries.clone(), (self.signer)(entries)))
     }
 
     /// The next batch of those whose authority is tainted: the first at once, the others later.
     fn next_tainted(&mut self, cache: &Cache) -> Vec<Arc<CachedEntry>> {
-        let now = tokio::time::Instant::now();
+        let now = Instant::now();
         if self.tainted_after.is_some_and(|after| after > now) {
             return Vec::new();
         }
@@ -283,135 +279,86 @@ impl Keeper {
         tainted
     }
 
-    fn signed(
-        &mut self,
-        entries: &[Arc<CachedEntry>],
-        outcome: Result<Vec<Option<WorkloadSvid>>, SignError>,
-    ) {
-        let svids = match outcome {
-            Ok(svids) => svids,
-            Err(error) => {
-                warn!(error = %Chain(&error), count = entries.len(), retry_in = ?RETRY, "SVIDs not signed");
-                self.pause_until = Some(tokio::time::Instant::now() + RETRY);
-                self.tainted_after = None;
-                return;
+    fn take(&mut self, entries: &[Arc<CachedEntry>], outcome: Result<Vec<Option<WorkloadSvid>>, SignError>) {
+        match outcome {
+            Ok(svids) => {
+                self.pace.answered();
+                self.take_signed(entries, svids);
             }
-        };
+            Err(error @ SignError::NotConnected) => {
+                // That there is no connection is said by whoever tries to make one.
+                debug!(error = %Chain(&error), count = entries.len(), "SVIDs not signed");
+                self.pace.wait(LOOK);
+            }
+            Err(error) => {
+                self.tainted_after = None;
+                let hint = match &error {
+                    SignError::Call(status) => retry_after(status),
+                    _ => None,
+                };
+                let retry_in = self.pace.failed(hint);
+                warn!(error = %Chain(&error), count = entries.len(), ?retry_in, "SVIDs not signed");
+            }
+        }
+    }
+
+    fn take_signed(&mut self, entries: &[Arc<CachedEntry>], svids: Vec<Option<WorkloadSvid>>) {
         let mut cache = (**self.cache.borrow()).clone();
+        let mut has_changed = false;
         for (entry, svid) in entries.iter().zip(svids) {
-            // The entry may have gone while its SVID was signed.
-            let (Some(svid), true) = (svid, cache.entries.contains_key(&entry.id)) else {
-                self.pause_until = Some(tokio::time::Instant::now() + RETRY);
+            // The entry may have gone, or come to name something else, while its SVID was signed.
+            let Some(now) = cache.entries.get(&entry.id) else {
                 continue;
             };
-            info!(spiffe_id = %entry.spiffe_id, entry_id = %entry.id, expires_at = %svid.not_after, "SVID ready");
-            cache.svids.insert(Arc::clone(&entry.id), Arc::new(svid));
+            match svid {
+                Some(svid) if svid.is_of(now) => {
+                    info!(spiffe_id = %entry.spiffe_id, entry_id = %entry.id, expires_at = %svid.not_after, "SVID ready");
+                    self.pace.forget(&entry.id);
+                    cache.svids.insert(Arc::clone(&entry.id), Arc::new(svid));
+                    has_changed = true;
+                }
+                Some(_) => debug!(entry_id = %entry.id, "SVID of an older revision dropped"),
+                None => self.pace.refused(&entry.id),
+            }
         }
-        self.publish(cache);
+        if has_changed {
+            self.publish(cache);
+        }
     }
 
-    /// Until the next SVID is due.
+    /// Until something is to be signed.
     fn next_look(&self) -> Duration {
-        let pause = self
-            .pause_until
-            .map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
-        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
-            return pause;
+        if self.signing.is_some() {
+            return LOOK;
         }
+        let now = self.clock.now();
         let cache = Arc::clone(&self.cache.borrow());
-        let renewals = cache.entries.values().filter_map(|entry| {
-            let svid = cache.svids.get(&entry.id);
-            (svid.is_some() || !entry.on_demand).then(|| renewal_of(&cache, entry))
+        let waits = signable(&cache, &self.wanted).map(|entry| {
+            let due_in = renewal_of(&cache, entry).since(now);
+            due_in.max(self.pace.left_for(&entry.id))
         });
-        let next: Option<Timestamp> = renewals.min();
-        let look = next.map_or(LOOK, |next| next.since(self.clock.now()).min(LOOK));
         let tainted = self
             .tainted_after
-            .map(|after| after.saturating_duration_since(tokio::time::Instant::now()));
-        look.min(tainted.unwrap_or(LOOK))
+            .map(|after| after.saturating_duration_since(Instant::now()));
+        let next = waits.chain(tainted).min().unwrap_or(LOOK);
+        next.max(self.pace.left()).min(LOOK)
     }
 }
 
-/// What the streams of workloads passed on. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Deliveries(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    newest: AtomicU64,
-    streams: Mutex<Vec<Weak<AtomicU64>>>,
-    changed: Notify,
+/// Waits for what is being signed; for ever, where there is nothing.
+async fn signed(
+    signing: &mut Option<(Vec<Arc<CachedEntry>>, Signing)>,
+) -> (
+    Vec<Arc<CachedEntry>>,
+    Result<Vec<Option<WorkloadSvid>>, SignError>,
+) {
+    let Some((_, under_way)) = signing else {
+        return std::future::pending().await;
+    };
+    let outcome = under_way.await;
+    let entries = signing.take().map(|(entries, _)| entries).unwrap_or_default();
+    (entries, outcome)
 }
 
-/// What one stream passed on.
-#[derive(Debug)]
-pub struct Delivery {
-    passed_on: Arc<AtomicU64>,
-    shared: Arc<Shared>,
-}
-
-impl Deliveries {
-    /// Counts a stream in, until it is dropped.
-    #[must_use]
-    pub fn register(&self) -> Delivery {
-        let passed_on = Arc::new(AtomicU64::new(self.newest()));
-        self.streams().push(Arc::downgrade(&passed_on));
-        Delivery {
-            passed_on,
-            shared: Arc::clone(&self.0),
-        }
-    }
-
-    /// The number of the newest state.
-    #[must_use]
-    pub fn newest(&self) -> u64 {
-        self.0.newest.load(Ordering::Acquire)
-    }
-
-    fn newer(&self) {
-        self.0.newest.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Waits until every stream has passed on the state that is the newest now.
-    async fn all_have_newest(&self) {
-        let wanted = self.newest();
-        loop {
-            // Made before the look: what is passed on in between is noticed.
-            let changed = self.0.changed.notified();
-            if self.all_have(wanted) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn all_have(&self, wanted: u64) -> bool {
-        let mut streams = self.streams();
-        streams.retain(|stream| stream.strong_count() > 0);
-        let is_behind = |stream: &Weak<AtomicU64>| {
-            stream
-                .upgrade()
-                .is_some_and(|passed_on| passed_on.load(Ordering::Acquire) < wanted)
-        };
-        !streams.iter().any(is_behind)
-    }
-
-    fn streams(&self) -> std::sync::MutexGuard<'_, Vec<Weak<AtomicU64>>> {
-        self.0.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Delivery {
-    /// The stream passed on everything up to the state with this number, or has no need to.
-    pub fn passed_on(&self, number: u64) {
-        self.passed_on.store(number, Ordering::Release);
-        self.shared.changed.notify_waiters();
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        self.passed_on.store(u64::MAX, Ordering::Release);
-        self.shared.changed.notify_waiters();
-    }
-}
+#[cfg(test)]
+mod tests;

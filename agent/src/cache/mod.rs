@@ -2,31 +2,38 @@
 //! state; streams of workloads read the newest.
 
 mod decide;
+mod deliveries;
 mod entry;
 mod keeper;
+mod pace;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use svid::{Bundle, Roots, SelectorSet, Standing};
 
-pub use decide::{due, renewal_of, tainted};
+pub use decide::can_serve;
+pub use deliveries::{Deliveries, Delivery};
 pub use entry::{CachedEntry, EntryError};
-pub use keeper::{Deliveries, Delivery, Keeper, KeeperHandle, Pushed, SignError, Signer};
+pub use keeper::{Keeper, KeeperHandle, Pushed, SignError, Signer, Signing};
 
 use crate::workload_svid::WorkloadSvid;
 
 /// Everything at one moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
+    /// Grows with each state.
+    pub number: u64,
     /// The bundle of our trust domain; `None` until the server sent it.
     pub bundle: Option<Arc<Bundle>>,
     /// The roots of the bundle, to look up what became of an SVID's.
     pub roots: Arc<Roots>,
     /// What the host may have, by identifier.
     pub entries: BTreeMap<Arc<str>, Arc<CachedEntry>>,
-    /// SVIDs, by identifier of their entry.
+    /// SVIDs, by identifier of their entry; each names what its entry gives now.
     pub svids: BTreeMap<Arc<str>, Arc<WorkloadSvid>>,
-    /// The server was heard since the start, or state of before survives.
+    /// The server was heard since the start.
     pub is_synced: bool,
 }
 
@@ -47,9 +54,15 @@ impl Cache {
         let mut matching: Vec<_> = self
             .entries
             .values()
-            .filter(|entry| entry.selectors.is_subset(attested))
+            .filter(|entry| !entry.is_for_store && entry.selectors.is_subset(attested))
             .collect();
         matching.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         matching
+    }
+
+    /// The SVID of an entry; never one that names something else than the entry does now.
+    #[must_use]
+    pub fn svid(&self, entry: &CachedEntry) -> Option<&Arc<WorkloadSvid>> {
+        self.svids.get(&entry.id).filter(|svid| svid.is_of(entry))
     }
 }

@@ -1,8 +1,6 @@
 //! `api`.
 
 use std::{
-    fs,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -189,17 +187,8 @@ fn write_all(folder: &Path, response: &X509svidResponse) -> Result<(), CommandEr
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
-    let failed = |source| CommandError::File {
+    edge::file::replace(path, text.as_bytes(), mode).map_err(|source| CommandError::File {
         path: path.into(),
         source,
-    };
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .map_err(failed)?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)
+    })
 }

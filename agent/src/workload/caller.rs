@@ -187,7 +187,10 @@ fn attest(process: &Process, attestors: &[Arc<dyn WorkloadAttestor>]) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command, Stdio};
+    use std::{
+        io::{Read, Write},
+        process::{Child, Command, Stdio},
+    };
 
     use svid::Selector;
 
@@ -279,6 +282,54 @@ mod tests {
                 .unwrap(),
             1
         );
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Finds the name of the executable.
+    struct Executable;
+
+    impl WorkloadAttestor for Executable {
+        fn name(&self) -> &'static str {
+            "executable"
+        }
+
+        fn attest(&self, process: &Process) -> Result<Vec<Selector>, WorkloadAttestError> {
+            let path = fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            Ok(vec![Selector::new("executable", name).unwrap()])
+        }
+    }
+
+    #[tokio::test]
+    async fn what_replaces_a_process_by_exec_gets_nothing_of_its_predecessor() {
+        let mut child = Command::new("sh")
+            .args(["-c", "echo before; read go; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let peer = Peer {
+            pid,
+            uid: 0,
+            gid: 0,
+            pidfd: None,
+        };
+        let caller = Caller::new(peer).unwrap();
+        let attestors: Arc<[Arc<dyn WorkloadAttestor>]> = Arc::new([Arc::new(Executable)]);
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+
+        let mut line = [0; 7];
+        stdout.read_exact(&mut line).unwrap();
+        let before = caller.identify(&attestors).await.unwrap();
+        // What comes back comes from cat: `read` takes its line and nothing more.
+        stdin.write_all(b"go\nafter\n").unwrap();
+        stdout.read_exact(&mut line[..6]).unwrap();
+        let after = caller.identify(&attestors).await.unwrap();
+
+        assert!(after.contains(&Selector::new("executable", "cat").unwrap()));
+        assert!(!after.intersects(&before), "{before:?} {after:?}");
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -48,3 +48,42 @@ impl Service<Request<Body>> for Gate {
         Box::pin(async move { routes.call(request).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    async fn check(path: &str, values: &[&str], expected: Code) {
+        let mut request = Request::builder().uri(path);
+        for value in values {
+            request = request.header(HEADER, *value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let response = Gate::new(Routes::default()).call(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), expected, "{path} {values:?}");
+        if expected == Code::InvalidArgument {
+            assert_eq!(status.message(), "security header missing from request");
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_of_the_workload_api_carry_the_header_once_and_true() {
+        let path = "/SpiffeWorkloadAPI/FetchX509SVID";
+        // What gets through finds no method here.
+        check(path, &["true"], Code::Unimplemented).await;
+        check(path, &[], Code::InvalidArgument).await;
+        check(path, &["false"], Code::InvalidArgument).await;
+        check(path, &["TRUE"], Code::InvalidArgument).await;
+        check(path, &["true", "true"], Code::InvalidArgument).await;
+        check(path, &["true", "false"], Code::InvalidArgument).await;
+        check(path, &["true,true"], Code::InvalidArgument).await;
+    }
+
+    #[tokio::test]
+    async fn health_needs_no_header() {
+        check("/grpc.health.v1.Health/Check", &[], Code::Unimplemented).await;
+    }
+}

@@ -1,16 +1,21 @@
 //! The Health service.
 
+use edge::grpc::Course;
+use futures::StreamExt;
 use proto::grpc::health::v1::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
     health_check_response::ServingStatus, health_server::Health,
 };
 use tokio::sync::watch;
-use tokio_stream::{StreamExt, wrappers::WatchStream};
+use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status, async_trait, codegen::BoxStream};
+
+use super::end_of_serving;
 
 /// Says whether the agent is ready.
 pub(super) struct HealthService {
     pub(super) ready: watch::Receiver<bool>,
+    pub(super) course: watch::Receiver<Course>,
 }
 
 fn response(ready: bool) -> HealthCheckResponse {
@@ -57,6 +62,8 @@ impl Health for HealthService {
     ) -> Result<Response<BoxStream<HealthCheckResponse>>, Status> {
         check_name(request.get_ref())?;
         let changes = WatchStream::new(self.ready.clone()).map(|ready| Ok(response(ready)));
-        Ok(Response::new(Box::pin(changes)))
+        let mut course = self.course.clone();
+        let end = async move { end_of_serving(&mut course).await };
+        Ok(Response::new(Box::pin(changes.take_until(Box::pin(end)))))
     }
 }

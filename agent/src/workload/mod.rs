@@ -5,6 +5,7 @@ mod api;
 mod caller;
 mod gate;
 mod health;
+mod shares;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,14 +20,16 @@ use proto::{
 };
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tonic::service::Routes;
 use tracing::{debug, warn};
 
 pub use caller::{Caller, CallerError};
 use gate::Gate;
+use shares::{Share, Shares};
 
 use crate::cache::KeeperHandle;
 
@@ -47,24 +50,30 @@ const CONNECTIONS: usize = 16_384;
 /// Pause after a failure to accept: the process is out of file descriptors.
 const BREATHE: Duration = Duration::from_millis(50);
 
+/// How long streams that are told to end may take.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// A connection, and who is at the other end.
+struct Connection {
+    caller: Caller,
+    share: Arc<Share>,
+    _permit: OwnedSemaphorePermit,
+}
+
 impl WorkloadApi {
     /// Serves until `course` says so, and every stream has ended.
     pub async fn serve(self, listener: UnixListener, course: watch::Receiver<Course>) {
-        let api = api::Service {
-            keeper: self.keeper,
-            attestors: self.attestors.into(),
-            clock: self.clock,
-        };
-        let routes = Routes::new(SpiffeWorkloadApiServer::new(api))
-            .add_service(HealthServer::new(health::HealthService { ready: self.ready }));
-        let gate = Gate::new(routes.prepare());
+        let gate = self.gate(&course);
+        let mut shares = Shares::default();
         let mut connections = JoinSet::new();
         let mut stopped = course.clone();
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if connections.len() < CONNECTIONS => {
-                        connections.spawn(serve_one(stream, gate.clone(), course.clone()));
+                        if let Some(connection) = identify(&stream, &mut shares) {
+                            connections.spawn(serve_one(stream, connection, gate.clone(), course.clone()));
+                        }
                     }
                     Ok(_) => warn!(limit = CONNECTIONS, "Too many connections to the Workload API"),
                     Err(error) => {
@@ -76,29 +85,80 @@ impl WorkloadApi {
                 () = end_of_serving(&mut stopped) => break,
             }
         }
-        // Streams of workloads have no end of their own: clients reconnect when the agent is back.
+        // Streams end with a status that says why; a client that does not read it is cut off.
+        let ended = async { while connections.join_next().await.is_some() {} };
+        let _cut = timeout(END_WITHIN, ended).await;
         connections.shutdown().await;
+    }
+
+    fn gate(self, course: &watch::Receiver<Course>) -> Gate {
+        let api = api::Service {
+            keeper: self.keeper,
+            attestors: self.attestors.into(),
+            clock: self.clock,
+            course: course.clone(),
+        };
+        let health = health::HealthService {
+            ready: self.ready,
+            course: course.clone(),
+        };
+        let routes = Routes::new(SpiffeWorkloadApiServer::new(api)).add_service(HealthServer::new(health));
+        Gate::new(routes.prepare())
     }
 }
 
+/// Waits until the agent ends.
 async fn end_of_serving(course: &mut watch::Receiver<Course>) {
     // The sender is gone only when the agent is.
     let _gone = course.wait_for(|course| *course != Course::Serve).await;
 }
 
-async fn serve_one(stream: UnixStream, gate: Gate, course: watch::Receiver<Course>) {
-    let caller = match local::peer(&stream)
-        .map_err(CallerError::Peer)
-        .and_then(Caller::new)
-    {
-        Ok(caller) => Arc::new(caller),
+/// Finds out who connected, and whether there is room for them.
+fn identify(stream: &UnixStream, shares: &mut Shares) -> Option<Arc<Connection>> {
+    let peer = match local::peer(stream) {
+        Ok(peer) => peer,
         Err(error) => {
-            warn!(error = %edge::Chain(&error), "Workload could not be identified");
-            return;
+            unidentified(&CallerError::Peer(error));
+            return None;
         }
     };
+    let (pid, uid) = (peer.pid, peer.uid);
+    let Some((share, permit)) = shares.connect(uid) else {
+        // The user can have this said as often as they like.
+        debug!(
+            pid,
+            uid,
+            limit = shares::CONNECTIONS,
+            "Too many connections of one user"
+        );
+        return None;
+    };
+    match Caller::new(peer) {
+        Ok(caller) => Some(Arc::new(Connection {
+            caller,
+            share,
+            _permit: permit,
+        })),
+        Err(error) => {
+            unidentified(&error);
+            None
+        }
+    }
+}
+
+fn unidentified(error: &CallerError) {
+    warn!(error = %edge::Chain(error), "Workload could not be identified");
+}
+
+async fn serve_one(
+    stream: UnixStream,
+    connection: Arc<Connection>,
+    gate: Gate,
+    course: watch::Receiver<Course>,
+) {
+    let pid = connection.caller.pid();
     let stream = local::Stream::new(stream);
-    if let Err(error) = serve(stream, gate, Arc::clone(&caller), Limits::default(), course).await {
-        debug!(pid = caller.pid(), error = %edge::Chain(&error), "Connection broke");
+    if let Err(error) = serve(stream, gate, connection, Limits::default(), course).await {
+        debug!(pid, error = %edge::Chain(&error), "Connection broke");
     }
 }

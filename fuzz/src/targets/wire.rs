@@ -4,6 +4,7 @@ use agent::cache::CachedEntry;
 use prost::Message;
 use proto::spire::api::types;
 use server::convert;
+use svid::TrustDomain;
 
 use super::{example_org, svid::check_bundle};
 
@@ -55,7 +56,10 @@ pub fn agent_bundle(bytes: &[u8]) {
     let Some(wire) = decode::<types::Bundle>(bytes) else {
         return;
     };
-    let Ok(bundle) = agent::wire::bundle(wire) else {
+    let Ok(trust_domain) = TrustDomain::parse(&wire.trust_domain) else {
+        return;
+    };
+    let Ok(bundle) = agent::wire::bundle(wire, &trust_domain) else {
         return;
     };
     check_bundle(&bundle);

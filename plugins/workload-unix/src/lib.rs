@@ -70,10 +70,7 @@ impl WorkloadAttestor for UnixAttestor {
         let mut values = vec![format!("uid:{}", process.uid), format!("gid:{}", process.gid)];
         values.extend(groups::user_name(process.uid).map(|name| format!("user:{name}")));
         values.extend(groups::group_name(process.gid).map(|name| format!("group:{name}")));
-        for gid in groups::supplementary(&status(process)?, process)? {
-            values.push(format!("supplementary_gid:{gid}"));
-            values.extend(groups::group_name(gid).map(|name| format!("supplementary_group:{name}")));
-        }
+        values.extend(supplementary(&status(process)?, process)?);
         if self.config.discover_workload_path {
             values.extend(self.digests.of(process, self.config.workload_size_limit)?);
         }
@@ -82,6 +79,16 @@ impl WorkloadAttestor for UnixAttestor {
             .filter_map(|value| Selector::new(self.name(), value).ok())
             .collect())
     }
+}
+
+/// Values of the `supplementary_gid` and `supplementary_group` selectors, from the text of `/proc/<pid>/status`.
+fn supplementary(status: &str, process: &Process) -> Result<Vec<String>, WorkloadAttestError> {
+    let gids = groups::supplementary(status, process)?;
+    let values = gids.into_iter().flat_map(|gid| {
+        let name = groups::group_name(gid).map(|name| format!("supplementary_group:{name}"));
+        [format!("supplementary_gid:{gid}")].into_iter().chain(name)
+    });
+    Ok(values.collect())
 }
 
 fn status(process: &Process) -> Result<String, WorkloadAttestError> {

@@ -32,10 +32,36 @@ fn finds_user_and_groups() {
         found.contains(&format!("unix:gid:{}", getegid().as_raw())),
         "{found:?}"
     );
+    let user = nix::unistd::User::from_uid(geteuid().as_raw().into())
+        .unwrap()
+        .unwrap();
+    assert!(found.contains(&format!("unix:user:{}", user.name)), "{found:?}");
+    let group = nix::unistd::Group::from_gid(getegid().as_raw().into())
+        .unwrap()
+        .unwrap();
+    assert!(found.contains(&format!("unix:group:{}", group.name)), "{found:?}");
     assert!(
         !found.iter().any(|selector| selector.starts_with("unix:path:")),
         "{found:?}"
     );
+}
+
+#[test]
+fn names_supplementary_groups_where_they_have_a_name() {
+    let process = this_process();
+    let selectors = supplementary("Groups:\t0 4294967294 \n", &process).unwrap();
+    assert_eq!(
+        selectors,
+        [
+            "supplementary_gid:0",
+            "supplementary_group:root",
+            "supplementary_gid:4294967294"
+        ]
+    );
+    let own = attest(Config::default());
+    for gid in nix::unistd::getgroups().unwrap() {
+        assert!(own.contains(&format!("unix:supplementary_gid:{gid}")), "{own:?}");
+    }
 }
 
 #[test]

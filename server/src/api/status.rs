@@ -40,16 +40,21 @@ fn with_reason(message: &str, reason: Reason) -> Status {
     let details = PermissionDeniedDetails {
         reason: reason.into(),
     };
+    let name = "spire.api.types.PermissionDeniedDetails";
+    with_detail(Code::PermissionDenied, message, name, &details)
+}
+
+fn with_detail(code: Code, message: &str, name: &str, detail: &impl Message) -> Status {
     let any = prost_types::Any {
-        type_url: "type.googleapis.com/spire.api.types.PermissionDeniedDetails".into(),
-        value: details.encode_to_vec(),
+        type_url: format!("type.googleapis.com/{name}"),
+        value: detail.encode_to_vec(),
     };
     let status = rpc::Status {
-        code: Code::PermissionDenied.into(),
+        code: code.into(),
         message: message.into(),
         details: vec![any],
     };
-    Status::with_details(Code::PermissionDenied, message, status.encode_to_vec().into())
+    Status::with_details(code, message, status.encode_to_vec().into())
 }
 
 /// Evidence that was refused: the peer learns the rule, not the value.
@@ -143,7 +148,7 @@ pub(super) fn not_offered(what: &str) -> Status {
     Status::unimplemented(format!("this server does not support {what}"))
 }
 
-/// A caller that asks too often.
+/// A caller that asks too often; programs read the pause from the details.
 pub(super) fn too_often(retry_in: Duration) -> Status {
     too_often_of("too many requests from this address", retry_in)
 }
@@ -155,7 +160,12 @@ pub(super) fn too_many_attest() -> Status {
 
 fn too_often_of(what: &str, retry_in: Duration) -> Status {
     let seconds = retry_in.as_secs_f64();
-    Status::resource_exhausted(format!("{what}; retry in {seconds:.1} s"))
+    let message = format!("{what}; retry in {seconds:.1} s");
+    let info = rpc::RetryInfo {
+        retry_delay: retry_in.try_into().ok(),
+    };
+    let code = Code::ResourceExhausted;
+    with_detail(code, &message, "google.rpc.RetryInfo", &info)
 }
 
 /// A call without what the gate puts into each one: our own mistake.

@@ -1,9 +1,7 @@
 //! What commands print.
 
 use std::{
-    fs,
     io::{IsTerminal, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -65,19 +63,10 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
         .collect()
 }
 
-/// Writes `text` into a file with these permissions.
+/// Puts `text` into a file with these permissions.
 pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CommandError> {
-    let failed = |source| CommandError::File {
+    edge::file::replace(path, text.as_bytes(), mode).map_err(|source| CommandError::File {
         path: path.into(),
         source,
-    };
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
+    })
 }

@@ -14,3 +14,5 @@ mod python;
 mod rotation;
 mod rust;
 mod tpm;
+mod withdrawal;
+mod workload_api;

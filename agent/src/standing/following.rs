@@ -1,0 +1,150 @@
+//! A session that is followed, and what happens beside it: workloads get what was pushed, and the agent's SVID is
+//! renewed. Nothing of that keeps the session from being read.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    AgentSvid, Established, LOOK, StandingError,
+    reach::{Attested, NotOpened},
+};
+use crate::{
+    link::Lost,
+    session::{SessionError, SessionEvent},
+    state::KeptSvid,
+};
+
+/// A session, and what happens beside it.
+pub(super) struct Following {
+    pub(super) established: Established,
+    /// A newer SVID, with which no session could be opened so far.
+    pub(super) newer: Option<AgentSvid>,
+    /// Revisions that workloads are being given.
+    deliveries: FuturesUnordered<Pin<Box<dyn Future<Output = u64> + Send>>>,
+    renewal: Option<Renewal>,
+    /// No renewal is begun before. Measured apart from the clock, which may be set meanwhile.
+    pause_until: Instant,
+    is_over: bool,
+}
+
+/// A step of a renewal.
+pub(super) type Renewal = Pin<Box<dyn Future<Output = Renewed> + Send>>;
+
+/// What a step of a renewal came to.
+pub(super) enum Renewed {
+    /// The host attested, on a new connection.
+    Attested(Result<Box<Attested>, StandingError>),
+    /// A session was opened that rests on the newer SVID.
+    Opened(Result<Box<Established>, Box<NotOpened>>),
+    /// The server renewed the SVID.
+    Signed(Result<KeptSvid, StandingError>),
+}
+
+/// What happens first.
+pub(super) enum Event {
+    /// Workloads have this revision.
+    Delivered(u64),
+    /// The time has come to renew.
+    Due,
+    /// Time to look at the clock again, and at the disk.
+    Look,
+    /// A step of the renewal ended.
+    Renewed(Renewed),
+    /// The server said something, or the session is over.
+    Session(Result<SessionEvent, SessionError>),
+}
+
+/// How long the server may take to take an acknowledgement.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
+
+impl Following {
+    pub(super) fn new(established: Established) -> Self {
+        Self {
+            established,
+            newer: None,
+            deliveries: FuturesUnordered::new(),
+            renewal: None,
+            pause_until: Instant::now(),
+            is_over: false,
+        }
+    }
+
+    /// Waits for whatever happens first; `due_in` is how long the SVID needs no renewal.
+    pub(super) async fn next(&mut self, due_in: Duration) -> Event {
+        let is_renewing = self.renewal.is_some();
+        let pause = self.pause_until.saturating_duration_since(Instant::now());
+        let due_in = due_in.max(pause);
+        let Established { link, session, .. } = &mut self.established;
+        tokio::select! {
+            event = link.during(session.next()), if !self.is_over => {
+                Event::Session(event.map_err(SessionError::from).flatten())
+            }
+            Some(revision) = self.deliveries.next(), if !self.is_over => Event::Delivered(revision),
+            renewed = step(&mut self.renewal) => Event::Renewed(renewed),
+            () = tokio::time::sleep(due_in), if !is_renewing && due_in <= LOOK => Event::Due,
+            () = tokio::time::sleep(LOOK) => Event::Look,
+        }
+    }
+
+    /// Has `revision` acknowledged when `delivered` is done.
+    pub(super) fn deliver(&mut self, revision: u64, delivered: impl Future<Output = ()> + Send + 'static) {
+        let delivery = async move {
+            delivered.await;
+            revision
+        };
+        self.deliveries.push(Box::pin(delivery));
+    }
+
+    /// Tells the server that workloads have this revision.
+    pub(super) async fn acknowledge(&mut self, revision: u64) -> Result<(), Lost> {
+        let Established { link, session, .. } = &mut self.established;
+        let said = link.during(timeout(ACKNOWLEDGE_WITHIN, session.acknowledge(revision)));
+        said.await?.unwrap_or(Err(Lost))
+    }
+
+    /// Begins the next step of a renewal.
+    pub(super) fn renew(&mut self, step: Renewal) {
+        self.renewal = Some(step);
+    }
+
+    /// Puts the next renewal off.
+    pub(super) fn pause(&mut self, pause: Duration) {
+        self.pause_until = Instant::now() + pause;
+    }
+
+    /// The session is over; what is under way to replace it goes on.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+        self.deliveries.clear();
+    }
+
+    /// Whether the session is over, and nothing is under way to replace it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over && self.renewal.is_none()
+    }
+
+    /// Whether a renewal is under way.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.renewal.is_some()
+    }
+
+    /// The newest SVID that the server signed.
+    pub(super) fn newest(self) -> AgentSvid {
+        self.newer.unwrap_or(self.established.svid)
+    }
+}
+
+/// Waits for a step of the renewal; for ever, where there is none.
+async fn step(renewal: &mut Option<Renewal>) -> Renewed {
+    let Some(under_way) = renewal else {
+        return std::future::pending().await;
+    };
+    let renewed = under_way.await;
+    *renewal = None;
+    renewed
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What the host does to get to the server. Nothing here changes what the agent holds: a renewal happens beside the
+//! session that it replaces, and its owner takes what comes of it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use edge::{Chain, Clock, grpc::Client, tls::Expected};
+use proto::{plastron::attest::v1::Evidence, spire::api::types::Bundle};
+use svid::TrustDomain;
+use tokio::time::timeout;
+use tracing::error;
+
+use super::{AgentSvid, Established, StandingError};
+use crate::{
+    attest::{Prover, attest},
+    cache::KeeperHandle,
+    link::{Address, Link},
+    session::Session,
+    state::KeptSvid,
+    svid_key::KeyRequest,
+    wire,
+};
+
+/// What it takes to get to the server. Cheap to clone.
+#[derive(Clone)]
+pub struct Reach {
+    /// Where the server is.
+    pub address: Address,
+    /// Ours.
+    pub trust_domain: TrustDomain,
+    /// How the host proves itself.
+    pub prover: Prover,
+    /// What knows which entries are held.
+    pub keeper: KeeperHandle,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What an attestation brought.
+pub(super) struct Attested {
+    pub(super) link: Link,
+    pub(super) kept: KeptSvid,
+    pub(super) bundle: Bundle,
+    pub(super) can_reattest: bool,
+}
+
+/// A session that could not be opened, and the SVID that it would have rested on.
+pub(super) type NotOpened = (StandingError, AgentSvid);
+
+/// How long an attestation may take, from dialing to the server's bundle.
+const ATTEST_WITHIN: Duration = Duration::from_secs(60);
+/// How long a session may take to open, with dialing where that is needed.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+
+impl Reach {
+    /// Has the host attest, where `expected` answers.
+    pub(super) async fn attest(&self, expected: Expected) -> Result<Attested, StandingError> {
+        self.prover.prepare().await?;
+        within("attestation", ATTEST_WITHIN, self.prove(expected)).await
+    }
+
+    async fn prove(&self, expected: Expected) -> Result<Attested, StandingError> {
+        let request = KeyRequest::generate(None)?;
+        let mut link = Link::dial(&self.address, expected, None, self.clock).await?;
+        let (outcome, bundle) = attest(&mut link, &self.prover, request.csr).await?;
+        let chain = outcome.svid.map(|svid| svid.cert_chain).unwrap_or_default();
+        let kept = KeptSvid {
+            chain,
+            key: request.key,
+        };
+        Ok(Attested {
+            link,
+            kept,
+            bundle,
+            can_reattest: outcome.reattestable,
+        })
+    }
+
+    /// Asks for a newer SVID, over the connection that there is.
+    pub(super) async fn renew(&self, client: Client) -> Result<KeptSvid, StandingError> {
+        let request = KeyRequest::generate(None)?;
+        let renewed = wire::renew(client, request.csr).await;
+        let chain = renewed.map_err(|status| StandingError::Renew(Box::new(status)))?;
+        Ok(KeptSvid {
+            chain,
+            key: request.key,
+        })
+    }
+
+    /// Opens a session on the connection on which the host attested.
+    pub(super) async fn open(&self, link: Link, svid: AgentSvid) -> Result<Established, NotOpened> {
+        let opened = within("opening the session", OPEN_WITHIN, self.open_session(link, None));
+        established(opened.await, svid)
+    }
+
+    /// Shows the SVID on a new connection, and opens a session there.
+    pub(super) async fn resume(&self, expected: Expected, svid: AgentSvid) -> Result<Established, NotOpened> {
+        let resumed = async {
+            let link = Link::dial(&self.address, expected, Some(&svid.identity), self.clock).await?;
+            let evidence = if svid.can_reattest {
+                self.prover.resume(link.exporter).await?
+            } else {
+                None
+            };
+            self.open_session(link, evidence).await
+        };
+        let resumed = within("opening the session", OPEN_WITHIN, resumed).await;
+        established(resumed, svid)
+    }
+
+    async fn open_session(
+        &self,
+        mut link: Link,
+        evidence: Option<Evidence>,
+    ) -> Result<(Link, Session), StandingError> {
+        let known = self
+            .keeper
+            .cache()
+            .borrow()
+            .entries
+            .values()
+            .map(|entry| (Arc::clone(&entry.id), entry.revision))
+            .collect();
+        let opening = Session::open(link.client.clone(), self.trust_domain.clone(), known, evidence);
+        let (session, endorsement_key_name) = link.during(opening).await??;
+        if !endorsement_key_name.is_empty()
+            && let Err(error) = self.prover.recognise(endorsement_key_name).await
+        {
+            error!(error = %Chain(&error), code = "interposer_suspected", "Endorsement key on record is not this host's");
+        }
+        Ok((link, session))
+    }
+}
+
+fn established(
+    opened: Result<(Link, Session), StandingError>,
+    svid: AgentSvid,
+) -> Result<Established, NotOpened> {
+    match opened {
+        Ok((link, session)) => Ok(Established { link, session, svid }),
+        Err(error) => Err((error, svid)),
+    }
+}
+
+async fn within<T>(
+    what: &'static str,
+    limit: Duration,
+    step: impl Future<Output = Result<T, StandingError>>,
+) -> Result<T, StandingError> {
+    let done = timeout(limit, step).await;
+    done.unwrap_or(Err(StandingError::Late { what, limit }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_given_up() {
+        let never = std::future::pending::<Result<(), StandingError>>();
+        let late = within("attestation", ATTEST_WITHIN, never).await.unwrap_err();
+        assert_eq!(
+            late.to_string(),
+            "attestation took longer than 60 s; the server does not answer"
+        );
+    }
+}

@@ -95,7 +95,12 @@ impl Agent {
         let data_dir = DataDir::open(config.agent.data_dir.clone())?;
         let trust = Trust::load(&config.agent, data_dir.clone(), clock.now())?;
         let kept = if config.plugins.node_tpm.is_some() {
-            // The host proves itself each time.
+            // The host proves itself each time, and nothing readable on disk is to authenticate it.
+            if data_dir.forget_svid()? {
+                warn!(
+                    "SVID that a join token had brought was removed: this host attests by TPM. Evict its old agent."
+                );
+            }
             None
         } else {
             data_dir.svid()?

@@ -151,6 +151,19 @@ impl DataDir {
         self.write(SVID, &text)
     }
 
+    /// Removes the SVID that was kept; answers whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// It can't be removed.
+    pub fn forget_svid(&self) -> Result<bool, StateError> {
+        match fs::remove_file(self.path.join(SVID)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed(SVID, error)),
+        }
+    }
+
     fn write(&self, name: &str, text: &[u8]) -> Result<(), StateError> {
         edge::file::replace(&self.path.join(name), text, 0o600).map_err(|source| self.failed(name, source))
     }
@@ -236,5 +249,19 @@ mod tests {
         );
         let refused = data_dir.bundle(&TrustDomain::parse("td").unwrap()).unwrap_err();
         assert!(refused.to_string().contains("bundle.json` is damaged"));
+    }
+
+    #[test]
+    fn a_kept_svid_can_be_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path().join("data")).unwrap();
+        assert!(!data.forget_svid().unwrap());
+        data.keep_svid(&KeptSvid {
+            chain: vec![vec![1]],
+            key: Zeroizing::new(vec![2]),
+        })
+        .unwrap();
+        assert!(data.forget_svid().unwrap());
+        assert!(data.svid().unwrap().is_none());
     }
 }

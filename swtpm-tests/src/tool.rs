@@ -76,6 +76,7 @@ pub(crate) fn require(program: &str) {
 fn package(program: &str) -> &'static str {
     match program {
         "nsenter" | "unshare" => "util-linux",
+        "kill" => "procps",
         "python3" => "python3-venv",
         "swtpm" => "swtpm",
         "swtpm_setup" | "swtpm_localca" => "swtpm-tools",

@@ -157,7 +157,13 @@ impl Standing {
     async fn judge(&mut self, error: &StandingError, svid: Option<AgentSvid>) -> Option<AgentSvid> {
         let Some(status) = error.status() else { return svid };
         match advice(status) {
-            Advice::Retry => svid,
+            Advice::Retry => {
+                if svid.is_none() && error.is_denied_attestation() && self.has_entries() {
+                    // It was evicted, or its host removed, while nobody could tell it so.
+                    self.reach.keeper.withdraw().await;
+                }
+                svid
+            }
             Advice::AttestAnew => None,
             Advice::Banned => {
                 say_banned();
@@ -186,6 +192,10 @@ impl Standing {
             }),
             None => self.attest().await,
         }
+    }
+
+    fn has_entries(&self) -> bool {
+        !self.reach.keeper.cache().borrow().entries.is_empty()
     }
 
     async fn resume(&self, svid: AgentSvid) -> Result<Established, NotOpened> {
@@ -442,6 +452,11 @@ impl AgentSvid {
 const REPLACE_WITHIN: Duration = Duration::from_secs(5);
 
 impl StandingError {
+    /// Whether the server took the proof, and wants no such host.
+    fn is_denied_attestation(&self) -> bool {
+        matches!(self, Self::Attest(AttestError::Refused(status)) if status.code() == tonic::Code::PermissionDenied)
+    }
+
     /// What the server said, if it was the server who refused.
     fn status(&self) -> Option<&tonic::Status> {
         match self {

@@ -95,6 +95,10 @@ impl Reach {
     /// Shows the SVID on a new connection, and opens a session there.
     pub(super) async fn resume(&self, expected: Expected, svid: AgentSvid) -> Result<Established, NotOpened> {
         let resumed = async {
+            if svid.can_reattest {
+                // The server gives it 10 s from the handshake, and a TPM may take as long to find its keys.
+                self.prover.prepare().await?;
+            }
             let link = Link::dial(&self.address, expected, Some(&svid.identity), self.clock).await?;
             let evidence = if svid.can_reattest {
                 self.prover.resume(link.exporter).await?

@@ -94,6 +94,16 @@ impl Daemon {
         (self.child.wait().unwrap(), said)
     }
 
+    /// Sends the program a signal, such as `STOP`.
+    ///
+    /// # Panics
+    ///
+    /// It does not run.
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        crate::run(kill.arg(format!("-{name}")).arg(self.child.id().to_string()));
+    }
+
     /// Kills the program, if it still runs.
     pub fn kill(&mut self) {
         // It may have ended by itself.

@@ -141,6 +141,27 @@ fn a_host_that_is_removed_loses_its_standing() {
 }
 
 #[test]
+fn a_host_that_is_removed_while_it_can_not_hear_loses_its_standing_when_it_comes_back() {
+    let mut world = World::for_tpms("", "");
+    let machine = Machine::boot();
+    let host = world.enrol(&machine);
+    let agent = world.agent_with(&machine);
+    let _entry = world.entry(agent.id(), WEB, &[]);
+    agent.daemon().wait_for("SVID ready");
+
+    agent.daemon().signal("STOP");
+    let _removed = world.cli(&["host", "remove", "--id", &host]);
+    world.restart_server();
+    agent.daemon().signal("CONT");
+
+    agent.daemon().wait_for("host_pending");
+    agent.daemon().wait_for("Every SVID of this host is void");
+    let outcome = agent.outcome(&["api", "fetch", "x509"]);
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    assert!(said.contains("no identity issued"), "{said}");
+}
+
+#[test]
 fn an_agent_whose_tpm_is_dead_says_so_and_recovers() {
     let world = World::for_tpms("", "");
     let machine = Machine::boot();

@@ -12,7 +12,7 @@ use super::header_block::HeaderBlock;
 
 /// Follows what a client sends, in pieces of any size, and makes each `:authority` legal on the way.
 #[derive(Debug)]
-pub(super) struct Authorities {
+pub struct Authorities {
     awaits: Awaits,
     block: HeaderBlock,
 }
@@ -60,9 +60,16 @@ const PRIORITY_LENGTH: usize = 5;
 /// Bytes of a frame's header.
 const FRAME_HEADER_LENGTH: u8 = 9;
 
+impl Default for Authorities {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Authorities {
     /// At the beginning of a connection.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             awaits: Awaits::Preface { left: PREFACE },
             block: HeaderBlock::default(),
@@ -70,7 +77,7 @@ impl Authorities {
     }
 
     /// Reads what came next, and replaces in it what is to be replaced.
-    pub(super) fn rewrite(&mut self, mut bytes: &mut [u8]) {
+    pub fn rewrite(&mut self, mut bytes: &mut [u8]) {
         while let Some((first, _)) = bytes.split_first() {
             let read = match self.awaits {
                 Awaits::Preface { left } => {

@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use authority::Authorities;
 use nix::sys::socket::{getsockopt, sockopt};
 pub use stream::Stream;
 use tokio::net::{UnixListener, UnixStream};

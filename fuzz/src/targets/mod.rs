@@ -4,6 +4,7 @@ pub mod attest;
 pub mod config;
 pub mod evidence;
 pub mod join_token;
+pub mod local;
 pub mod state;
 pub mod svid;
 pub mod tpm;
@@ -53,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     target("agent_bundle", wire::agent_bundle, 8 * KB),
     target("agent_entry", wire::agent_entry, 4 * KB),
     target("agent_message", wire::message::<session::AgentMessage>, 4 * KB),
+    target("local_stream", local::authorities, 4 * KB),
+    target("new_host", wire::new_host, 4 * KB),
     target("server_entry", wire::server_entry, 4 * KB),
     target("server_message", wire::message::<session::ServerMessage>, 8 * KB),
     target("tpm_answer", wire::message::<messages::Answer>, 8 * KB),

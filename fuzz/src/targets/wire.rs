@@ -1,8 +1,9 @@
 //! Messages on the wire, and what becomes of them at the door.
 
 use agent::cache::CachedEntry;
+use plugin_api::EnrolledEk;
 use prost::Message;
-use proto::spire::api::types;
+use proto::{plastron::host::v1::NewHost, spire::api::types};
 use server::convert;
 use svid::TrustDomain;
 
@@ -38,6 +39,17 @@ pub fn server_entry(bytes: &[u8]) {
         again.is_ok_and(|again| convert::entry_to_wire(&ours, &again) == printed),
         "it does not read back"
     );
+}
+
+/// A host that an administrator enrols.
+pub fn new_host(bytes: &[u8]) {
+    let Some(wire) = decode::<NewHost>(bytes) else {
+        return;
+    };
+    if let Ok(host) = convert::new_host_from_wire("id".into(), wire) {
+        let is_known = |key: &EnrolledEk| key.hash.is_some() || key.certificate.is_some();
+        assert!(!host.endorsement_keys.is_empty() && host.endorsement_keys.iter().all(is_known));
+    }
 }
 
 /// An entry that the server sends to an agent.

@@ -1,5 +1,6 @@
 //! Chores of the house: `cargo xtask --help`.
 
+mod bench;
 mod ci;
 mod demo;
 mod fuzz;
@@ -15,6 +16,12 @@ use clap::Parser;
 /// Chores of Plastron. Each installs what it needs, and says what.
 #[derive(Parser)]
 enum Chore {
+    /// What calls cost a server and an agent in processor time: a release build, and minutes of measuring.
+    Bench {
+        /// For `plastron-load`, such as `-- --only Mint --runs 3`.
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// All tests, and every check that a change has to pass: format, lints, documents, dependencies.
     Ci,
     /// The main job, end to end on this machine: a host gets an identity, and a program on it uses one.
@@ -27,6 +34,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
+        Chore::Bench { words } => bench::bench(&words),
         Chore::Ci => ci::run(),
         Chore::Demo => demo::demo(),
         Chore::Fuzz(options) => fuzz::run(&options),

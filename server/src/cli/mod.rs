@@ -22,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config;
 pub use connect::CommandError;
+pub use entry::{EntryFileError, PlanError};
 use output::Output;
 
 /// Attests hosts and workloads, and issues SPIFFE identities to them.

@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use server::cli::Cli;
+use server::cli::{Cli, CommandError};
+
+/// Of a dry run that found something to do.
+const DIFFERS: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(CommandError::Differs) => ExitCode::from(DIFFERS),
         Err(error) => {
             eprintln!("Error: {}", edge::Chain(&error));
             ExitCode::FAILURE

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod demo;
 mod fuzz;
+mod man;
 mod packages;
 mod run;
 mod test;
@@ -28,6 +29,8 @@ enum Chore {
     Demo,
     /// Fuzzing of every parser.
     Fuzz(fuzz::Options),
+    /// Man pages of both programs, into target/man.
+    Man(man::Options),
     /// All tests.
     Test,
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Chore::Ci => ci::run(),
         Chore::Demo => demo::demo(),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Man(options) => man::run(&options),
         Chore::Test => test::run(),
     };
     match outcome {

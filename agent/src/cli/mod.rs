@@ -7,11 +7,12 @@ mod tpm;
 
 use std::{io, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use edge::{
     config::ConfigError,
     grpc::{Client, ConnectError},
     json::JsonError,
+    manual::{self, Shell},
 };
 use tonic::Status;
 
@@ -36,11 +37,24 @@ enum Command {
     /// Calls the Workload API as this process.
     #[command(subcommand)]
     Api(api::Command),
+    /// Prints what completes the words of this command in a shell.
+    ///
+    /// Example: plastron-agent completions bash > /etc/bash_completion.d/plastron-agent
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Asks a running agent whether it can serve; exits with 1 if not.
     Healthcheck(health::Healthcheck),
+    /// Writes the man pages, for whoever packages this.
+    #[command(hide = true)]
+    ManPages {
+        /// Folder to write them to.
+        folder: PathBuf,
+    },
     /// Runs the agent.
     Run(run::Run),
     /// The host's TPM; no server is needed, and no running agent.
@@ -181,16 +195,29 @@ impl Cli {
     pub fn execute(self) -> Result<(), CommandError> {
         match self.command {
             Command::Api(command) => block_on(command.execute()),
+            Command::Completions { shell } => {
+                line(&String::from_utf8_lossy(&manual::completions(
+                    Self::command(),
+                    shell,
+                )));
+                Ok(())
+            }
             Command::Config(ConfigCommand::Check(args)) => {
                 args.load()?;
                 line(&format!("{} is good", args.config.display()));
                 Ok(())
             }
             Command::Healthcheck(command) => block_on(command.execute()),
+            Command::ManPages { folder } => man_pages(folder),
             Command::Run(command) => command.execute(),
             Command::Tpm(command) => command.execute(),
         }
     }
+}
+
+/// Writes the man pages into `path`.
+fn man_pages(path: PathBuf) -> Result<(), CommandError> {
+    manual::man_pages(Cli::command(), &path).map_err(|source| CommandError::File { path, source })
 }
 
 fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {

@@ -268,7 +268,8 @@ impl Purged {
     }
 }
 
-async fn list(client: Client, filter: &Filter) -> Result<Vec<Agent>, CommandError> {
+/// All agents that `filter` lets through.
+pub(super) async fn list(client: Client, filter: &Filter) -> Result<Vec<Agent>, CommandError> {
     let mut client = AgentClient::new(client);
     let mut agents = Vec::new();
     let mut page_token = String::new();

@@ -9,7 +9,7 @@ use edge::{
 };
 use tonic::Status;
 
-use super::{Common, host_file::HostFileError};
+use super::{Common, EntryFileError, PlanError, host_file::HostFileError};
 use crate::{StartError, backup::RestoreError, config::Unworkable};
 
 /// A command could not be carried out.
@@ -21,6 +21,17 @@ pub enum CommandError {
     /// The server can't be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A dry run found something to do, and said it.
+    #[error("the server differs from the file")]
+    Differs,
+    /// A file does not name entries.
+    #[error("cannot read `{}`", path.display())]
+    EntryFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: EntryFileError,
+    },
     /// Some items of a batch failed; each was said.
     #[error("{failed} of {all} could not be {what}")]
     Items {
@@ -56,6 +67,9 @@ pub enum CommandError {
     /// The server says that it can't serve.
     #[error("server is not healthy")]
     NotHealthy,
+    /// A file of entries can't be brought about.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The runtime can't be started.
     #[error("cannot start")]
     Runtime(#[source] io::Error),

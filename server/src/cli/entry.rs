@@ -1,11 +1,22 @@
 //! `entry`.
 
+mod apply;
+mod batch;
+mod file;
+mod import;
+mod plan;
+mod reach;
+
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand, ValueEnum};
+use edge::grpc::Client;
 use proto::spire::api::{
     server::entry::v1::{
-        BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, CountEntriesRequest,
-        GetEntryRequest, ListEntriesRequest, ListEntriesResponse, count_entries_request,
-        entry_client::EntryClient, list_entries_request::Filter,
+        BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryResponse, BatchUpdateEntryRequest,
+        BatchUpdateEntryResponse, CountEntriesRequest, GetEntryRequest, ListEntriesResponse,
+        batch_delete_entry_response, count_entries_request, entry_client::EntryClient,
+        list_entries_request::Filter,
     },
     types::{self, Entry, FederatesWithMatch, SelectorMatch, entry::AdditionalAttributes},
 };
@@ -14,24 +25,54 @@ use svid::{DnsName, Selector, SpiffeId, Timestamp};
 use super::{
     CommandError, Common,
     agent::{id_text, wire_id, wire_selector},
-    output::facts,
+    output::{Output, facts, line},
 };
+pub use file::EntryFileError;
+use file::Listed;
+pub use plan::PlanError;
+use reach::Reach;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Brings the server to what a file says: creates and updates entries, and with --prune removes others. Says
+    /// what it does as a diff, and asks nothing.
+    ///
+    /// An entry of the file is the one with the identifier that it gives; without, the one with its parent, SPIFFE
+    /// ID and selectors, or else the only one with its parent, SPIFFE ID and hint. Fields that the file leaves out
+    /// have their defaults.
+    ///
+    /// Exits with 0 when it is done, or there is nothing to do; with 1 when something failed, each said in a line,
+    /// and then nothing was removed; with 2 when a dry run found something to do.
+    ///
+    /// Example: plastron-server entry apply -f entries.json --prune --dry-run
+    #[command(verbatim_doc_comment)]
+    Apply(apply::Apply),
     /// Counts entries.
     Count(Count),
     /// Registers a workload, or a group of nodes with --node.
     ///
     /// Example: plastron-server entry create --parent-id spiffe://example.org/spire/agent/tpm/1f…
     /// --spiffe-id spiffe://example.org/db --selector unix:user:postgres
+    ///
+    /// With --data, registers the entries of a file, in SPIRE's forms: what `entry show --output json` prints, or
+    ///   {"entries": [{"spiffe_id": "spiffe://example.org/db", "parent_id": "spiffe://example.org/rack",
+    ///                 "selectors": [{"type": "unix", "value": "user:postgres"}]}]}
     #[command(verbatim_doc_comment)]
     Create(Create),
     /// Removes entries. Their SVIDs are not renewed any more.
+    ///
+    /// With --file, those that a file names: {"ids": ["…", "…"]}
+    #[command(verbatim_doc_comment)]
     Delete(Delete),
-    /// Shows entries, all of them if nothing narrows the list.
+    /// Creates here what a running SPIRE server has, over its local socket. Nothing changes there, and what is here
+    /// already stays as it is. Entries keep their identifiers. Both must serve the same trust domain.
+    ///
+    /// Example: plastron-server entry import-spire --dry-run
+    #[command(verbatim_doc_comment)]
+    ImportSpire(import::Import),
+    /// Shows entries, all of them if nothing narrows the list, and by which agents each can be reached.
     Show(Show),
-    /// Replaces an entry, but for its identifier.
+    /// Replaces an entry, but for its identifier; with --data, the entries of a file, which gives identifiers.
     Update(Update),
 }
 
@@ -84,7 +125,10 @@ struct Fields {
 #[derive(Args, Debug)]
 pub(super) struct Create {
     #[command(flatten)]
-    fields: Fields,
+    fields: Option<Fields>,
+    /// File of entries (JSON); `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Fields", "node", "entry_id"])]
+    data: Option<PathBuf>,
     /// The entry names nodes by their selectors: entries registered under its SPIFFE ID reach all of them.
     #[arg(long, conflicts_with = "parent_id")]
     node: bool,
@@ -98,9 +142,18 @@ pub(super) struct Create {
 #[derive(Args, Debug)]
 pub(super) struct Update {
     #[command(flatten)]
-    fields: Fields,
+    fields: Option<Fields>,
+    /// File of entries (JSON), each with its identifier; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Fields", "entry_id"])]
+    data: Option<PathBuf>,
     /// Identifier of the entry.
-    #[arg(long, value_name = "ENTRY")]
+    #[arg(
+        long,
+        value_name = "ENTRY",
+        required_unless_present = "data",
+        default_value = "",
+        hide_default_value = true
+    )]
     entry_id: String,
     #[command(flatten)]
     common: Common,
@@ -109,8 +162,11 @@ pub(super) struct Update {
 #[derive(Args, Debug)]
 pub(super) struct Delete {
     /// Identifier of an entry; may be repeated.
-    #[arg(long, value_name = "ENTRY", required = true)]
+    #[arg(long, value_name = "ENTRY", required_unless_present = "file")]
     entry_id: Vec<String>,
+    /// File of identifiers (JSON); `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "entry_id")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -190,14 +246,19 @@ impl MatchOn {
 }
 
 const PAGE: i32 = 500;
+const CREATED: &str = "spire.api.server.entry.v1.BatchCreateEntryResponse";
+const DELETED: &str = "spire.api.server.entry.v1.BatchDeleteEntryResponse";
+const UPDATED: &str = "spire.api.server.entry.v1.BatchUpdateEntryResponse";
 const SERVER_PATH: &str = crate::registry::SERVER_PATH;
 
 impl Command {
     pub(super) async fn execute(self) -> Result<(), CommandError> {
         match self {
+            Self::Apply(apply) => apply.execute().await,
             Self::Count(count) => count.execute().await,
             Self::Create(create) => create.execute().await,
             Self::Delete(delete) => delete.execute().await,
+            Self::ImportSpire(import) => import.execute().await,
             Self::Show(show) => show.execute().await,
             Self::Update(update) => update.execute().await,
         }
@@ -245,7 +306,10 @@ impl Fields {
 
 impl Create {
     async fn execute(self) -> Result<(), CommandError> {
-        let entry = self.fields.entry(self.entry_id, self.node)?;
+        if let Some(path) = &self.data {
+            return self.create_listed(&listed(path)?).await;
+        }
+        let entry = given(self.fields)?.entry(self.entry_id, self.node)?;
         let request = BatchCreateEntryRequest {
             entries: vec![entry],
             output_mask: None,
@@ -260,17 +324,33 @@ impl Create {
             .iter()
             .map(|item| (item.status.as_ref(), item.entry.as_ref()))
             .collect();
-        let name = "spire.api.server.entry.v1.BatchCreateEntryResponse";
         self.common
             .output
-            .print(name, &response, || pretty_items(&items))?;
+            .print(CREATED, &response, || pretty_items(&items))?;
         check_items(&items, "created")
+    }
+
+    async fn create_listed(&self, listed: &[Listed]) -> Result<(), CommandError> {
+        let entries: Vec<_> = listed.iter().map(|listed| listed.entry.clone()).collect();
+        let results = self
+            .common
+            .call(async |client| batch::create(client, &entries).await);
+        let response = BatchCreateEntryResponse {
+            results: results.await?,
+        };
+        let statuses = || response.results.iter().map(|result| result.status.as_ref());
+        let said = || format!("{} entries created", done(statuses()));
+        self.common.output.print(CREATED, &response, said)?;
+        batch::check(names(listed), statuses(), "created")
     }
 }
 
 impl Update {
     async fn execute(self) -> Result<(), CommandError> {
-        let entry = self.fields.entry(self.entry_id, false)?;
+        if let Some(path) = &self.data {
+            return self.update_listed(&listed(path)?).await;
+        }
+        let entry = given(self.fields)?.entry(self.entry_id, false)?;
         let request = BatchUpdateEntryRequest {
             entries: vec![entry],
             input_mask: None,
@@ -286,42 +366,80 @@ impl Update {
             .iter()
             .map(|item| (item.status.as_ref(), item.entry.as_ref()))
             .collect();
-        let name = "spire.api.server.entry.v1.BatchUpdateEntryResponse";
         self.common
             .output
-            .print(name, &response, || pretty_items(&items))?;
+            .print(UPDATED, &response, || pretty_items(&items))?;
         check_items(&items, "updated")
     }
+
+    async fn update_listed(&self, listed: &[Listed]) -> Result<(), CommandError> {
+        if let Some(nameless) = listed.iter().find(|listed| listed.entry.id.is_empty()) {
+            let text = format!("{}: has no id, and so can't be updated", nameless.at);
+            return Err(CommandError::Input(text));
+        }
+        let entries: Vec<_> = listed.iter().map(|listed| listed.entry.clone()).collect();
+        let results = self
+            .common
+            .call(async |client| batch::update(client, &entries).await);
+        let response = BatchUpdateEntryResponse {
+            results: results.await?,
+        };
+        let statuses = || response.results.iter().map(|result| result.status.as_ref());
+        let said = || format!("{} entries updated", done(statuses()));
+        self.common.output.print(UPDATED, &response, said)?;
+        batch::check(names(listed), statuses(), "updated")
+    }
+}
+
+/// The entries of a file, of which there are some.
+fn listed(path: &Path) -> Result<Vec<Listed>, CommandError> {
+    let listed = file::read_entries(path)?;
+    if listed.is_empty() {
+        return Err(CommandError::Input(format!(
+            "`{}` names no entry",
+            path.display()
+        )));
+    }
+    Ok(listed)
+}
+
+fn given(fields: Option<Fields>) -> Result<Fields, CommandError> {
+    let missing = "give --spiffe-id and --selector, or a file with --data";
+    fields.ok_or_else(|| CommandError::Input(missing.into()))
+}
+
+fn names(listed: &[Listed]) -> impl ExactSizeIterator<Item = String> {
+    let name = |listed: &Listed| format!("{} {}", listed.at, id_text(listed.entry.spiffe_id.as_ref()));
+    listed.iter().map(name)
+}
+
+fn done<'a>(statuses: impl Iterator<Item = Option<&'a types::Status>>) -> usize {
+    statuses.flatten().filter(|status| status.code == 0).count()
 }
 
 impl Delete {
     async fn execute(self) -> Result<(), CommandError> {
-        let request = BatchDeleteEntryRequest { ids: self.entry_id };
-        let response = self
-            .common
-            .call(async |client| Ok(EntryClient::new(client).batch_delete_entry(request).await?))
-            .await?
-            .into_inner();
-        let items: Vec<_> = response
-            .results
-            .iter()
-            .map(|item| (item.status.as_ref(), None))
-            .collect();
-        let name = "spire.api.server.entry.v1.BatchDeleteEntryResponse";
-        self.common.output.print(name, &response, || {
-            let said = |item: &proto::spire::api::server::entry::v1::batch_delete_entry_response::Result| {
-                let status = item.status.clone().unwrap_or_default();
-                let what = if status.code == 0 {
-                    "deleted".into()
-                } else {
-                    status.message
-                };
-                format!("{}: {what}\n", item.id)
-            };
-            response.results.iter().map(said).collect()
-        })?;
-        check_items(&items, "deleted")
+        let ids = match &self.file {
+            Some(path) => file::read_ids(path)?,
+            None => self.entry_id.clone(),
+        };
+        let results = self.common.call(async |client| batch::delete(client, &ids).await);
+        let response = BatchDeleteEntryResponse {
+            results: results.await?,
+        };
+        let statuses = || response.results.iter().map(|result| result.status.as_ref());
+        let said = || match &self.file {
+            Some(_) => format!("{} entries deleted", done(statuses())),
+            None => response.results.iter().filter_map(said_deleted).collect(),
+        };
+        self.common.output.print(DELETED, &response, said)?;
+        batch::check(ids.iter().cloned(), statuses(), "deleted")
     }
+}
+
+fn said_deleted(result: &batch_delete_entry_response::Result) -> Option<String> {
+    let status = result.status.as_ref().filter(|status| status.code == 0);
+    status.map(|_| format!("{}: deleted\n", result.id))
 }
 
 impl Count {
@@ -350,55 +468,46 @@ impl Count {
 
 impl Show {
     async fn execute(self) -> Result<(), CommandError> {
-        let entries = match self.entry_id.clone() {
-            Some(id) => {
-                let request = GetEntryRequest {
-                    id,
-                    output_mask: None,
-                };
-                let found = self
-                    .common
-                    .call(async |client| Ok(EntryClient::new(client).get_entry(request).await?));
-                vec![found.await?.into_inner()]
-            }
-            None => self.list().await?,
-        };
-        let response = ListEntriesResponse {
-            entries,
-            next_page_token: String::new(),
-        };
         self.common
-            .output
-            .print("spire.api.server.entry.v1.ListEntriesResponse", &response, || {
-                let mut text = format!("Found {} entries\n\n", response.entries.len());
-                text.extend(response.entries.iter().map(|entry| pretty(entry) + "\n"));
-                text
+            .call(async |client| {
+                let entries = self.entries(client.clone()).await?;
+                if self.common.output == Output::Pretty {
+                    return self.show(client, &entries).await;
+                }
+                let response = ListEntriesResponse {
+                    entries,
+                    next_page_token: String::new(),
+                };
+                let name = "spire.api.server.entry.v1.ListEntriesResponse";
+                self.common.output.print(name, &response, String::new)
             })
+            .await
     }
 
-    async fn list(&self) -> Result<Vec<Entry>, CommandError> {
-        let filter = self.narrowing.filter();
-        let call = async |client| {
-            let mut client = EntryClient::new(client);
-            let mut entries = Vec::new();
-            let mut page_token = String::new();
-            loop {
-                let filter = Some(filter.clone());
-                let request = ListEntriesRequest {
-                    filter,
-                    output_mask: None,
-                    page_size: PAGE,
-                    page_token,
-                };
-                let page = client.list_entries(request).await?.into_inner();
-                entries.extend(page.entries);
-                page_token = page.next_page_token;
-                if page_token.is_empty() {
-                    return Ok(entries);
-                }
-            }
+    async fn entries(&self, client: Client) -> Result<Vec<Entry>, CommandError> {
+        let Some(id) = self.entry_id.clone() else {
+            return batch::list(client, &self.narrowing.filter()).await;
         };
-        self.common.call(call).await
+        let request = GetEntryRequest {
+            id,
+            output_mask: None,
+        };
+        Ok(vec![
+            EntryClient::new(client).get_entry(request).await?.into_inner(),
+        ])
+    }
+
+    async fn show(&self, client: Client, entries: &[Entry]) -> Result<(), CommandError> {
+        let all = self.entry_id.is_none() && self.narrowing.filter() == Filter::default();
+        let mut reach = Reach::ask(client, entries, all).await?;
+        line(&format!("Found {} entries", entries.len()));
+        line("");
+        for entry in entries {
+            let reached = reach.say(entry).into_iter().map(|agent| ("Reached by", agent));
+            line(&pretty(entry, reached));
+            line("");
+        }
+        Ok(())
     }
 }
 
@@ -445,12 +554,16 @@ fn pretty_items(items: &[BatchItem<'_>]) -> String {
         let failure = status
             .filter(|status| status.code != 0)
             .map(|status| format!("Failed: {}\n", status.message));
-        failure.unwrap_or_default() + &entry.map(pretty).unwrap_or_default() + "\n"
+        failure.unwrap_or_default()
+            + &entry
+                .map(|entry| pretty(entry, std::iter::empty()))
+                .unwrap_or_default()
+            + "\n"
     };
     items.iter().map(said).collect()
 }
 
-fn pretty(entry: &Entry) -> String {
+fn pretty(entry: &Entry, more: impl Iterator<Item = (&'static str, String)>) -> String {
     let ttl = |seconds: i32| {
         if seconds == 0 {
             "default".into()
@@ -498,5 +611,6 @@ fn pretty(entry: &Entry) -> String {
     if !entry.hint.is_empty() {
         lines.push(("Hint", entry.hint.clone()));
     }
+    lines.extend(more);
     facts(&lines)
 }

@@ -18,10 +18,12 @@ mod x509;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use edge::manual::{self, Shell};
 
 use crate::config;
 pub use connect::CommandError;
+pub use entry::{EntryFileError, PlanError};
 use output::Output;
 
 /// Attests hosts and workloads, and issues SPIFFE identities to them.
@@ -45,6 +47,13 @@ enum Command {
     /// The bundle that others verify our SVIDs with.
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// Prints what completes the words of this command in a shell.
+    ///
+    /// Example: plastron-server completions bash > /etc/bash_completion.d/plastron-server
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -65,6 +74,12 @@ enum Command {
     /// How much a running server logs.
     #[command(subcommand)]
     Logger(logger::Command),
+    /// Writes the man pages, for whoever packages this.
+    #[command(hide = true)]
+    ManPages {
+        /// Folder to write them to.
+        folder: PathBuf,
+    },
     Restore(backup::Restore),
     /// Runs the server.
     Run(run::Run),
@@ -130,6 +145,13 @@ impl Cli {
             Command::Agent(command) => connect::block_on(command.execute()),
             Command::Backup(command) => connect::block_on(command.execute()),
             Command::Bundle(command) => connect::block_on(command.execute()),
+            Command::Completions { shell } => {
+                output::line(&String::from_utf8_lossy(&manual::completions(
+                    Self::command(),
+                    shell,
+                )));
+                Ok(())
+            }
             Command::Config(ConfigCommand::Check(args)) => {
                 args.load()?;
                 output::line(&format!("{} is good", args.config.display()));
@@ -141,10 +163,16 @@ impl Cli {
             Command::Jwt(command) => connect::block_on(command.execute()),
             Command::Localauthority(command) => connect::block_on(command.execute()),
             Command::Logger(command) => connect::block_on(command.execute()),
+            Command::ManPages { folder } => man_pages(folder),
             Command::Restore(command) => command.execute(),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
             Command::X509(command) => connect::block_on(command.execute()),
         }
     }
+}
+
+/// Writes the man pages into `path`.
+fn man_pages(path: PathBuf) -> Result<(), CommandError> {
+    manual::man_pages(Cli::command(), &path).map_err(|source| CommandError::File { path, source })
 }

@@ -4,6 +4,7 @@
 
 mod authority;
 mod bundle;
+mod entry_files;
 mod jwt;
 mod local;
 mod server;

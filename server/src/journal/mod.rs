@@ -13,6 +13,7 @@
 //! other damage stops the start: someone must look.
 
 mod frame;
+mod reader;
 mod record;
 mod segment;
 mod thread;
@@ -27,6 +28,7 @@ use edge::Clock;
 use tokio::sync::{mpsc, oneshot};
 
 pub use frame::{Hash, Head};
+pub use reader::{Entry, Fault, ReadError, Reader};
 pub use record::Record;
 pub use segment::end_of_chain;
 

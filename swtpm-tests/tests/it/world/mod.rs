@@ -1,5 +1,6 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
+mod audit;
 mod authority;
 mod backup;
 mod clock;

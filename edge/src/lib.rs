@@ -9,6 +9,7 @@ pub mod health;
 pub mod json;
 pub mod local;
 pub mod log;
+pub mod metrics;
 pub mod notify;
 mod random;
 mod report;

@@ -11,6 +11,7 @@ mod evidence;
 mod failures;
 mod go;
 mod join_token;
+mod metrics;
 mod python;
 mod rotation;
 mod rust;

@@ -61,6 +61,9 @@ pub struct Agent {
 /// A configuration that reads well and can't work.
 #[derive(Debug, thiserror::Error)]
 pub enum Unworkable {
+    /// The health listener.
+    #[error(transparent)]
+    Health(#[from] health::BadPaths),
     /// Two ways to trust the server.
     #[error("trust_bundle_path and insecure_bootstrap exclude each other; keep trust_bundle_path")]
     BothBootstraps,
@@ -86,6 +89,7 @@ impl Config {
     /// The configuration can't work.
     pub fn check(&self) -> Result<(), Unworkable> {
         let agent = &self.agent;
+        agent.health_checks.check()?;
         match (&agent.trust_bundle_path, agent.insecure_bootstrap) {
             (Some(_), true) => return Err(Unworkable::BothBootstraps),
             (None, false) => return Err(Unworkable::NoBootstrap),

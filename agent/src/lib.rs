@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 mod host_tpm;
 pub mod link;
+pub mod meters;
 pub mod refusal;
 pub mod session;
 pub mod sign;
@@ -25,8 +26,9 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use attest::Prover;
 use cache::{Cache, Keeper};
 use config::{Config, Unworkable};
-use edge::{Clock, grpc::Course, health, local, notify};
+use edge::{Clock, grpc::Course, health, local, metrics, notify};
 use link::Address;
+use meters::Meters;
 use plugin_catalog::AgentPluginError;
 use standing::{Reach, Standing, Unkept};
 use state::{DataDir, StateError};
@@ -92,6 +94,8 @@ impl Agent {
     /// The agent can't start; the error says what to do.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         config.check()?;
+        let mut metrics = metrics::Registry::default();
+        let meters = Meters::register(&mut metrics);
         let data_dir = DataDir::open(config.agent.data_dir.clone())?;
         let trust = Trust::load(&config.agent, data_dir.clone(), clock.now())?;
         let kept = if config.plugins.node_tpm.is_some() {
@@ -107,13 +111,14 @@ impl Agent {
         };
         let token = token(&config.agent, kept.is_some())?;
         let trust_domain = &config.agent.trust_domain;
-        let prover = config
-            .plugins
-            .node_prover(trust_domain, token, host_tpm::opener)?;
+        let prover = config.plugins.node_prover(trust_domain, token, |settings| {
+            host_tpm::opener(settings, meters.tpm.clone())
+        })?;
         let prover = Prover::new(prover);
 
         let (client, current_client) = watch::channel(None);
         let (keeper, handle) = Keeper::new(sign::signer(current_client, clock), clock);
+        meters::register_state(&mut metrics, handle.cache(), client.subscribe(), clock);
         let address = Address {
             host: config.agent.server_address.clone(),
             port: config.agent.server_port,
@@ -125,6 +130,7 @@ impl Agent {
                 trust_domain: config.agent.trust_domain.clone(),
                 prover,
                 keeper: handle.clone(),
+                attestations: meters.attestations.clone(),
                 clock,
             },
             trust,
@@ -144,6 +150,7 @@ impl Agent {
             keeper: handle,
             attestors: config.plugins.workload_attestors(),
             ready: ready.clone(),
+            meters,
             clock,
         };
 
@@ -158,7 +165,7 @@ impl Agent {
         tasks.spawn(named(WORKLOAD_API, api.serve(listener, followed)));
         if let Some(listener) = health {
             let settings = config.agent.health_checks.clone();
-            tasks.spawn(named("health", serve_health(listener, settings, ready)));
+            tasks.spawn(named("health", serve_health(listener, settings, ready, metrics)));
         }
         info!(socket_path = %config.agent.socket_path.display(), trust_domain_id = %config.agent.trust_domain, "Agent started");
         // The Workload API answers from now on, if only that there is nothing yet: what waits for it may start.
@@ -271,8 +278,9 @@ async fn serve_health(
     listener: tokio::net::TcpListener,
     settings: health::Config,
     ready: watch::Receiver<bool>,
+    metrics: metrics::Registry,
 ) {
-    if let Err(error) = health::serve(listener, &settings, ready).await {
+    if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
         error!(%error, "Health listener failed");
     }
 }

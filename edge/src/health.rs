@@ -1,10 +1,17 @@
-//! The health listener: `/live` and `/ready` over plain HTTP, for load balancers and supervisors.
+//! The health listener: `/live`, `/ready` and `/metrics` over plain HTTP, for load balancers, supervisors and
+//! Prometheus.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
+
+use crate::metrics::Registry;
 
 /// `health_checks` in a configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,7 +27,16 @@ pub struct Config {
     pub live_path: String,
     /// Path that answers 200 while it can serve, else 503.
     pub ready_path: String,
+    /// Path that answers with metrics.
+    pub metrics_path: String,
 }
+
+/// Paths that can't be served.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "live_path, ready_path and metrics_path of health_checks must differ, begin with `/`, and have only letters, digits, `/`, `-`, `_` and `.`"
+)]
+pub struct BadPaths;
 
 impl Default for Config {
     fn default() -> Self {
@@ -30,6 +46,31 @@ impl Default for Config {
             bind_port: 80,
             live_path: "/live".into(),
             ready_path: "/ready".into(),
+            metrics_path: "/metrics".into(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what a file can't show.
+    ///
+    /// # Errors
+    ///
+    /// A path can't be served.
+    pub fn check(&self) -> Result<(), BadPaths> {
+        let Self {
+            live_path,
+            ready_path,
+            metrics_path,
+            ..
+        } = self;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+        let is_good = |path: &String| path.starts_with('/') && path.chars().all(is_plain);
+        let are_good = [live_path, ready_path, metrics_path].into_iter().all(is_good);
+        if are_good && live_path != ready_path && live_path != metrics_path && ready_path != metrics_path {
+            Ok(())
+        } else {
+            Err(BadPaths)
         }
     }
 }
@@ -52,6 +93,7 @@ pub async fn serve(
     listener: TcpListener,
     config: &Config,
     ready: watch::Receiver<bool>,
+    metrics: Registry,
 ) -> std::io::Result<()> {
     let readiness = move || {
         let ready = *ready.borrow();
@@ -63,8 +105,39 @@ pub async fn serve(
             }
         }
     };
+    let metrics = Arc::new(metrics);
+    let shown = move || {
+        let metrics = Arc::clone(&metrics);
+        async move { ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.render()) }
+    };
     let router = Router::new()
         .route(&config.live_path, get(|| async { StatusCode::OK }))
-        .route(&config.ready_path, get(readiness));
+        .route(&config.ready_path, get(readiness))
+        .route(&config.metrics_path, get(shown));
     axum::serve(listener, router).await
+}
+
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(metrics_path: &str, is_good: bool) {
+        let config = Config {
+            metrics_path: metrics_path.into(),
+            ..Config::default()
+        };
+        assert_eq!(config.check().is_ok(), is_good, "{metrics_path}");
+    }
+
+    #[test]
+    fn paths_differ_and_are_plain() {
+        check("/metrics", true);
+        check("/a-b/c_d.e", true);
+        check("/live", false);
+        check("", false);
+        check("metrics", false);
+        check("/{any}", false);
+    }
 }

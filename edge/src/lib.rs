@@ -10,6 +10,7 @@ pub mod json;
 pub mod local;
 pub mod log;
 pub mod manual;
+pub mod metrics;
 pub mod notify;
 mod random;
 mod report;

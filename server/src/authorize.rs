@@ -80,6 +80,21 @@ pub enum Denied {
     Method(String),
 }
 
+impl Denied {
+    /// What it is counted as.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AgentBanned(_) => "agent_banned",
+            Self::AgentExpired(_) => "agent_expired",
+            Self::AgentNotActive(_) => "agent_not_active",
+            Self::AgentNotAttested(_) => "agent_not_attested",
+            Self::AgentNotProven(_) => "agent_not_proven",
+            Self::Method(_) => "method_not_allowed",
+        }
+    }
+}
+
 impl Caller {
     /// The agent that calls, where the call was made as one.
     #[must_use]

@@ -106,6 +106,9 @@ impl Default for RateLimits {
 /// A configuration that reads well and can't work.
 #[derive(Debug, thiserror::Error)]
 pub enum Unworkable {
+    /// The health listener.
+    #[error(transparent)]
+    Health(#[from] health::BadPaths),
     /// No verifier would take it.
     #[error("jwt_issuer must be 1 to {MAX_ISSUER} characters, none of them a control character")]
     Issuer,
@@ -168,6 +171,7 @@ impl Config {
         if self.server.jwt_issuer.as_ref().is_some_and(unusable) {
             return Err(Unworkable::Issuer);
         }
+        self.server.health_checks.check()?;
         self.plugins.check()?;
         Ok(())
     }

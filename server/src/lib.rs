@@ -11,6 +11,7 @@ pub mod config;
 pub mod convert;
 pub mod issue;
 pub mod journal;
+pub mod meters;
 pub mod registry;
 pub mod sessions;
 pub mod store;
@@ -21,8 +22,9 @@ use api::Api;
 use backup::RestoreError;
 use ca::{Ca, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
-use edge::{Clock, grpc::Course, health, local, log, notify, tls};
+use edge::{Clock, grpc::Course, health, local, log, metrics, notify, tls};
 use journal::{Journal, JournalError};
+use meters::Meters;
 use plugin_catalog::ServerPluginError;
 use registry::{LoadError, Owner, Registry, changes};
 use sessions::Hub;
@@ -108,8 +110,11 @@ impl Server {
         };
         std::fs::create_dir_all(data_dir).map_err(unusable)?;
         backup::check_unfinished(data_dir)?;
+        let mut metrics = metrics::Registry::default();
+        let meters = Meters::register(&mut metrics);
         let store = Arc::new(Store::open(data_dir, config.store)?);
         let (journal, journal_thread) = Journal::open(data_dir.join("audit"), clock)?;
+        let journal = journal.metered(meters.journal_append.clone());
         let keys = config.plugins.key_manager(data_dir)?;
 
         let backups = backup::Source {
@@ -123,12 +128,15 @@ impl Server {
         let (publications, receiver) = mpsc::channel(PUBLICATIONS);
         let trust_domain = config.server.trust_domain.clone();
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
+        let owner = owner.metered(meters.store_commit.clone());
+        meters::register_state(&mut metrics, &registry);
         let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);
 
+        let hub = hub.metered(meters.sessions.clone());
         let (signing, signed_with) = watch::channel(None);
         let (jwt_signing, tokens_signed_with) = watch::channel(None);
         let (certificate, shown) = watch::channel(None);
-        let ca = Ca::new(signed_with, tokens_signed_with, journal, clock);
+        let ca = Ca::new(signed_with, tokens_signed_with, journal, clock).metered(meters.issued.clone());
         let (orders, ordered) = Orders::new();
         let rotation = RotationConfig {
             lifetimes: config.lifetimes(),
@@ -173,6 +181,7 @@ impl Server {
             clock,
             ready: ready.clone(),
             backups,
+            meters,
         };
 
         let mut tasks = JoinSet::new();
@@ -185,7 +194,7 @@ impl Server {
         tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            tasks.spawn(named("health", serve_health(listener, settings, ready)));
+            tasks.spawn(named("health", serve_health(listener, settings, ready, metrics)));
         }
         info!(%address, trust_domain_id = %config.server.trust_domain, "Server started");
         Ok(Self {
@@ -304,8 +313,13 @@ async fn watchdog() {
     std::future::pending::<()>().await;
 }
 
-async fn serve_health(listener: TcpListener, settings: health::Config, ready: watch::Receiver<bool>) {
-    if let Err(error) = health::serve(listener, &settings, ready).await {
+async fn serve_health(
+    listener: TcpListener,
+    settings: health::Config,
+    ready: watch::Receiver<bool>,
+    metrics: metrics::Registry,
+) {
+    if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
         error!(%error, "Health listener failed");
     }
 }

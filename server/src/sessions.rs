@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use edge::metrics::Gauge;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -148,6 +149,7 @@ pub struct Hub {
     polls: HashMap<Arc<str>, (u64, Instant)>,
     /// The bundle that is current.
     sequence: u64,
+    open: Gauge,
 }
 
 impl Hub {
@@ -168,8 +170,15 @@ impl Hub {
             live,
             polls,
             sequence,
+            open: Gauge::default(),
         };
         (hub, Sessions { commands: sender }, everyone_has)
+    }
+
+    /// Shows in `open` how many sessions there are.
+    #[must_use]
+    pub fn metered(self, open: Gauge) -> Self {
+        Self { open, ..self }
     }
 
     /// Runs until the registry ends.
@@ -188,6 +197,7 @@ impl Hub {
                 },
                 _ = look.tick() => self.tidy(),
             }
+            self.open.set(self.live.len());
             self.confirm();
         }
     }

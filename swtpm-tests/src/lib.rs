@@ -22,6 +22,7 @@ mod world;
 
 pub use ca::{ca_certificates, write_ca_certificates};
 pub use log::{Extend, Measured, read_log};
+pub use ports::free as free_port;
 pub use proxy::Proxy;
 pub use software::{SoftwareTpm, structures};
 pub use swtpm::{Options, Startup, Swtpm};

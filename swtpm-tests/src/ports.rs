@@ -18,7 +18,8 @@ pub(crate) fn random() -> u16 {
 }
 
 /// A port that nobody listens on, for a server that has to be found on it again after a restart.
-pub(crate) fn free() -> u16 {
+#[must_use]
+pub fn free() -> u16 {
     listen().0
 }
 

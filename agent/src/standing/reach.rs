@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use edge::{Chain, Clock, grpc::Client, tls::Expected};
+use edge::{Chain, Clock, grpc::Client, metrics::Tally, tls::Expected};
 use proto::{plastron::attest::v1::Evidence, spire::api::types::Bundle};
 use svid::TrustDomain;
 use tokio::time::timeout;
@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::{AgentSvid, Established, StandingError};
 use crate::{
-    attest::{Prover, attest},
+    attest::{AttestError, Prover, attest},
     cache::KeeperHandle,
     link::{Address, Link},
     session::Session,
@@ -31,6 +31,8 @@ pub struct Reach {
     pub prover: Prover,
     /// What knows which entries are held.
     pub keeper: KeeperHandle,
+    /// Attestations by outcome.
+    pub attestations: Tally<1>,
     /// The time.
     pub clock: Clock,
 }
@@ -54,8 +56,14 @@ const OPEN_WITHIN: Duration = Duration::from_secs(60);
 impl Reach {
     /// Has the host attest, where `expected` answers.
     pub(super) async fn attest(&self, expected: Expected) -> Result<Attested, StandingError> {
-        self.prover.prepare().await?;
-        within("attestation", ATTEST_WITHIN, self.prove(expected)).await
+        let attesting = async {
+            self.prover.prepare().await?;
+            within("attestation", ATTEST_WITHIN, self.prove(expected)).await
+        };
+        let attested = attesting.await;
+        self.attestations
+            .count([attested.as_ref().map_or_else(outcome, |_| "ok")]);
+        attested
     }
 
     async fn prove(&self, expected: Expected) -> Result<Attested, StandingError> {
@@ -132,6 +140,19 @@ impl Reach {
             error!(error = %Chain(&error), code = "interposer_suspected", "Endorsement key on record is not this host's");
         }
         Ok((link, session))
+    }
+}
+
+/// What an attestation that failed is counted as.
+fn outcome(error: &StandingError) -> &'static str {
+    match error {
+        StandingError::Attest(AttestError::Prover(_)) => "prover",
+        StandingError::Attest(AttestError::Refused(_)) => "refused",
+        StandingError::Dial(_) | StandingError::Lost(_) | StandingError::Attest(AttestError::Lost(_)) => {
+            "unreachable"
+        }
+        StandingError::Late { .. } => "late",
+        _ => "failed",
     }
 }
 

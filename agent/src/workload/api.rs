@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use edge::{Clock, grpc::Course};
+use edge::{
+    Clock,
+    grpc::Course,
+    metrics::{Gauge, Held},
+};
 use futures::Stream;
 use plugin_api::WorkloadAttestor;
 use proto::{
@@ -28,6 +32,7 @@ use crate::{
 pub(super) struct Service {
     pub(super) keeper: KeeperHandle,
     pub(super) attestors: Arc<[Arc<dyn WorkloadAttestor>]>,
+    pub(super) streams: Gauge,
     pub(super) clock: Clock,
     pub(super) course: watch::Receiver<Course>,
 }
@@ -36,6 +41,7 @@ pub(super) struct Service {
 struct Identified {
     selectors: SelectorSet,
     _permit: OwnedSemaphorePermit,
+    _open: Held,
 }
 
 /// How long a call waits for SVIDs that are being signed.
@@ -100,6 +106,7 @@ impl Service {
         Ok(Identified {
             selectors,
             _permit: permit,
+            _open: self.streams.hold(),
         })
     }
 

@@ -5,9 +5,11 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use edge::metrics::Calls;
 use http::{Request, Response};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
@@ -16,14 +18,15 @@ use tower::Service;
 #[derive(Clone)]
 pub(super) struct Gate {
     routes: Routes,
+    calls: Arc<Calls>,
 }
 
 const HEADER: &str = "workload.spiffe.io";
 const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
 
 impl Gate {
-    pub(super) fn new(routes: Routes) -> Self {
-        Self { routes }
+    pub(super) fn new(routes: Routes, calls: Arc<Calls>) -> Self {
+        Self { routes, calls }
     }
 }
 
@@ -37,15 +40,16 @@ impl Service<Request<Body>> for Gate {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let call = self.calls.begin(request.uri().path());
         let needs_header = request.uri().path().starts_with(WORKLOAD_API);
         let mut values = request.headers().get_all(HEADER).iter();
         let has_header = values.next().is_some_and(|value| value == "true") && values.next().is_none();
         if needs_header && !has_header {
             let status = Status::invalid_argument("security header missing from request");
-            return Box::pin(async { Ok(status.into_http()) });
+            return Box::pin(async { Ok(call.follow(status.into_http())) });
         }
         let mut routes = self.routes.clone();
-        Box::pin(async move { routes.call(request).await })
+        Box::pin(async move { Ok(call.follow(routes.call(request).await?)) })
     }
 }
 
@@ -61,7 +65,10 @@ mod tests {
             request = request.header(HEADER, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let response = Gate::new(Routes::default()).call(request).await.unwrap();
+        let response = Gate::new(Routes::default(), Arc::default())
+            .call(request)
+            .await
+            .unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), expected, "{path} {values:?}");
         if expected == Code::InvalidArgument {

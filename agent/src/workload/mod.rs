@@ -31,7 +31,7 @@ pub use caller::{Caller, CallerError};
 use gate::Gate;
 use shares::{Share, Shares};
 
-use crate::cache::KeeperHandle;
+use crate::{cache::KeeperHandle, meters::Meters};
 
 /// What the API works with.
 pub struct WorkloadApi {
@@ -41,6 +41,8 @@ pub struct WorkloadApi {
     pub attestors: Vec<Arc<dyn WorkloadAttestor>>,
     /// Whether the agent can serve.
     pub ready: watch::Receiver<bool>,
+    /// What is counted.
+    pub meters: Meters,
     /// The time.
     pub clock: edge::Clock,
 }
@@ -95,6 +97,7 @@ impl WorkloadApi {
         let api = api::Service {
             keeper: self.keeper,
             attestors: self.attestors.into(),
+            streams: self.meters.streams,
             clock: self.clock,
             course: course.clone(),
         };
@@ -103,7 +106,7 @@ impl WorkloadApi {
             course: course.clone(),
         };
         let routes = Routes::new(SpiffeWorkloadApiServer::new(api)).add_service(HealthServer::new(health));
-        Gate::new(routes.prepare())
+        Gate::new(routes.prepare(), self.meters.calls)
     }
 }
 

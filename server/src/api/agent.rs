@@ -22,6 +22,7 @@ use crate::{
     convert,
     issue::{self, Lifetimes},
     journal::Record,
+    meters::Meters,
     registry::{Agent, AgentSvid, Registry, changes},
 };
 
@@ -33,6 +34,7 @@ pub(super) struct AgentService {
     pub(super) lifetimes: Lifetimes,
     pub(super) attest_limit: Limiter,
     pub(super) refusals: Refusals,
+    pub(super) meters: Meters,
     pub(super) conversations: Shares,
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,
@@ -57,11 +59,10 @@ impl agent_server::Agent for AgentService {
             Status::failed_precondition("a connection carries one attestation at a time; dial a new one")
         })?;
         let share = match connection.source() {
-            Some(source) => Some(
-                self.conversations
-                    .take(source)
-                    .ok_or_else(status::too_many_attest)?,
-            ),
+            Some(source) => Some(self.conversations.take(source).ok_or_else(|| {
+                self.meters.limited.count(["conversations"]);
+                status::too_many_attest()
+            })?),
             None => None,
         };
         Ok(Response::new(Box::pin(attest::conversation(
@@ -260,6 +261,7 @@ impl AgentService {
             .await
             .map_err(|error| status::not_changed(&error))?
             .ok_or_else(not_found)?;
+        self.ca.note_agent_svid();
         Ok(convert::svid_to_wire(&signed.recorded()))
     }
 

@@ -254,6 +254,11 @@ impl Conversation {
     }
 
     async fn note_refusal(&self, evidence: &Evidence, refusal: &Refusal) {
+        let meters = &self.service.meters;
+        meters
+            .attestations
+            .count([evidence.attestor.name(), refusal.code]);
+        meters.refusals.count([refusal.code]);
         let (attestor, address) = (evidence.attestor.name(), self.connection.address_text());
         let reason = edge::Chain(&*refusal.source).to_string();
         info!(
@@ -333,6 +338,8 @@ impl Conversation {
             return Err(status::not_recorded(error));
         }
         let svid = signed.recorded();
+        self.service.ca.note_agent_svid();
+        self.service.meters.attestations.count([name, "ok"]);
         if evidence.exporter.is_some() {
             self.connection.prove(proven);
         }

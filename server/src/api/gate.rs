@@ -10,7 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use edge::Clock;
+use edge::{
+    Clock,
+    metrics::{Calls, Tally},
+};
 use http::{Request, Response};
 use svid::SpiffeId;
 use tonic::{Status, body::Body, service::Routes};
@@ -29,6 +32,8 @@ pub(super) struct Rules {
     pub(super) registry: Registry,
     pub(super) admin_ids: HashSet<SpiffeId>,
     pub(super) clock: Clock,
+    pub(super) calls: Arc<Calls>,
+    pub(super) refusals: Tally<1>,
 }
 
 /// Lets calls through to `routes`, or answers them itself.
@@ -60,6 +65,7 @@ impl Rules {
         );
         let caller = decided.map_err(|denied| {
             info!(caller_addr = connection.address_text(), method = path, error = %denied, "Call denied");
+            self.refusals.count([denied.code()]);
             status::denied(&denied)
         })?;
         if let (true, Some(agent)) = (caller.is_first_use(), caller.agent()) {
@@ -99,17 +105,18 @@ impl Service<Request<Body>> for Gate {
             request_id = format_args!("{request_id:016x}"),
             method = request.uri().path()
         );
+        let call = rules.calls.begin(request.uri().path());
         let admitted = async move {
             let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
-                return Ok(status::bug("request without connection").into_http());
+                return Ok(call.follow(status::bug("request without connection").into_http()));
             };
             match rules.admit(request.uri().path(), &connection).await {
                 Ok(caller) => {
                     connection.note_use();
                     request.extensions_mut().insert(caller);
-                    routes.call(request).await
+                    Ok(call.follow(routes.call(request).await?))
                 }
-                Err(status) => Ok(status.into_http()),
+                Err(status) => Ok(call.follow(status.into_http())),
             }
         };
         Box::pin(admitted.instrument(span))

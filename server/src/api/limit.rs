@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use edge::metrics::Tally;
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -15,8 +16,13 @@ use tonic::Status;
 use super::status;
 
 /// Limits one kind of call, by source address. Local callers are not limited.
-#[derive(Clone, Default)]
-pub(super) struct Limiter(Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>);
+#[derive(Clone)]
+pub(super) struct Limiter {
+    /// `None` where there is no limit.
+    rates: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
+    name: &'static str,
+    limited: Tally<1>,
+}
 
 /// A rate per source.
 #[derive(Clone, Copy, Debug)]
@@ -36,20 +42,29 @@ pub(super) fn source(address: IpAddr) -> IpAddr {
 }
 
 impl Limiter {
-    pub(super) fn new(rate: Rate) -> Self {
-        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        Self(Some(Arc::new(RateLimiter::keyed(quota))))
+    /// Limits to `rate`, if any; counts in `limited`, as `name`, who meets it.
+    pub(super) fn new(rate: Option<Rate>, name: &'static str, limited: Tally<1>) -> Self {
+        let rates = rate.map(|rate| {
+            let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+            Arc::new(RateLimiter::keyed(quota))
+        });
+        limited.add([name], 0);
+        Self { rates, name, limited }
     }
 
     /// Counts `calls` from `address`.
     pub(super) fn check(&self, address: Option<SocketAddr>, calls: usize) -> Result<(), Status> {
-        let (Some(limiter), Some(address)) = (&self.0, address) else {
+        let (Some(limiter), Some(address)) = (&self.rates, address) else {
             return Ok(());
         };
         let Some(calls) = u32::try_from(calls).ok().and_then(NonZeroU32::new) else {
             return Ok(());
         };
-        match limiter.check_key_n(&source(address.ip()), calls) {
+        let checked = limiter.check_key_n(&source(address.ip()), calls);
+        if !matches!(checked, Ok(Ok(()))) {
+            self.limited.count([self.name]);
+        }
+        match checked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_until)) => Err(status::too_often(
                 not_until.wait_time_from(DefaultClock::default().now()),
@@ -63,7 +78,7 @@ impl Limiter {
 
     /// Forgets sources that were quiet for long enough to have their whole allowance back.
     pub(super) fn tidy(&self) {
-        if let Some(limiter) = &self.0 {
+        if let Some(limiter) = &self.rates {
             limiter.retain_recent();
         }
     }
@@ -87,10 +102,14 @@ mod tests {
     #[test]
     fn a_source_has_a_burst_and_is_told_when_to_come_back() {
         let one = NonZeroU32::MIN;
-        let limiter = Limiter::new(Rate {
-            per_second: one,
-            burst: NonZeroU32::new(2).unwrap(),
-        });
+        let limiter = Limiter::new(
+            Some(Rate {
+                per_second: one,
+                burst: NonZeroU32::new(2).unwrap(),
+            }),
+            "attestation",
+            Tally::default(),
+        );
         let from = |last: u8| Some(([192, 0, 2, last], 1).into());
         assert!(limiter.check(from(1), 2).is_ok());
         let refused = limiter.check(from(1), 1).unwrap_err();

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use edge::{
     grpc::{Course, Limits, serve, serve_until},
-    local, tls,
+    local,
+    metrics::Tally,
+    tls,
 };
 use rustls::ServerConfig;
 use svid::x509::X509Svid;
@@ -33,6 +35,7 @@ pub(super) async fn tcp(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     gate: Gate,
+    limited: Tally<1>,
     course: watch::Receiver<Course>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -49,6 +52,7 @@ pub(super) async fn tcp(
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     let Some(share) = shares.take(limit::source(address.ip())) else {
+                        limited.count(["connections"]);
                         debug!(caller_addr = %address, "Connection closed: its source has too many");
                         continue;
                     };

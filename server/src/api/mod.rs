@@ -62,6 +62,7 @@ use crate::{
     ca::{Ca, Orders},
     config::RateLimits,
     issue::{JwtProfile, Lifetimes},
+    meters::Meters,
     registry::Registry,
     sessions::Sessions,
 };
@@ -96,6 +97,8 @@ pub struct Api {
     pub ready: watch::Receiver<bool>,
     /// What backups are taken of.
     pub backups: backup::Source,
+    /// What is counted.
+    pub meters: Meters,
 }
 
 /// Most attestations under way, from one source and in all: each may hold a log of some megabytes.
@@ -107,6 +110,12 @@ const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 const MAX_IMPORT: usize = 32 * 1024 * 1024;
 /// Largest opening of a session: an agent's entries by revision.
 const MAX_OPEN: usize = 16 * 1024 * 1024;
+
+/// Whether there is a method with this path.
+#[must_use]
+pub(crate) fn is_method(path: &str) -> bool {
+    methods::access(path, methods::Listener::Local).is_some()
+}
 
 const fn nonzero(number: u32) -> NonZeroU32 {
     match NonZeroU32::new(number) {
@@ -141,17 +150,14 @@ impl Api {
             registry: self.registry.clone(),
             admin_ids: self.admin_ids.clone(),
             clock: self.clock,
+            calls: Arc::clone(&self.meters.calls),
+            refusals: self.meters.refusals.clone(),
         });
-        let limiter = |on: bool, rate| {
-            if on {
-                Limiter::new(rate)
-            } else {
-                Limiter::default()
-            }
-        };
+        let limited = self.meters.limited.clone();
+        let limiter = |is_on: bool, rate, name| Limiter::new(is_on.then_some(rate), name, limited.clone());
         let limiters = [
-            limiter(self.limits.attestation, ATTEST),
-            limiter(self.limits.signing, SIGN),
+            limiter(self.limits.attestation, ATTEST, "attestation"),
+            limiter(self.limits.signing, SIGN, "signing"),
         ];
         let routes = self.routes(limiters.clone());
         let admin = admin::AdminService {
@@ -181,6 +187,7 @@ impl Api {
                     tcp,
                     tls,
                     Gate::new(Arc::clone(&rules), routes.prepare()),
+                    limited.clone(),
                     course.clone()
                 ),
                 listen::unix(local, Gate::new(Arc::clone(&rules), with_local.prepare()), course),
@@ -202,6 +209,7 @@ impl Api {
             lifetimes: self.lifetimes,
             attest_limit,
             refusals: refusals::Refusals::default(),
+            meters: self.meters.clone(),
             appraisals: Arc::new(Semaphore::new(cores())),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
             sign_limit: sign_limit.clone(),
@@ -227,6 +235,7 @@ impl Api {
             registry: registry.clone(),
             attestors: self.attestors.clone(),
             sessions: self.sessions.clone(),
+            meters: self.meters.clone(),
             clock,
         };
         let hosts = host::HostService {

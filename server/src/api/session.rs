@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge::Clock;
+use edge::{Clock, metrics::Histogram};
 use futures::Stream;
 use plugin_api::{Context, NodeAttestor};
 use prost::Message;
@@ -28,6 +28,7 @@ use crate::{
     authorize::Presented,
     convert,
     journal::Record,
+    meters::Meters,
     registry::{Agent, EntryId, Registry, Snapshot, authorized_entries, changes, host_changes},
     sessions::{Ended, Session, Sessions},
 };
@@ -36,6 +37,7 @@ pub(super) struct SessionService {
     pub(super) registry: Registry,
     pub(super) attestors: Vec<Arc<dyn NodeAttestor>>,
     pub(super) sessions: Sessions,
+    pub(super) meters: Meters,
     pub(super) clock: Clock,
 }
 
@@ -84,6 +86,7 @@ impl AgentSession for SessionService {
             sent: open.known.into_iter().map(known).collect(),
             sent_bundle: 0,
             owed: BTreeMap::new(),
+            push: self.meters.push.clone(),
             queue: vec![ToAgent::Welcome(self.welcome(&agent))],
             is_due: true,
             is_over: false,
@@ -141,6 +144,7 @@ impl SessionService {
                 Ok(())
             }
             Err(refusal) => {
+                self.meters.refusals.count([refusal.code]);
                 let reason = edge::Chain(&*refusal.source).to_string();
                 info!(agent_path = %agent.path, caller_addr = address, reject = refusal.code, error = reason,
                     "Session evidence refused");
@@ -209,8 +213,9 @@ struct Conversation {
     sent: BTreeMap<EntryId, i64>,
     /// The bundle that the agent was sent last.
     sent_bundle: u64,
-    /// For each revision that is not acknowledged yet, the bundle that it carried.
-    owed: BTreeMap<u64, u64>,
+    /// For each revision that is not acknowledged yet, the bundle that it carried, and since when.
+    owed: BTreeMap<u64, (u64, Instant)>,
+    push: Histogram,
     /// What is to be said next, last first.
     queue: Vec<ToAgent>,
     /// Something may have changed since it was looked at last.
@@ -276,7 +281,10 @@ impl Conversation {
     async fn acknowledged(&mut self, revision: u64) {
         let rest = self.owed.split_off(&(revision.saturating_add(1)));
         let covered = std::mem::replace(&mut self.owed, rest);
-        if let Some(sequence) = covered.into_values().max() {
+        for (_, since) in covered.values() {
+            self.push.observe(since.elapsed());
+        }
+        if let Some(sequence) = covered.into_values().map(|(sequence, _)| sequence).max() {
             self.session.acknowledged(sequence).await;
         }
     }
@@ -334,7 +342,8 @@ impl Conversation {
         if changed.is_empty() && gone.is_empty() && bundle.is_none() {
             return;
         }
-        self.owed.insert(snapshot.revision, self.sent_bundle);
+        self.owed
+            .insert(snapshot.revision, (self.sent_bundle, Instant::now()));
         let removed = gone.into_keys().map(|id| id.as_ref().to_owned()).collect();
         self.queue = updates(snapshot.revision, bundle, changed, removed);
     }

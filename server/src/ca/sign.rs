@@ -15,6 +15,7 @@ use super::token::{IssuedJwt, JwtSigning, SignedJwt};
 use crate::{
     issue::{Occasion, TokenOccasion},
     journal::{AppendError, Journal, Record},
+    meters::Issued,
 };
 
 /// Signs SVIDs. Clones share the authorities.
@@ -24,6 +25,7 @@ pub struct Ca {
     jwt_signing: watch::Receiver<Option<Arc<JwtSigning>>>,
     journal: Journal,
     clock: Clock,
+    issued: Issued,
 }
 
 /// The authority that signs now.
@@ -89,7 +91,19 @@ impl Ca {
             jwt_signing,
             journal,
             clock,
+            issued: Issued::default(),
         }
+    }
+
+    /// Counts in `issued` what is released.
+    #[must_use]
+    pub fn metered(self, issued: Issued) -> Self {
+        Self { issued, ..self }
+    }
+
+    /// Counts an agent's own SVID, which was recorded together with the change that it came with.
+    pub fn note_agent_svid(&self) {
+        self.issued.agent.add(1);
     }
 
     /// The authority that signs now.
@@ -139,12 +153,14 @@ impl Ca {
     /// They could not be made durable.
     pub async fn release(&self, signed: Vec<(SignedSvid, Record)>) -> Result<Vec<IssuedSvid>, SignError> {
         let mut svids = Vec::with_capacity(signed.len());
-        let mut records = Vec::with_capacity(signed.len());
+        let mut records: Vec<Record> = Vec::with_capacity(signed.len());
         for (SignedSvid(svid), record) in signed {
             records.push(ledger_facts(record, &svid));
             svids.push(svid);
         }
+        let events: Vec<_> = records.iter().map(Record::event).collect();
         self.journal.append(records).await?;
+        events.into_iter().for_each(|event| self.issued.note(event));
         Ok(svids)
     }
 
@@ -155,6 +171,7 @@ impl Ca {
     /// It could not be made durable.
     pub async fn release_jwt(&self, signed: SignedJwt, record: Record) -> Result<IssuedJwt, SignError> {
         self.journal.append(vec![signed.ledger_record(record)]).await?;
+        self.issued.jwt.add(1);
         Ok(signed.recorded())
     }
 }

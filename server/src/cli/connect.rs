@@ -10,11 +10,17 @@ use edge::{
 use tonic::Status;
 
 use super::{Common, EntryFileError, PlanError, host_file::HostFileError};
-use crate::{StartError, backup::RestoreError, config::Unworkable};
+use crate::{StartError, backup::RestoreError, config::Unworkable, journal::ReadError};
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// The audit trail can't be read, or is not what was written.
+    #[error(transparent)]
+    Audit(#[from] ReadError),
+    /// What is printed can't be written.
+    #[error("cannot print")]
+    Print(#[source] io::Error),
     /// The configuration can't be read.
     #[error(transparent)]
     Config(#[from] ConfigError),

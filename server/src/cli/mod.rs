@@ -1,6 +1,8 @@
-//! The command line. `run` is the server; everything else talks to a running one over its local socket.
+//! The command line. `run` is the server; `audit` and `restore` read files; everything else talks to a running
+//! server over its local socket.
 
 mod agent;
+mod audit;
 mod backup;
 mod bundle;
 mod connect;
@@ -43,6 +45,8 @@ enum Command {
     /// Attested agents.
     #[command(subcommand)]
     Agent(agent::Command),
+    #[command(subcommand)]
+    Audit(audit::Command),
     Backup(backup::Backup),
     /// The bundle that others verify our SVIDs with.
     #[command(subcommand)]
@@ -143,6 +147,7 @@ impl Cli {
     pub fn execute(self) -> Result<(), CommandError> {
         match self.command {
             Command::Agent(command) => connect::block_on(command.execute()),
+            Command::Audit(command) => command.execute(),
             Command::Backup(command) => connect::block_on(command.execute()),
             Command::Bundle(command) => connect::block_on(command.execute()),
             Command::Completions { shell } => {

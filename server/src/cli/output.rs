@@ -40,6 +40,16 @@ pub(super) fn line(text: &str) {
     let _closed = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
+/// Prints one of many lines. Where nobody reads on, or the disk is full, the rest need not be made.
+pub(super) fn line_to_reader(text: &str) -> Result<(), CommandError> {
+    writeln!(std::io::stdout(), "{text}").map_err(CommandError::Print)
+}
+
+/// Shows on a terminal the newest state of a long command.
+pub(super) fn amend(text: &str) {
+    let _closed = write!(std::io::stderr(), "\r\x1b[K{text}");
+}
+
 /// Says something beside what is printed, for whoever looks.
 pub(super) fn note(text: &str) {
     let _closed = writeln!(std::io::stderr(), "{text}");

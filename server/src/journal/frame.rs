@@ -107,6 +107,17 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     split(bytes).is_some_and(|(_, _, checksum_ok)| checksum_ok)
 }
 
+/// How many bytes follow the length in a frame; `None` if no record is that long.
+pub(super) fn rest(length: u32) -> Option<usize> {
+    let length = usize::try_from(length).ok()?;
+    (length <= MAX_RECORD).then_some(length + OVERHEAD - 4)
+}
+
+/// The record in a whole frame.
+pub(super) fn record(bytes: &[u8]) -> Option<&[u8]> {
+    split(bytes).map(|(record, ..)| record)
+}
+
 /// The record, the length of its frame, and whether the checksum is right.
 fn split(bytes: &[u8]) -> Option<(&[u8], usize, bool)> {
     let (length, rest) = bytes.split_first_chunk()?;

@@ -13,6 +13,7 @@
 //! other damage stops the start: someone must look.
 
 mod frame;
+mod reader;
 mod record;
 mod segment;
 mod thread;
@@ -23,10 +24,11 @@ use std::{
     thread::JoinHandle,
 };
 
-use edge::Clock;
+use edge::{Clock, metrics::Histogram};
 use tokio::sync::{mpsc, oneshot};
 
 pub use frame::{Hash, Head};
+pub use reader::{Entry, Fault, ReadError, Reader};
 pub use record::Record;
 pub use segment::end_of_chain;
 
@@ -34,6 +36,7 @@ pub use segment::end_of_chain;
 #[derive(Clone, Debug)]
 pub struct Journal {
     requests: mpsc::Sender<Append>,
+    seconds: Histogram,
 }
 
 /// Records that are to be appended together, and whom to tell.
@@ -107,7 +110,14 @@ impl Journal {
             .name("journal".into())
             .spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| JournalError::File { path: folder, source })?;
-        Ok((Self { requests }, thread))
+        let seconds = Histogram::default();
+        Ok((Self { requests, seconds }, thread))
+    }
+
+    /// Notes in `seconds` how long appends take.
+    #[must_use]
+    pub fn metered(self, seconds: Histogram) -> Self {
+        Self { seconds, ..self }
     }
 
     /// Appends `records`; they are durable when this returns.
@@ -125,6 +135,7 @@ impl Journal {
     ///
     /// They are not durable, and nothing that rests on them may happen.
     pub async fn append_for_head(&self, records: Vec<Record>) -> Result<Head, AppendError> {
+        let _timer = self.seconds.timer();
         let (done, answer) = oneshot::channel();
         self.requests
             .send(Append { records, done })

@@ -211,11 +211,14 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
             }
         }
     }
-    let record = Record::new("agent_attested", &spiffe_id(draft, &attestation.path))
+    let mut record = Record::new("agent_attested", &spiffe_id(draft, &attestation.path))
         .with("node_attestor_type", &attestation.attestation_type)
         .with("serial_num", &attestation.svid.serial)
         .with("expires_at", &attestation.svid.not_after)
         .with("caller_addr", &attestation.address);
+    if let Some(host) = &host {
+        record = record.with("host_id", host);
+    }
     draft.audit(record);
     draft.put_agent(Agent {
         path: attestation.path,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edge::{Chain, Clock};
+use edge::{Chain, Clock, metrics::Histogram};
 use svid::TrustDomain;
 use tokio::sync::{mpsc, watch};
 use tracing::error;
@@ -53,6 +53,7 @@ pub struct Owner {
     jobs: mpsc::Receiver<Job>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     publications: mpsc::Sender<Publication>,
+    seconds: Histogram,
 }
 
 impl Owner {
@@ -78,6 +79,7 @@ impl Owner {
             jobs,
             snapshots,
             publications,
+            seconds: Histogram::default(),
         };
         Ok((
             owner,
@@ -86,6 +88,12 @@ impl Owner {
                 snapshots: published,
             },
         ))
+    }
+
+    /// Notes in `seconds` how long commits take.
+    #[must_use]
+    pub fn metered(self, seconds: Histogram) -> Self {
+        Self { seconds, ..self }
     }
 
     /// Makes changes until every [`Registry`] is gone.
@@ -141,6 +149,7 @@ impl Owner {
     }
 
     async fn store(&self, batch: Batch) -> Result<u64, StoreError> {
+        let _timer = self.seconds.timer();
         let store = Arc::clone(&self.store);
         match tokio::task::spawn_blocking(move || store.commit(batch)).await {
             Ok(outcome) => outcome,

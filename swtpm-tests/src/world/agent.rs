@@ -40,6 +40,13 @@ impl Agent {
         Self::proving(host, address, bundle, &proof, agent_id(token))
     }
 
+    /// Starts an agent with further lines in `[agent]`, and does not wait for it.
+    #[must_use]
+    pub fn start_with(settings: &str, address: &str, bundle: &Path, token: &str) -> Self {
+        let proof = format!("join_token = \"{token}\"\n{settings}");
+        Self::proving(Host::default(), address, bundle, &proof, agent_id(token))
+    }
+
     /// The same, on a machine with a TPM.
     #[must_use]
     pub fn on(machine: &Machine, address: &str, bundle: &Path) -> Self {

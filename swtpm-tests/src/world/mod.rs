@@ -218,6 +218,23 @@ impl World {
         command.arg(self.server_socket()).output().unwrap()
     }
 
+    /// Runs `plastron-server audit` with `words` on the trail of the server, and returns the lines that it printed.
+    ///
+    /// # Panics
+    ///
+    /// It fails.
+    #[must_use]
+    pub fn audit(&self, words: &[&str]) -> Vec<Value> {
+        let mut command = Command::new(program("plastron-server"));
+        command.arg("audit").args(words).arg("--data-dir");
+        let shown = checked(command.arg(self.data_dir()).output().unwrap());
+        let lines = String::from_utf8(shown.stdout).unwrap();
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
     /// A new join token.
     #[must_use]
     pub fn token(&self) -> String {

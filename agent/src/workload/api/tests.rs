@@ -32,6 +32,7 @@ impl Bench {
         let (course, followed) = watch::channel(Course::Serve);
         let bench = Self {
             service: Service {
+                streams: Gauge::default(),
                 keeper: handle,
                 attestors: [].into(),
                 clock,
@@ -62,6 +63,7 @@ impl Bench {
         let selector: Selector = selector.parse().unwrap();
         let caller = Identified {
             selectors: [selector].into_iter().collect(),
+            _open: Gauge::default().hold(),
             _permit: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
         };
         let clock = self.service.clock;

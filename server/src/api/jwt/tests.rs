@@ -62,7 +62,7 @@ fn world() -> World {
             ttl: hour,
             issuer: None,
         },
-        sign_limit: Limiter::default(),
+        sign_limit: Limiter::new(None, "signing", edge::metrics::Tally::default()),
         clock,
     };
     World {

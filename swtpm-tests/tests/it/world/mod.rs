@@ -1,5 +1,6 @@
 //! The whole system, by join token: what operators type and what workloads get.
 
+mod audit;
 mod authority;
 mod backup;
 mod clock;
@@ -10,6 +11,7 @@ mod evidence;
 mod failures;
 mod go;
 mod join_token;
+mod metrics;
 mod python;
 mod rotation;
 mod rust;

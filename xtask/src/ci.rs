@@ -1,12 +1,19 @@
 //! Everything that a change has to pass.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::{
-    demo, fuzz, packages,
+    fuzz, packages,
     run::{self, Parts, cargo},
     test, tools,
 };
+
+/// As a user runs it: a process each.
+fn demonstrate() -> Result<()> {
+    run::run(Command::new(std::env::current_exe()?).arg("demo"))
+}
 
 /// Minutes of fuzzing: long enough to find what is shallow. `cargo xtask fuzz --minutes` is for the rest.
 const FUZZING: f64 = 4.0;
@@ -23,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
     parts.part("dependencies", tools::deny)?;
     let results = test::run_tests(&mut parts)?;
     // A second run has to work, too.
-    parts.part("demonstration", || (0..2).try_for_each(|_| demo::demo()))?;
+    parts.part("demonstration", || (0..2).try_for_each(|_| demonstrate()))?;
     parts.part("fuzzing", || fuzz::run(&fuzz::Options::minutes(FUZZING)))?;
     parts.part("lints", || {
         run::run(&mut cargo(&[

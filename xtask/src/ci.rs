@@ -1,7 +1,5 @@
 //! Everything that a change has to pass.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::{
@@ -12,7 +10,15 @@ use crate::{
 
 /// As a user runs it: a process each.
 fn demonstrate() -> Result<()> {
-    run::run(Command::new(std::env::current_exe()?).arg("demo"))
+    run::run(&mut cargo(&[
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "xtask",
+        "--",
+        "demo",
+    ]))
 }
 
 /// Minutes of fuzzing: long enough to find what is shallow. `cargo xtask fuzz --minutes` is for the rest.

@@ -70,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     target("audit_record", wire::message::<stored::AuditRecord>, 4 * KB),
     target("backup", state::backup, 16 * KB),
     target("journal", state::journal, 16 * KB),
+    target("keys_file", state::keys_file, 8 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),
     seeded("server_config", config::server, 8 * KB, "deploy/config"),
     target("store_authorities", state::authorities, 8 * KB),

@@ -107,3 +107,9 @@ pub fn trust_bundle(bytes: &[u8]) {
     assert!(!bundle.x509_authorities.is_empty());
     check_bundle(&bundle);
 }
+
+/// The file with the server's signing keys.
+pub fn keys_file(bytes: &[u8]) {
+    let keys = keys_disk::count(bytes);
+    assert!(keys.is_err() || bytes.contains(&b'{'), "{keys:?}");
+}

@@ -30,21 +30,22 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Arc<SoftwareKey>>, Ke
         Err(source) => return Err(failed(path, source)),
     };
     check_permissions(path)?;
-    let damaged = |reason: String| KeyError::Damaged {
+    parse(&text).map_err(|reason| KeyError::Damaged {
         path: path.display().to_string(),
         reason,
-    };
-    let file: KeyFile = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    })
+}
+
+/// Reads what such a file holds; the error says what is wrong with it.
+pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<String, Arc<SoftwareKey>>, String> {
+    let file: KeyFile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if file.version != VERSION {
-        return Err(damaged(format!(
-            "it has version {}, expected {VERSION}",
-            file.version
-        )));
+        return Err(format!("it has version {}, expected {VERSION}", file.version));
     }
     let decode = |(id, encoded): (String, Zeroizing<String>)| {
         let pkcs8 = BASE64_STANDARD.decode(encoded.as_bytes()).map(Zeroizing::new);
         let key = pkcs8.ok().and_then(|pkcs8| SoftwareKey::from_pkcs8(&pkcs8).ok());
-        let key = key.ok_or_else(|| damaged(format!("key `{id}` can't be read")))?;
+        let key = key.ok_or_else(|| format!("key `{id}` can't be read"))?;
         Ok((id, Arc::new(key)))
     };
     file.keys.into_iter().map(decode).collect()

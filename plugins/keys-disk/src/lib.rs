@@ -27,6 +27,15 @@ pub struct DiskKeys {
     keys: Mutex<BTreeMap<String, Arc<SoftwareKey>>>,
 }
 
+/// How many keys the text of such a file holds.
+///
+/// # Errors
+///
+/// It is damaged; the error says what is wrong with it.
+pub fn count(text: &[u8]) -> Result<usize, String> {
+    file::parse(text).map(|keys| keys.len())
+}
+
 impl DiskKeys {
     /// Opens the file, which need not exist yet.
     ///

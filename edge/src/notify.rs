@@ -14,11 +14,6 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// One line for `systemctl status`.
-pub fn status(line: &str) {
-    send(&[NotifyState::Status(line)]);
-}
-
 /// Tells systemd's watchdog that the runtime still runs, at half the interval it asks for; for ever. Ends at
 /// once where there is no watchdog.
 pub async fn watchdog() {

@@ -69,12 +69,6 @@ impl Client {
         };
         Ok((Self { send }, drive))
     }
-
-    /// Whether the connection has ended.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.send.is_closed()
-    }
 }
 
 /// Connects to a local socket.

@@ -54,6 +54,23 @@ impl Agent {
         Self::proving(Host::default(), address, bundle, &proof, id)
     }
 
+    /// The same, on a copy of the data directory of another agent.
+    ///
+    /// # Panics
+    ///
+    /// It can't be copied.
+    #[must_use]
+    pub fn on_copy_of(other: &Self, machine: &Machine, address: &str, bundle: &Path) -> Self {
+        let mut thief = Self::on(machine, address, bundle);
+        thief.daemon.kill();
+        fs::create_dir_all(thief.data_dir()).unwrap();
+        for file in fs::read_dir(other.data_dir()).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), thief.data_dir().join(file.file_name())).unwrap();
+        }
+        thief.restart();
+        thief
+    }
+
     fn proving(host: Host, address: &str, bundle: &Path, proof: &str, id: String) -> Self {
         let dir = new_dir();
         let path = dir.join("agent.toml");

@@ -109,8 +109,9 @@ fn a_copied_disk_gives_nothing_on_another_tpm() {
     assert_eq!(kept, ["bundle.json"], "a key, or what may be one");
 
     let thief = Machine::boot();
-    let stolen = Agent::on(&thief, &world.address(), &world.bundle());
+    let stolen = Agent::on_copy_of(&agent, &thief, &world.address(), &world.bundle());
     stolen.daemon().wait_for("host_pending");
+    assert_eq!(stolen.daemon().count("\"Attested\""), 0);
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub const TARGETS: &[Target] = &[
     seeded("agent_config", config::agent, 8 * KB, "deploy/config"),
     target("audit_record", wire::message::<stored::AuditRecord>, 4 * KB),
     target("backup", state::backup, 16 * KB),
+    target("entry_list", state::entry_list, 8 * KB),
+    target("host_list", state::host_list, 8 * KB),
     target("journal", state::journal, 16 * KB),
     target("keys_file", state::keys_file, 8 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),

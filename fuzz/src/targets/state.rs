@@ -113,3 +113,21 @@ pub fn keys_file(bytes: &[u8]) {
     let keys = keys_disk::count(bytes);
     assert!(keys.is_err() || bytes.contains(&b'{'), "{keys:?}");
 }
+
+/// A file of entries, as an operator keeps it.
+pub fn entry_list(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(count) = server::cli::count_listed_entries(text)
+    {
+        assert!(count <= bytes.len());
+    }
+}
+
+/// A list of hosts, as an operator keeps it.
+pub fn host_list(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(count) = server::cli::count_listed_hosts(text)
+    {
+        assert!(0 < count && count <= bytes.len());
+    }
+}

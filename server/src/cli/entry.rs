@@ -32,6 +32,11 @@ use file::Listed;
 pub use plan::PlanError;
 use reach::Reach;
 
+/// How many entries a file holds.
+pub(super) fn count_listed(text: &str) -> Result<usize, EntryFileError> {
+    file::parse_entries(text).map(|entries| entries.len())
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Brings the server to what a file says: creates and updates entries, and with --prune removes others. Says

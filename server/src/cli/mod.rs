@@ -138,6 +138,24 @@ impl ConfigArgs {
     }
 }
 
+/// How many hosts a list names that `host import` would read.
+///
+/// # Errors
+///
+/// It is none; the error says where it is wrong.
+pub fn count_listed_hosts(text: &str) -> Result<usize, host_file::HostFileError> {
+    host_file::parse(text).map(|hosts| hosts.len())
+}
+
+/// How many entries a file holds that `entry create --data` would read.
+///
+/// # Errors
+///
+/// It is none; the error says where it is wrong.
+pub fn count_listed_entries(text: &str) -> Result<usize, EntryFileError> {
+    entry::count_listed(text)
+}
+
 impl Cli {
     /// Does what was asked.
     ///

@@ -53,6 +53,14 @@ impl Meters {
     #[must_use]
     pub fn register(metrics: &mut edge::metrics::Registry) -> Self {
         process::register(metrics);
+        let limited = metrics.tally(
+            "plastron_server_limited_total",
+            "Calls and connections that met a limit, by limit.",
+            ["limit"],
+        );
+        for limit in ["attestation", "connections", "conversations", "signing"] {
+            limited.add([limit], 0);
+        }
         Self {
             calls: Calls::register(metrics, is_method),
             issued: Issued::register(metrics),
@@ -66,11 +74,7 @@ impl Meters {
                 "Calls that were not allowed and evidence that was refused, by code.",
                 ["code"],
             ),
-            limited: metrics.tally(
-                "plastron_server_limited_total",
-                "Calls and connections that met a limit, by limit.",
-                ["limit"],
-            ),
+            limited,
             sessions: metrics.gauge("plastron_server_sessions", "Agent sessions that are open."),
             push: metrics.seconds(
                 "plastron_server_push_seconds",

@@ -1,7 +1,6 @@
 //! gRPC calls by method: how many ended with which code, and how long they took.
 
 use std::{
-    collections::BTreeMap,
     pin::Pin,
     sync::{
         Arc,
@@ -22,7 +21,8 @@ use super::{Histogram, Kind, Registry};
 /// The calls of all methods. Methods that do not exist are counted as one, `unknown`.
 #[derive(Debug, Default)]
 pub struct Calls {
-    methods: BTreeMap<String, Method>,
+    /// By path, in order.
+    methods: Vec<(String, Method)>,
     unknown: Method,
 }
 
@@ -36,7 +36,8 @@ struct Method {
 #[derive(Debug)]
 pub struct Call {
     calls: Arc<Calls>,
-    path: String,
+    /// Where its method is; outside, if it is unknown.
+    method: usize,
     begun: Instant,
     code: Code,
 }
@@ -75,9 +76,9 @@ impl Calls {
                 .into_iter()
                 .map(move |method| format!("/{name}/{}", method.name()))
         });
-        let methods = paths
-            .filter(|path| serves(path))
-            .map(|path| (path, Method::default()));
+        let mut paths: Vec<_> = paths.filter(|path| serves(path)).collect();
+        paths.sort_unstable();
+        let methods = paths.into_iter().map(|path| (path, Method::default()));
         let calls = Arc::new(Self {
             methods: methods.collect(),
             unknown: Method::default(),
@@ -116,12 +117,19 @@ impl Calls {
         known.chain([(UNKNOWN, &self.unknown)])
     }
 
+    fn find(&self, path: &str) -> usize {
+        let found = self
+            .methods
+            .binary_search_by(|(known, _)| known.as_str().cmp(path));
+        found.unwrap_or(usize::MAX)
+    }
+
     /// Begins a call of the method with this path.
     #[must_use]
     pub fn begin(self: &Arc<Self>, path: &str) -> Call {
         Call {
             calls: Arc::clone(self),
-            path: path.into(),
+            method: self.find(path),
             begun: Instant::now(),
             code: Code::Cancelled,
         }
@@ -142,8 +150,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let method = self.calls.methods.get(&self.path);
-        let method = method.unwrap_or(&self.calls.unknown);
+        let known = self.calls.methods.get(self.method);
+        let method = known.map_or(&self.calls.unknown, |(_, method)| method);
         let code = usize::try_from(i32::from(self.code)).unwrap_or_default();
         if let Some(count) = method.codes.get(code) {
             count.fetch_add(1, Ordering::Relaxed);

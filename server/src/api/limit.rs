@@ -48,7 +48,6 @@ impl Limiter {
             let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
             Arc::new(RateLimiter::keyed(quota))
         });
-        limited.add([name], 0);
         Self { rates, name, limited }
     }
 

@@ -177,10 +177,11 @@ impl Reader {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let path = open.path.clone();
-        let failed = |source| ReadError::File { path, source };
-        let whole = open.fill(&mut self.frame).map_err(failed)?;
-        match whole {
+        let filled = open.fill(&mut self.frame).map_err(|source| ReadError::File {
+            path: open.path.clone(),
+            source,
+        });
+        match filled? {
             Filled::Part(rest) => Ok(Some(Next::End(rest))),
             Filled::TooLong => Err(self.bad(Fault::Length)),
             Filled::Whole => self.take_frame().map(|entry| Some(Next::Frame(entry))),

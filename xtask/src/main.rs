@@ -1,6 +1,7 @@
 //! Chores of the house: `cargo xtask --help`.
 
 mod ci;
+mod deb;
 mod demo;
 mod fuzz;
 mod man;
@@ -18,6 +19,8 @@ use clap::Parser;
 enum Chore {
     /// All tests, and every check that a change has to pass: format, lints, documents, dependencies.
     Ci,
+    /// Debian packages of both programs, into target/debian.
+    Deb(deb::Options),
     /// The main job, end to end on this machine: a host gets an identity, and a program on it uses one.
     Demo,
     /// Fuzzing of every parser.
@@ -31,6 +34,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Ci => ci::run(),
+        Chore::Deb(options) => deb::run(&options),
         Chore::Demo => demo::demo(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Man(options) => man::run(&options),

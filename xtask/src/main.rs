@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod deb;
 mod demo;
 mod fuzz;
 mod man;
@@ -25,6 +26,8 @@ enum Chore {
     },
     /// All tests, and every check that a change has to pass: format, lints, documents, dependencies.
     Ci,
+    /// Debian packages of both programs, into target/debian.
+    Deb(deb::Options),
     /// The main job, end to end on this machine: a host gets an identity, and a program on it uses one.
     Demo,
     /// Fuzzing of every parser.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Bench { words } => bench::bench(&words),
         Chore::Ci => ci::run(),
+        Chore::Deb(options) => deb::run(&options),
         Chore::Demo => demo::demo(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Man(options) => man::run(&options),

@@ -8,6 +8,8 @@ use crate::run::run;
 
 /// What building needs.
 pub(crate) const BUILD: &[&str] = &["build-essential", "libtss2-dev", "pkg-config"];
+/// What packaging needs beside that.
+pub(crate) const DEB: &[&str] = &["binutils", "git"];
 /// What the demonstration needs beside that.
 pub(crate) const DEMO: &[&str] = &["libtss2-tcti-swtpm0", "openssl", "swtpm", "swtpm-tools"];
 /// What the tests need beside that.

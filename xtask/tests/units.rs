@@ -108,7 +108,7 @@ fn the_agent_reaches_the_tpm_and_no_other_device() {
     check(AGENT, "DevicePolicy", &["closed"]);
     check(AGENT, "DeviceAllow", &["/dev/tpmrm0", "rw"]);
     check(AGENT, "SupplementaryGroups", &["tss"]);
-    let users = fs::read_to_string(file("plastron.sysusers.conf")).unwrap();
+    let users = fs::read_to_string(file("plastron-agent.sysusers.conf")).unwrap();
     let members = users
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -12,6 +12,8 @@ pub(super) const HEADER_LEN: usize = 8 + 8 + 32;
 /// Longest record in bytes.
 pub(super) const MAX_RECORD: usize = 256 * 1024;
 const OVERHEAD: usize = 4 + 4 + 32;
+/// Longest frame in bytes.
+pub(super) const MAX_FRAME: usize = MAX_RECORD + OVERHEAD;
 
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -100,6 +102,11 @@ pub(super) fn read(bytes: &[u8], head: &mut Head) -> Front {
     }
     *head = next;
     Front::Frame { len }
+}
+
+/// The record in the whole frame at the front, and the length of the frame.
+pub(super) fn record(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    split(bytes).map(|(record, len, _)| (record, len))
 }
 
 /// Whether a frame with a right checksum stands at the front, wherever the chain is.

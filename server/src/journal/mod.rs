@@ -14,6 +14,7 @@
 
 mod frame;
 mod record;
+mod scan;
 mod segment;
 mod thread;
 
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use frame::{Hash, Head};
 pub use record::Record;
+pub use scan::scan;
 pub use segment::end_of_chain;
 
 /// Appends records. Clones share one journal; the last one dropped ends it.

@@ -4,6 +4,7 @@
 
 mod authority;
 mod bundle;
+mod crl;
 mod jwt;
 mod local;
 mod server;

@@ -25,7 +25,7 @@ use proto::{
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::{CertificateDer, ServerName};
-use svid::x509::X509Svid;
+use svid::x509::{SerialNumber, X509Svid};
 use tokio::net::TcpStream;
 use tonic::Status;
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList, x509::ReasonCode};
@@ -63,11 +63,12 @@ async fn attest(server: &Running) -> Agent {
     };
     let answers = client.attest_agent(tokio_stream::once(message)).await.unwrap();
     let answer = answers.into_inner().message().await.unwrap().unwrap();
-    let Some(attest_agent_response::Step::Result(result)) = answer.step else {
-        panic!("not attested");
+    let svid = match answer.step.unwrap() {
+        attest_agent_response::Step::Result(result) => result.svid,
+        attest_agent_response::Step::Challenge(_) => None,
     };
     Agent {
-        svid: result.svid.unwrap(),
+        svid: svid.unwrap(),
         key,
     }
 }
@@ -150,7 +151,7 @@ async fn crl_of(server: &Running, count: u32) -> Crl {
 }
 
 fn serial(svid: &X509svid) -> Vec<u8> {
-    let leaf = CertificateDer::from(svid.cert_chain[0].as_slice());
+    let leaf = CertificateDer::from(svid.cert_chain.first().unwrap().as_slice());
     X509Svid::parse(&leaf).unwrap().serial.as_bytes().to_vec()
 }
 
@@ -162,8 +163,8 @@ fn said(crl: &Crl) -> Vec<(Vec<u8>, ReasonCode)> {
     let mut said: Vec<_> = parsed
         .iter_revoked_certificates()
         .map(|one| {
-            let zeros = one.raw_serial().iter().take_while(|byte| **byte == 0).count();
-            (one.raw_serial()[zeros..].to_vec(), one.reason_code().unwrap().1)
+            let serial = SerialNumber::from_bytes(one.raw_serial());
+            (serial.as_bytes().to_vec(), one.reason_code().unwrap().1)
         })
         .collect();
     said.sort_by(|one, other| one.0.cmp(&other.0));

@@ -77,6 +77,13 @@ pub mod plastron {
             package!("plastron.host.v1");
         }
     }
+    /// What authorities no longer stand for.
+    pub mod revocation {
+        /// Version 1.
+        pub mod v1 {
+            package!("plastron.revocation.v1");
+        }
+    }
     /// Records on disk.
     pub mod store {
         /// Version 1.

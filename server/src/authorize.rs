@@ -165,6 +165,20 @@ pub fn authorize(
     }
 }
 
+/// Looks at an agent again before it is answered: whoever lost its standing while something was signed does not get
+/// it, since the CRL may not have it.
+///
+/// # Errors
+///
+/// It was banned or evicted meanwhile.
+pub fn still_stands(snapshot: &Snapshot, agent: &Agent, id: &SpiffeId) -> Result<(), Denied> {
+    match snapshot.agents.get(&agent.path) {
+        Some(known) if known.banned => Err(Denied::AgentBanned(id.clone())),
+        Some(_) => Ok(()),
+        None => Err(Denied::AgentNotAttested(id.clone())),
+    }
+}
+
 fn agent(svid: &X509Svid, is_proven: bool, snapshot: &Snapshot, now: Timestamp) -> Result<Caller, Denied> {
     let id = || svid.id.clone();
     if svid.not_after < now {

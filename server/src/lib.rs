@@ -20,7 +20,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::Api;
 use backup::RestoreError;
-use ca::{Ca, Orders, Outputs, Rotation, RotationConfig};
+use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
 use edge::{Clock, grpc::Course, health, local, log, metrics, notify, tls};
 use journal::{Journal, JournalError};
@@ -144,6 +144,10 @@ impl Server {
             jwt_key: config.server.jwt_key_type,
             confirmed,
             orders: ordered,
+            crl_paths: CrlPaths {
+                ledger: data_dir.join("audit"),
+                crls: data_dir.join("crl"),
+            },
         };
         let rotation = Rotation::new(
             rotation,

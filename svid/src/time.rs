@@ -28,6 +28,13 @@ impl Timestamp {
         self.0
     }
 
+    /// From RFC 3339, as it prints; nothing if it is none.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Some(Self(time.unix_timestamp()))
+    }
+
     /// Later by `duration`, whole seconds; stops at the far end of time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
@@ -98,6 +105,10 @@ mod tests {
     fn prints_as_rfc_3339() {
         assert_eq!(Timestamp::from_unix(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(Timestamp::NEVER.to_string(), "9999-12-31T23:59:59Z");
+        let text = "2027-01-15T08:00:00Z";
+        let read = Timestamp::from_rfc3339(text);
+        assert_eq!(read.map(|time| time.to_string()).as_deref(), Some(text));
+        assert_eq!(Timestamp::from_rfc3339("yesterday"), None);
     }
 
     #[test]

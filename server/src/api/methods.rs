@@ -61,6 +61,7 @@ fn of_any_listener(path: &str) -> Option<Access> {
         "plastron.admin.v1.Admin" => (method == "Backup").then_some(LOCAL),
         "plastron.agent.v1.AgentSession" => (method == "Session").then_some(UNPROVEN_AGENT),
         "plastron.host.v1.Hosts" => hosts(method),
+        "plastron.revocation.v1.Revocation" => (method == "ListCrls").then_some(ANYONE),
         "spire.api.server.agent.v1.Agent" => agent(method),
         "spire.api.server.bundle.v1.Bundle" => bundle(method),
         "spire.api.server.debug.v1.Debug" => (method == "GetInfo").then_some(LOCAL),

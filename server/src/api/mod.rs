@@ -21,6 +21,7 @@ mod methods;
 mod page;
 mod proofs;
 mod refusals;
+mod revocation;
 mod session;
 mod shares;
 mod status;
@@ -36,7 +37,7 @@ use proto::{
     grpc::health::v1::health_server::HealthServer,
     plastron::{
         admin::v1::admin_server::AdminServer, agent::v1::agent_session_server::AgentSessionServer,
-        host::v1::hosts_server::HostsServer,
+        host::v1::hosts_server::HostsServer, revocation::v1::revocation_server::RevocationServer,
     },
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
@@ -249,6 +250,9 @@ impl Api {
             }))
             .add_service(HostsServer::new(hosts).max_decoding_message_size(MAX_IMPORT))
             .add_service(LocalAuthorityServer::new(authorities))
+            .add_service(RevocationServer::new(revocation::RevocationService {
+                registry: registry.clone(),
+            }))
             .add_service(SvidServer::new(svids))
             .add_service(AgentSessionServer::new(sessions).max_decoding_message_size(MAX_OPEN))
     }

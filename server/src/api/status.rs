@@ -127,7 +127,11 @@ pub(super) fn not_ordered(error: &RotationError) -> Status {
     let message = Chain(error).to_string();
     match error {
         RotationError::Change(_) | RotationError::Stopping => Status::unavailable(message),
-        RotationError::Certificate(_) | RotationError::Key(_) => Status::internal(message),
+        RotationError::Certificate(_)
+        | RotationError::Crl(_)
+        | RotationError::CrlFile(_)
+        | RotationError::Key(_)
+        | RotationError::Ledger(_) => Status::internal(message),
         RotationError::Refused(OrderRefused::NoId | OrderRefused::Unknown(_)) => {
             Status::invalid_argument(message)
         }

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{gate, limit::Limiter, status};
 use crate::{
+    authorize::still_stands,
     ca::{Ca, IssuedSvid, SignedSvid, Signing},
     convert,
     issue::{self, JwtProfile, Lifetimes},
@@ -163,7 +164,8 @@ impl SvidService {
     async fn sign_batch(&self, agent: &Agent, params: Vec<NewX509svidParams>) -> Result<Vec<Item>, Status> {
         let snapshot = self.registry.snapshot();
         let signing = self.ca.signing().map_err(|error| status::not_signed(&error))?;
-        let agent_id = format!("spiffe://{}{}", snapshot.trust_domain, agent.path);
+        let agent_id = SpiffeId::new(snapshot.trust_domain.clone(), &agent.path)
+            .map_err(|error| status::invalid("agent has malformed SPIFFE ID", &error))?;
         let mut outcomes = Vec::with_capacity(params.len());
         let mut signed = Vec::with_capacity(params.len());
         for (number, item) in params.into_iter().enumerate() {
@@ -183,6 +185,9 @@ impl SvidService {
         if !signed.is_empty() {
             let released = self.ca.release(signed).await;
             issued = released.map_err(|error| status::not_signed(&error))?.into_iter();
+            // The ledger has them: whoever withdraws the agent from now on finds them there.
+            still_stands(&self.registry.snapshot(), agent, &agent_id)
+                .map_err(|error| status::denied(&error))?;
         }
         Ok(outcomes
             .into_iter()

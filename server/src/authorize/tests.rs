@@ -272,3 +272,17 @@ fn an_agent_that_lost_its_standing_administers_nothing() {
     let unproven = "spiffe://td/spire/agent/tpm/good";
     check(unproven, 1, Err(Denied::AgentNotProven(id(unproven))));
 }
+
+#[test]
+fn who_lost_its_standing_meanwhile_is_not_answered() {
+    let snapshot = snapshot();
+    let check = |path: &str, expected: fn(SpiffeId) -> Result<(), Denied>| {
+        let mut agent = (**snapshot.agents.get("/spire/agent/x/good").unwrap()).clone();
+        agent.path = path.into();
+        let id = SpiffeId::parse(&format!("spiffe://td{path}")).unwrap();
+        assert_eq!(still_stands(&snapshot, &agent, &id), expected(id), "{path}");
+    };
+    check("/spire/agent/x/good", |_| Ok(()));
+    check("/spire/agent/x/banned", |id| Err(Denied::AgentBanned(id)));
+    check("/spire/agent/x/evicted", |id| Err(Denied::AgentNotAttested(id)));
+}

@@ -63,8 +63,9 @@ impl Renewal {
                 authorities.sequence = authorities.sequence.saturating_add(u64::from(GAP));
                 Ok(Renewed::Kept(authorities.encode_to_vec()))
             }
+            Some(Kind::Crl) => crl(&value),
             Some(Kind::Entry) => entry(&value),
-            Some(Kind::Host) | None => Ok(Renewed::Kept(value)),
+            Some(Kind::Host | Kind::Withdrawal) | None => Ok(Renewed::Kept(value)),
             Some(Kind::Token) => {
                 self.void_tokens += 1;
                 Ok(Renewed::Dropped)
@@ -81,6 +82,13 @@ impl Renewal {
         self.must_attest += 1;
         Ok(Renewed::Dropped)
     }
+}
+
+/// It ends at once, so that the server makes it anew, with a number beyond those that were given since.
+fn crl(value: &[u8]) -> Result<Renewed, CodecError> {
+    let mut record = stored::Crl::decode(value)?;
+    record.next_update = record.this_update;
+    Ok(Renewed::Kept(record.encode_to_vec()))
 }
 
 /// Agents know entries by their revision, also such as were given after the backup.

@@ -95,8 +95,12 @@ fn before_end(slot: &Slot, fraction: u32, most: Duration) -> Timestamp {
 
 /// Whether nothing that it signed can be valid, on any clock that is not wildly wrong.
 fn is_over(slot: &Slot, now: Timestamp) -> bool {
-    let life = slot.not_after.since(slot.not_before);
-    slot.not_after.plus(life.min(DAY)) < now
+    end_of_grace(slot.not_before, slot.not_after) < now
+}
+
+/// Until when an authority stays in the bundle.
+pub(super) fn end_of_grace(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    not_after.plus(not_after.since(not_before).min(DAY))
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Rotation {
     }
 
     /// The key of an authority, if the key manager still has that very key.
-    async fn signer_of<K: Kind>(
+    pub(super) async fn signer_of<K: Kind>(
         &self,
         authority: &Authority<K>,
     ) -> Result<Option<Arc<dyn Signer>>, RotationError> {

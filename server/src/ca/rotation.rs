@@ -1,6 +1,6 @@
 //! The task that keeps the authorities, and the server's own certificate, fresh.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
 use plugin_api::{KeyError, KeyKind, KeyManager};
@@ -10,11 +10,14 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{
-    Authorities, AuthorityKind, Ca, Command, Order, OrderRefused, Ordered, Outputs, Slot, Step, decide,
+    Authorities, AuthorityKind, Ca, Command, CrlPaths, Order, OrderRefused, Ordered, Outputs, Slot, Step,
+    decide,
+    revocation::{Written, withdrawn},
     steps::{self, Kind, SERVER},
 };
 use crate::{
     issue::Lifetimes,
+    journal::JournalError,
     registry::{ChangeError, Registry},
 };
 
@@ -30,6 +33,8 @@ pub struct RotationConfig {
     pub confirmed: watch::Receiver<u64>,
     /// What operators order.
     pub orders: mpsc::Receiver<Command>,
+    /// Where CRLs come from and go to.
+    pub crl_paths: CrlPaths,
 }
 
 /// The rotation task.
@@ -43,6 +48,7 @@ pub struct Rotation {
     pub(super) renew_certificate_at: Timestamp,
     /// Who signed the server's own certificate.
     pub(super) certificate_authority: String,
+    pub(super) written_crls: Written,
 }
 
 /// A step could not be taken.
@@ -54,9 +60,18 @@ pub enum RotationError {
     /// The server's own certificate can't be made.
     #[error("cannot make the server's certificate: {0}")]
     Certificate(String),
+    /// A CRL can't be signed.
+    #[error("cannot make the CRL: {0}")]
+    Crl(String),
+    /// A CRL can't be written.
+    #[error("cannot write the CRL's file")]
+    CrlFile(#[source] io::Error),
     /// The key can't be made or found.
     #[error("cannot use the authority's key")]
     Key(#[from] KeyError),
+    /// What was signed can't be looked up.
+    #[error("cannot read the ledger")]
+    Ledger(#[from] JournalError),
     /// An operator's order can't be carried out.
     #[error(transparent)]
     Refused(#[from] OrderRefused),
@@ -92,14 +107,18 @@ impl Rotation {
             outputs,
             renew_certificate_at,
             certificate_authority: String::new(),
+            written_crls: Written::new(),
         }
     }
 
     /// Rotates for ever.
     pub async fn run(mut self) {
         let mut confirmed = self.config.confirmed.clone();
+        let mut snapshots = self.registry.subscribe();
         loop {
-            let wait = match self.advance().await {
+            let advanced = self.advance().await;
+            let is_healthy = advanced.is_ok();
+            let wait = match advanced {
                 Ok(until) => until
                     .since(self.clock.now())
                     .clamp(Duration::from_millis(100), LOOK),
@@ -112,6 +131,7 @@ impl Rotation {
                 () = tokio::time::sleep(wait) => {}
                 changed = confirmed.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
                 Some(command) = self.config.orders.recv() => self.obey(command).await,
+                true = withdrawn(&mut snapshots), if is_healthy => {}
             }
         }
     }
@@ -125,6 +145,7 @@ impl Rotation {
         let x509 = self.advance_kind::<CertificateDer<'static>>().await?;
         let jwt = self.advance_kind::<PublicKey>().await?;
         self.publish().await?;
+        self.publish_crls().await?;
         Ok(x509.min(jwt).min(self.renew_certificate_at))
     }
 

@@ -12,8 +12,9 @@ use svid::{
 use tracing::info;
 
 use super::{
-    Authorities, AuthorityState, Order, OrderRefused, Ordered, X509Authority,
+    Authorities, AuthorityState, Crl, Order, OrderRefused, Ordered, X509Authority,
     authorities::Authority,
+    revocation,
     rotation::{Rotation, RotationError},
     sign::KeyAdapter,
 };
@@ -44,6 +45,12 @@ pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
         key_id: &str,
         signer: Arc<dyn Signer>,
     ) -> Result<Authority<Self>, RotationError>;
+    /// Makes the CRL that it is published with; JWT-SVIDs have none.
+    fn first_crl(
+        authority: &Authority<Self>,
+        signer: Arc<dyn Signer>,
+        now: Timestamp,
+    ) -> Result<Option<Crl>, RotationError>;
 }
 
 /// Carries out an order; `actor` gave it.
@@ -73,16 +80,24 @@ async fn prepare<K: Kind>(rotation: &Rotation, actor: &str) -> Result<Ordered, R
     let keys = Arc::clone(&rotation.keys);
     let kind = K::key_kind(rotation);
     let made = tokio::task::spawn_blocking(move || keys.generate(key_id, kind)).await;
-    let mut authority = K::make(rotation, key_id, made.map_err(|_| RotationError::Stopping)??)?;
-    change::<K>(rotation, "authority_prepared", actor, move |authorities, now| {
-        authority.published_at = now;
-        authority.published_sequence = authorities.sequence + 1;
-        let prepared = Ordered::from(&authority);
-        let all = K::of_mut(authorities);
-        all.retain(|other| other.state != AuthorityState::Prepared);
-        all.push(authority);
-        Ok(Some(prepared))
-    })
+    let signer = made.map_err(|_| RotationError::Stopping)??;
+    let mut authority = K::make(rotation, key_id, Arc::clone(&signer))?;
+    let crl = K::first_crl(&authority, signer, rotation.clock.now())?;
+    change_with_crl::<K>(
+        rotation,
+        "authority_prepared",
+        actor,
+        crl,
+        move |authorities, now| {
+            authority.published_at = now;
+            authority.published_sequence = authorities.sequence + 1;
+            let prepared = Ordered::from(&authority);
+            let all = K::of_mut(authorities);
+            all.retain(|other| other.state != AuthorityState::Prepared);
+            all.push(authority);
+            Ok(Some(prepared))
+        },
+    )
     .await
 }
 
@@ -163,6 +178,17 @@ async fn change<K: Kind>(
     actor: &str,
     alter: impl FnOnce(&mut Authorities, Timestamp) -> Result<Option<Ordered>, OrderRefused> + Send + 'static,
 ) -> Result<Ordered, RotationError> {
+    change_with_crl::<K>(rotation, event, actor, None, alter).await
+}
+
+/// Changes the authorities as [`change`] does; the one that it is about has this CRL from then on.
+async fn change_with_crl<K: Kind>(
+    rotation: &Rotation,
+    event: &'static str,
+    actor: &str,
+    crl: Option<Crl>,
+    alter: impl FnOnce(&mut Authorities, Timestamp) -> Result<Option<Ordered>, OrderRefused> + Send + 'static,
+) -> Result<Ordered, RotationError> {
     let record = Record::new(event, &actor).with("kind", &K::NAME);
     let changed = rotation.registry.change(move |draft| {
         let mut authorities = (*draft.state().authorities).clone();
@@ -171,6 +197,10 @@ async fn change<K: Kind>(
         authorities.sequence += 1;
         draft.audit(record.with("authority_id", &ordered.authority_id));
         draft.put_authorities(authorities);
+        if let Some(crl) = crl {
+            draft.audit(revocation::issued(&ordered.authority_id, &crl.content));
+            draft.put_crl(&ordered.authority_id, crl);
+        }
         Ok::<_, OrderRefused>(ordered)
     });
     let ordered = changed.await??;
@@ -246,6 +276,14 @@ impl Kind for CertificateDer<'static> {
             .map_err(|error| failed(&error))?;
         X509Authority::describe(key_id.into(), &certificate).map_err(|error| failed(&error))
     }
+
+    fn first_crl(
+        authority: &Authority<Self>,
+        signer: Arc<dyn Signer>,
+        now: Timestamp,
+    ) -> Result<Option<Crl>, RotationError> {
+        revocation::first_crl(authority, signer, now)
+    }
 }
 
 impl Kind for PublicKey {
@@ -286,5 +324,12 @@ impl Kind for PublicKey {
             state: AuthorityState::Prepared,
             tainted: false,
         })
+    }
+    fn first_crl(
+        _authority: &Authority<Self>,
+        _signer: Arc<dyn Signer>,
+        _now: Timestamp,
+    ) -> Result<Option<Crl>, RotationError> {
+        Ok(None)
     }
 }

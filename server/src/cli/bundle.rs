@@ -1,18 +1,46 @@
 //! `bundle`.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand, ValueEnum};
-use proto::spire::api::{
-    server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
-    types,
+use edge::file;
+use proto::{
+    plastron::revocation::v1::{
+        self as revocation, ListCrlsRequest, ListCrlsResponse, revocation_client::RevocationClient,
+    },
+    spire::api::{
+        server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
+        types,
+    },
 };
 use svid::{Bundle, JwtAuthority, Timestamp, TrustDomain, X509Authority};
 
-use super::{CommandError, Common, output::Output};
+use super::{
+    CommandError, Common,
+    output::{Output, facts},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Lists the CRLs of the server's X.509 authorities, or writes them to files.
+    ///
+    /// They name the SVIDs of agents that were banned or evicted, or whose host was removed, and those of workloads
+    /// that they asked for.
+    ///
+    /// Example: plastron-server bundle crl --output-dir /etc/nginx/crl
+    #[command(verbatim_doc_comment)]
+    Crl(Crl),
     /// Prints the bundle of the server's own trust domain.
     Show(Show),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Crl {
+    /// Writes each CRL to `<authority ID>.crl` in this folder, in DER.
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -32,7 +60,62 @@ enum Format {
 
 impl Command {
     pub(super) async fn execute(self) -> Result<(), CommandError> {
-        let Self::Show(Show { format, common }) = self;
+        match self {
+            Self::Crl(crl) => crl.execute().await,
+            Self::Show(show) => show.execute().await,
+        }
+    }
+}
+
+impl Crl {
+    async fn execute(self) -> Result<(), CommandError> {
+        let listed = self.common.call(async |client| {
+            let mut client = RevocationClient::new(client).max_decoding_message_size(MAX_CRLS);
+            Ok(client.list_crls(ListCrlsRequest {}).await?)
+        });
+        let listed = listed.await?.into_inner();
+        if let Some(folder) = &self.output_dir {
+            for crl in &listed.crls {
+                write(folder, crl)?;
+            }
+        }
+        let name = "plastron.revocation.v1.ListCrlsResponse";
+        self.common.output.print(name, &listed, || table(&listed))
+    }
+}
+
+/// Most bytes of CRLs: a million certificates.
+const MAX_CRLS: usize = 64 * 1024 * 1024;
+
+/// The name is an identifier in hex, whatever the server says.
+fn write(folder: &Path, crl: &revocation::Crl) -> Result<(), CommandError> {
+    let id = &crl.authority_id;
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(CommandError::Input(format!(
+            "server's CRL: `{id}` is no authority ID"
+        )));
+    }
+    let path = folder.join(format!("{id}.crl"));
+    let written = file::replace(&path, &crl.der, 0o644);
+    written.map_err(|error| CommandError::Input(format!("cannot write `{}`: {error}", path.display())))
+}
+
+fn table(listed: &ListCrlsResponse) -> String {
+    let crls = listed.crls.iter().map(|crl| {
+        facts(&[
+            ("Authority ID", crl.authority_id.clone()),
+            ("Number", crl.number.to_string()),
+            ("This update", Timestamp::from_unix(crl.this_update).to_string()),
+            ("Next update", Timestamp::from_unix(crl.next_update).to_string()),
+            ("Revoked", crl.revoked_count.to_string()),
+        ])
+    });
+    crls.collect::<Vec<_>>().join("\n")
+}
+
+impl Show {
+    async fn execute(self) -> Result<(), CommandError> {
+        let Self { format, common } = self;
         let wire = common
             .call(async |client| {
                 Ok(BundleClient::new(client)

@@ -12,6 +12,8 @@ pub(super) const HEADER_LEN: usize = 8 + 8 + 32;
 /// Longest record in bytes.
 pub(super) const MAX_RECORD: usize = 256 * 1024;
 const OVERHEAD: usize = 4 + 4 + 32;
+/// Longest frame in bytes.
+pub(super) const MAX_FRAME: usize = MAX_RECORD + OVERHEAD;
 
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -102,6 +104,11 @@ pub(super) fn read(bytes: &[u8], head: &mut Head) -> Front {
     Front::Frame { len }
 }
 
+/// The record in the whole frame at the front, and the length of the frame.
+pub(super) fn record(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    split(bytes).map(|(record, len, _)| (record, len))
+}
+
 /// Whether a frame with a right checksum stands at the front, wherever the chain is.
 pub(super) fn is_whole(bytes: &[u8]) -> bool {
     split(bytes).is_some_and(|(_, _, checksum_ok)| checksum_ok)
@@ -111,11 +118,6 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
 pub(super) fn rest(length: u32) -> Option<usize> {
     let length = usize::try_from(length).ok()?;
     (length <= MAX_RECORD).then_some(length + OVERHEAD - 4)
-}
-
-/// The record in a whole frame.
-pub(super) fn record(bytes: &[u8]) -> Option<&[u8]> {
-    split(bytes).map(|(record, ..)| record)
 }
 
 /// The record, the length of its frame, and whether the checksum is right.

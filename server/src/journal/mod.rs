@@ -15,6 +15,7 @@
 mod frame;
 mod reader;
 mod record;
+mod scan;
 mod segment;
 mod thread;
 
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use frame::{Hash, Head};
 pub use reader::{Entry, Fault, ReadError, Reader};
 pub use record::Record;
+pub use scan::scan;
 pub use segment::end_of_chain;
 
 /// Appends records. Clones share one journal; the last one dropped ends it.

@@ -194,7 +194,7 @@ impl Reader {
             let is_whole = frame::is_whole(&self.frame);
             return Err(self.bad(if is_whole { Fault::Chain } else { Fault::Checksum }));
         };
-        let record = frame::record(&self.frame).unwrap_or_default();
+        let (record, _) = frame::record(&self.frame).unwrap_or_default();
         let record = AuditRecord::decode(record).map_err(|_| self.bad(Fault::Undecodable))?;
         if record.sequence != self.head.next {
             return Err(self.bad(Fault::Number));

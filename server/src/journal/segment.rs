@@ -42,14 +42,19 @@ pub(super) fn open_last(folder: &Path) -> Result<Segment, JournalError> {
 }
 
 fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut newest = None;
+    Ok(files(folder)?.into_iter().max())
+}
+
+/// The files of the journal, in no order; by name they are in that of time.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "journal") {
-            newest = newest.max(Some(path));
+            files.push(path);
         }
     }
-    Ok(newest)
+    Ok(files)
 }
 
 impl Segment {

@@ -50,6 +50,36 @@ fn sequences(folder: &TempDir) -> Vec<u64> {
 }
 
 #[test]
+fn a_scan_shows_what_was_made_since_and_no_frame_that_is_being_written() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, 3);
+    let path = file(&folder);
+    let bytes = fs::read(&path).unwrap();
+    let mut head = frame::parse_header(&bytes).unwrap();
+    let end = read(&folder).len() as u64 + 1;
+    let mut rest = &bytes[HEADER_LEN..];
+    while let Front::Frame { len } = frame::read(rest, &mut head) {
+        rest = &rest[len..];
+    }
+    let record = |n| Record::new("later", &"tester").encode(n, i64::MAX - 1);
+    let mut second = frame::header(&head);
+    frame::write(&mut second, &mut head, &record(end));
+    frame::write(&mut second, &mut head, &record(end + 1));
+    second.truncate(second.len() - 1);
+    fs::write(folder.path().join("00000000000000000004.journal"), second).unwrap();
+
+    let seen = |from| {
+        let mut seen = Vec::new();
+        scan(folder.path(), from, |record| seen.push(record.sequence)).unwrap();
+        seen
+    };
+    assert_eq!(seen(0), [1, 2, 3, 4]);
+    // The file before may hold such as were made since, up to the first of the next.
+    assert_eq!(seen(i64::MAX - 1), [1, 2, 3, 4]);
+    assert_eq!(seen(i64::MAX), [4]);
+}
+
+#[test]
 fn records_are_numbered_and_chained_over_restarts() {
     let folder = TempDir::new().unwrap();
     write(&folder, 2);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plugin_api::Claim;
-use svid::{SelectorSet, SpiffeId, Timestamp};
+use svid::{SelectorSet, SpiffeId, Timestamp, x509::RevocationReason};
 
 use super::{Agent, AgentSvid, Draft, Entry, JoinToken, PathKey, TokenHash, host_changes};
 use crate::{journal::Record, registry::host_changes::HostMoved};
@@ -281,7 +281,8 @@ pub fn note_version(draft: &mut Draft, path: &str, version: &str) -> Option<()> 
 
 /// Forgets an agent; it may attest again. `None` if there is none.
 pub fn delete_agent(draft: &mut Draft, path: &str, actor: &str) -> Option<()> {
-    draft.remove_agent(path)?;
+    let old = draft.remove_agent(path)?;
+    draft.withdraw(&old.path, RevocationReason::CessationOfOperation);
     let id = spiffe_id(draft, path);
     // The alias that was made with its join token goes with it, as in SPIRE.
     let parent = Arc::from(path);
@@ -313,6 +314,7 @@ pub fn ban_agent(draft: &mut Draft, path: &str, actor: &str) -> Option<()> {
         ..(**agent).clone()
     };
     draft.audit(Record::new("agent_banned", &actor).with("agent_id", &spiffe_id(draft, path)));
+    draft.withdraw(&agent.path, RevocationReason::PrivilegeWithdrawn);
     draft.put_agent(agent);
     Some(())
 }

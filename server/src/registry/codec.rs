@@ -6,7 +6,7 @@ use prost::Message;
 use proto::{plastron::store::v1 as stored, spire::api::types};
 use svid::{Selector, SelectorError, Timestamp, TrustDomain, x509::SerialNumber};
 
-use super::{Agent, AgentSvid, JoinToken, LoadError, Snapshot, TokenHash, host_codec};
+use super::{Agent, AgentSvid, JoinToken, LoadError, Snapshot, TokenHash, host_codec, revocation_codec};
 use crate::{
     ca::{self, Authorities},
     convert::{self, EntryFieldError},
@@ -43,7 +43,16 @@ pub enum CodecError {
 pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot, LoadError> {
     let mut state = Snapshot::empty(trust_domain);
     state.revision = store.revision();
-    for prefix in [ENTRY, AGENT, host_codec::PREFIX, TOKEN, AUTHORITIES] {
+    let prefixes = [
+        ENTRY,
+        AGENT,
+        host_codec::PREFIX,
+        TOKEN,
+        AUTHORITIES,
+        revocation_codec::CRL,
+        revocation_codec::WITHDRAWAL,
+    ];
+    for prefix in prefixes {
         store.scan(prefix, |key, value| {
             read_record(&mut state, key, value).map_err(|source| LoadError::Record {
                 key: key.escape_ascii().to_string(),
@@ -61,12 +70,16 @@ pub enum Kind {
     Agent,
     /// The authorities.
     Authorities,
+    /// The CRL of an authority.
+    Crl,
     /// An entry.
     Entry,
     /// A host.
     Host,
     /// A join token.
     Token,
+    /// An agent that lost its standing.
+    Withdrawal,
 }
 
 /// Which kind of record has this key, if the registry knows it.
@@ -75,9 +88,11 @@ pub fn kind(key: &[u8]) -> Option<Kind> {
     let prefixes = [
         (AGENT, Kind::Agent),
         (AUTHORITIES, Kind::Authorities),
+        (revocation_codec::CRL, Kind::Crl),
         (ENTRY, Kind::Entry),
         (host_codec::PREFIX, Kind::Host),
         (TOKEN, Kind::Token),
+        (revocation_codec::WITHDRAWAL, Kind::Withdrawal),
     ];
     let found = prefixes.into_iter().find(|(prefix, _)| key.starts_with(prefix));
     found.map(|(_, kind)| kind)
@@ -95,6 +110,11 @@ pub fn read_record(state: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(),
             state.agents.insert(Arc::clone(&agent.path), Arc::new(agent));
         }
         Some(Kind::Authorities) => state.authorities = Arc::new(ca::decode(value)?),
+        Some(Kind::Crl) => {
+            let id = revocation_codec::name(key, revocation_codec::CRL)?;
+            let crl = revocation_codec::decode_crl(value)?;
+            state.crls.insert(id, Arc::new(crl));
+        }
         Some(Kind::Entry) => {
             let entry = decode_entry(&state.trust_domain, value)?;
             state.entries.insert(Arc::new(entry));
@@ -104,6 +124,11 @@ pub fn read_record(state: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(),
             let suffix = key.strip_prefix(TOKEN).and_then(<[u8]>::first_chunk);
             let hash = suffix.ok_or(CodecError::Missing("token hash"))?;
             state.tokens.insert(TokenHash(*hash), decode_token(value)?);
+        }
+        Some(Kind::Withdrawal) => {
+            let path = revocation_codec::name(key, revocation_codec::WITHDRAWAL)?;
+            let withdrawal = revocation_codec::decode_withdrawal(value)?;
+            state.withdrawals.insert(path, withdrawal);
         }
         None => {}
     }

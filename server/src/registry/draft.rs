@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use plugin_api::Host;
-use svid::Timestamp;
+use svid::{Timestamp, x509::RevocationReason};
 
-use super::{Agent, Entry, JoinToken, Snapshot, TokenHash, codec, host_codec};
+use super::{Agent, Entry, JoinToken, Snapshot, TokenHash, Withdrawal, codec, host_codec, revocation_codec};
 use crate::{
-    ca::Authorities,
+    ca::{Authorities, Crl},
     journal::Record,
     store::{Batch, Condition},
 };
@@ -165,8 +165,56 @@ impl Draft {
         self.batch.delete(codec::token_key(hash));
     }
 
-    /// Replaces the authorities.
+    /// Notes that an agent lost its standing: what it was given goes on a CRL.
+    pub fn withdraw(&mut self, path: &Arc<str>, reason: RevocationReason) {
+        let withdrawal = Withdrawal {
+            at: self.now,
+            reason,
+            revision: self.state.revision,
+        };
+        self.batch.put(
+            revocation_codec::withdrawal_key(path),
+            revocation_codec::encode_withdrawal(&withdrawal),
+        );
+        self.state.withdrawals.insert(Arc::clone(path), withdrawal);
+    }
+
+    /// Forgets a withdrawal whose CRLs are there, unless there is another one of that agent by now.
+    pub fn settle(&mut self, path: &str, settled: &Withdrawal) {
+        if self.state.withdrawals.get(path) == Some(settled) {
+            self.state.withdrawals.remove(path);
+            self.batch.delete(revocation_codec::withdrawal_key(path));
+        }
+    }
+
+    /// Adds the CRL of an authority, or replaces it.
+    pub fn put_crl(&mut self, authority_id: &str, crl: Crl) {
+        self.batch.put(
+            revocation_codec::crl_key(authority_id),
+            revocation_codec::encode_crl(&crl),
+        );
+        self.state.crls.insert(authority_id.into(), Arc::new(crl));
+    }
+
+    /// Replaces the authorities. CRLs of those that are gone go with them.
     pub fn put_authorities(&mut self, authorities: Authorities) {
+        let is_there = |id: &str| {
+            authorities
+                .x509
+                .iter()
+                .any(|authority| authority.authority_id == id)
+        };
+        let gone: Vec<_> = self
+            .state
+            .crls
+            .keys()
+            .filter(|id| !is_there(id))
+            .cloned()
+            .collect();
+        for id in gone {
+            self.state.crls.remove(&id);
+            self.batch.delete(revocation_codec::crl_key(&id));
+        }
         self.batch.put(
             codec::AUTHORITIES.to_vec(),
             codec::encode_authorities(&authorities),

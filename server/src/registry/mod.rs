@@ -17,9 +17,11 @@ pub mod host_changes;
 mod host_codec;
 mod hosts;
 mod matching;
+mod revocation_codec;
 mod snapshot;
 mod task;
 mod token;
+mod withdrawal;
 
 use std::{fmt, sync::Arc};
 
@@ -36,6 +38,7 @@ pub use matching::{Concerned, authorized_entries, is_authorized};
 pub use snapshot::Snapshot;
 pub use task::{LoadError, Owner, Publication};
 pub use token::{JoinToken, TokenHash};
+pub use withdrawal::Withdrawal;
 
 /// Reads and changes what the server knows. Clones share it.
 #[derive(Clone)]

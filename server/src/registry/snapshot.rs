@@ -5,8 +5,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use svid::TrustDomain;
 
-use super::{Agent, Entries, Hosts, JoinToken, TokenHash};
-use crate::ca::Authorities;
+use super::{Agent, Entries, Hosts, JoinToken, TokenHash, Withdrawal};
+use crate::ca::{Authorities, Crl};
 
 /// Everything at one revision. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub tokens: OrdMap<TokenHash, JoinToken>,
     /// The server's signing authorities.
     pub authorities: Arc<Authorities>,
+    /// The newest CRL of each X.509 authority, by the authority's identifier.
+    pub crls: OrdMap<Arc<str>, Arc<Crl>>,
+    /// Agents that lost their standing, by the path of their SPIFFE ID, until CRLs say so.
+    pub withdrawals: OrdMap<Arc<str>, Withdrawal>,
 }
 
 impl Snapshot {
@@ -39,6 +43,8 @@ impl Snapshot {
             hosts: Hosts::default(),
             tokens: OrdMap::new(),
             authorities: Arc::default(),
+            crls: OrdMap::new(),
+            withdrawals: OrdMap::new(),
         }
     }
 }

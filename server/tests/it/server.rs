@@ -14,6 +14,8 @@ use tokio::{sync::oneshot, task::JoinSet};
 pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) folder: TempDir,
+    /// Where it listens for TLS.
+    pub(crate) address: std::net::SocketAddr,
     _tasks: JoinSet<()>,
 }
 
@@ -38,6 +40,7 @@ data_dir = "{dir}/data"
     let log = log::init(log::Level::Error, log::Format::Text);
     let server = Server::start(config, Clock::system(), log).await.unwrap();
     let mut ready = server.ready();
+    let address = server.address();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         server.run(std::future::pending()).await.unwrap();
@@ -53,6 +56,7 @@ data_dir = "{dir}/data"
     Running {
         client,
         folder,
+        address,
         _tasks: tasks,
     }
 }

@@ -58,7 +58,7 @@ pub enum MintError {
     #[error("name `{0}` can't stand in a certificate")]
     Name(String),
     /// The signer refused.
-    #[error("cannot sign certificate")]
+    #[error("cannot sign certificate or CRL")]
     Sign(#[source] rcgen::Error),
 }
 

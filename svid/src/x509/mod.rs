@@ -1,6 +1,7 @@
 //! X509-SVIDs: what a certificate says, requests for one, verification, issuing.
 //! <https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md>
 
+mod crl;
 mod mint;
 mod profile;
 mod public_key;
@@ -8,6 +9,7 @@ mod request;
 mod serial;
 mod verify;
 
+pub use crl::{CrlContent, RevocationReason, Revoked, sign_crl};
 pub use mint::{Issuer, MintError, Subject, Template, TemplateKind, sign};
 pub use profile::{ProfileError, X509Svid};
 pub use public_key::{PublicKey, PublicKeyError};

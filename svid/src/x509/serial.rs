@@ -22,6 +22,17 @@ impl SerialNumber {
         Self(bytes.get(zeros..).unwrap_or_default().into())
     }
 
+    /// From decimal digits, as it prints; nothing if it is none, or is longer than 20 bytes.
+    #[must_use]
+    pub fn from_decimal(digits: &str) -> Option<Self> {
+        let mut number = [0; 20];
+        for digit in digits.bytes() {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+            multiply_by_ten(&mut number, digit)?;
+        }
+        (!digits.is_empty()).then(|| Self::from_bytes(&number))
+    }
+
     /// Big-endian, without leading zeros.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -57,6 +68,17 @@ fn divide_by_ten(number: &mut [u8]) -> u8 {
     u8::try_from(remainder).unwrap_or(0)
 }
 
+/// Multiplies a big-endian number in place and adds `digit`; nothing if there is no room.
+fn multiply_by_ten(number: &mut [u8], digit: u8) -> Option<()> {
+    let mut carry = u16::from(digit);
+    for byte in number.iter_mut().rev() {
+        let [high, low] = (u16::from(*byte) * 10 + carry).to_be_bytes();
+        *byte = low;
+        carry = u16::from(high);
+    }
+    (carry == 0).then_some(())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -71,7 +93,31 @@ mod tests {
         assert_eq!(largest, "1461501637330902918203684832716283019655932542975");
     }
 
+    #[test]
+    fn reads_decimal_digits_alone() {
+        let largest = "1461501637330902918203684832716283019655932542975";
+        assert_eq!(
+            SerialNumber::from_decimal(largest),
+            Some(SerialNumber::from_bytes(&[0xff; 20]))
+        );
+        for wrong in [
+            "",
+            "-1",
+            "0x1",
+            "1 ",
+            "1461501637330902918203684832716283019655932542976",
+        ] {
+            assert_eq!(SerialNumber::from_decimal(wrong), None, "{wrong}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn reads_what_it_prints(bytes: [u8; 16]) {
+            let serial = SerialNumber::from_random(bytes);
+            prop_assert_eq!(SerialNumber::from_decimal(&serial.to_string()), Some(serial));
+        }
+
         #[test]
         fn agrees_with_integers(bytes: [u8; 16]) {
             let serial = SerialNumber::from_random(bytes);

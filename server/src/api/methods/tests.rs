@@ -135,6 +135,7 @@ const OURS: &[(&str, &str)] = &[
     ("plastron.host.v1.Hosts/ImportHosts", "AL"),
     ("plastron.host.v1.Hosts/ListHosts", "AL"),
     ("plastron.host.v1.Hosts/RemoveHost", "AL"),
+    ("plastron.revocation.v1.Revocation/ListCrls", "*"),
 ];
 
 fn letters(access: Access) -> String {

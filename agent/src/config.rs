@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use edge::{health, log};
+use edge::{health, log, otlp};
 use plugin_catalog::{AgentPluginError, AgentPlugins};
 use serde::Deserialize;
 use svid::TrustDomain;
@@ -56,6 +56,9 @@ pub struct Agent {
     /// The health listener.
     #[serde(default)]
     pub health_checks: health::Config,
+    /// The collector that metrics are pushed to.
+    #[serde(default)]
+    pub otlp: Option<otlp::Config>,
 }
 
 /// A configuration that reads well and can't work.
@@ -64,6 +67,9 @@ pub enum Unworkable {
     /// The health listener.
     #[error(transparent)]
     Health(#[from] health::BadPaths),
+    /// The collector of metrics.
+    #[error(transparent)]
+    Otlp(#[from] otlp::BadConfig),
     /// Two ways to trust the server.
     #[error("trust_bundle_path and insecure_bootstrap exclude each other; keep trust_bundle_path")]
     BothBootstraps,
@@ -90,6 +96,9 @@ impl Config {
     pub fn check(&self) -> Result<(), Unworkable> {
         let agent = &self.agent;
         agent.health_checks.check()?;
+        if let Some(otlp) = &agent.otlp {
+            otlp.check()?;
+        }
         match (&agent.trust_bundle_path, agent.insecure_bootstrap) {
             (Some(_), true) => return Err(Unworkable::BothBootstraps),
             (None, false) => return Err(Unworkable::NoBootstrap),

@@ -26,7 +26,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use attest::Prover;
 use cache::{Cache, Keeper};
 use config::{Config, Unworkable};
-use edge::{Clock, grpc::Course, health, local, metrics, notify};
+use edge::{Clock, grpc::Course, health, local, metrics, notify, otlp};
 use link::Address;
 use meters::Meters;
 use plugin_catalog::AgentPluginError;
@@ -81,6 +81,11 @@ pub enum StartError {
 }
 
 const WORKLOAD_API: &str = "workload API";
+/// Who pushes metrics.
+const SERVICE: otlp::Service = otlp::Service {
+    name: "plastron-agent",
+    version: env!("CARGO_PKG_VERSION"),
+};
 /// How long the Workload API may take to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 /// How often readiness is looked at where nothing changes.
@@ -163,9 +168,16 @@ impl Agent {
         ));
         tasks.spawn(named("watchdog", watchdog()));
         tasks.spawn(named(WORKLOAD_API, api.serve(listener, followed)));
+        let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let settings = config.agent.health_checks.clone();
-            tasks.spawn(named("health", serve_health(listener, settings, ready, metrics)));
+            tasks.spawn(named(
+                "health",
+                serve_health(listener, settings, ready, Arc::clone(&metrics)),
+            ));
+        }
+        if let Some(collector) = config.agent.otlp.clone() {
+            tasks.spawn(named("otlp", otlp::push(collector, SERVICE, metrics, clock)));
         }
         info!(socket_path = %config.agent.socket_path.display(), trust_domain_id = %config.agent.trust_domain, "Agent started");
         // The Workload API answers from now on, if only that there is nothing yet: what waits for it may start.
@@ -278,7 +290,7 @@ async fn serve_health(
     listener: tokio::net::TcpListener,
     settings: health::Config,
     ready: watch::Receiver<bool>,
-    metrics: metrics::Registry,
+    metrics: Arc<metrics::Registry>,
 ) {
     if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
         error!(%error, "Health listener failed");

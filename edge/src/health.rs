@@ -93,7 +93,7 @@ pub async fn serve(
     listener: TcpListener,
     config: &Config,
     ready: watch::Receiver<bool>,
-    metrics: Registry,
+    metrics: Arc<Registry>,
 ) -> std::io::Result<()> {
     let readiness = move || {
         let ready = *ready.borrow();
@@ -105,7 +105,6 @@ pub async fn serve(
             }
         }
     };
-    let metrics = Arc::new(metrics);
     let shown = move || {
         let metrics = Arc::clone(&metrics);
         async move { ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.render()) }

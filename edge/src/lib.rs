@@ -12,6 +12,7 @@ pub mod log;
 pub mod manual;
 pub mod metrics;
 pub mod notify;
+pub mod otlp;
 mod random;
 mod report;
 pub mod tls;

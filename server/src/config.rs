@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
-use edge::{health, log};
+use edge::{health, log, otlp};
 use plugin_api::KeyKind;
 use plugin_catalog::{ServerPluginError, ServerPlugins};
 use serde::{Deserialize, Deserializer};
@@ -82,6 +82,9 @@ pub struct Server {
     /// The health listener.
     #[serde(default)]
     pub health_checks: health::Config,
+    /// The collector that metrics are pushed to.
+    #[serde(default)]
+    pub otlp: Option<otlp::Config>,
 }
 
 /// Which calls are limited by source.
@@ -109,6 +112,9 @@ pub enum Unworkable {
     /// The health listener.
     #[error(transparent)]
     Health(#[from] health::BadPaths),
+    /// The collector of metrics.
+    #[error(transparent)]
+    Otlp(#[from] otlp::BadConfig),
     /// No verifier would take it.
     #[error("jwt_issuer must be 1 to {MAX_ISSUER} characters, none of them a control character")]
     Issuer,
@@ -172,6 +178,9 @@ impl Config {
             return Err(Unworkable::Issuer);
         }
         self.server.health_checks.check()?;
+        if let Some(otlp) = &self.server.otlp {
+            otlp.check()?;
+        }
         self.plugins.check()?;
         Ok(())
     }

@@ -22,7 +22,7 @@ use api::Api;
 use backup::RestoreError;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
-use edge::{Clock, grpc::Course, health, local, log, metrics, notify, tls};
+use edge::{Clock, grpc::Course, health, local, log, metrics, notify, otlp, tls};
 use journal::{Journal, JournalError};
 use meters::Meters;
 use plugin_catalog::ServerPluginError;
@@ -90,6 +90,11 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
 }
 
+/// Who pushes metrics.
+const SERVICE: otlp::Service = otlp::Service {
+    name: "plastron-server",
+    version: env!("CARGO_PKG_VERSION"),
+};
 /// Changes that wait for the sessions to be told.
 const PUBLICATIONS: usize = 1024;
 /// How long calls under way may take when the server stops.
@@ -196,9 +201,16 @@ impl Server {
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
         tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
+        let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            tasks.spawn(named("health", serve_health(listener, settings, ready, metrics)));
+            tasks.spawn(named(
+                "health",
+                serve_health(listener, settings, ready, Arc::clone(&metrics)),
+            ));
+        }
+        if let Some(collector) = config.server.otlp.clone() {
+            tasks.spawn(named("otlp", otlp::push(collector, SERVICE, metrics, clock)));
         }
         info!(%address, trust_domain_id = %config.server.trust_domain, "Server started");
         Ok(Self {
@@ -321,7 +333,7 @@ async fn serve_health(
     listener: TcpListener,
     settings: health::Config,
     ready: watch::Receiver<bool>,
-    metrics: metrics::Registry,
+    metrics: Arc<metrics::Registry>,
 ) {
     if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
         error!(%error, "Health listener failed");

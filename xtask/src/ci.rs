@@ -39,16 +39,8 @@ pub(crate) fn run() -> Result<()> {
     parts.part("demonstration", || (0..2).try_for_each(|_| demonstrate()))?;
     parts.part("fuzzing", || fuzz::run(&fuzz::Options::minutes(FUZZING)))?;
     parts.part("lints", || {
-        run::run(&mut cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]))
+        lint(&["--workspace"])?;
+        lint(&["-p", "edge", "--features", "otlp"])
     })?;
     parts.part("documents", || {
         run::run(
@@ -58,4 +50,9 @@ pub(crate) fn run() -> Result<()> {
     })?;
     println!("\n{parts}\n{}", results.join("\n"));
     Ok(())
+}
+
+fn lint(of: &[&str]) -> Result<()> {
+    let mut clippy = cargo(&["clippy", "--all-targets", "--locked", "--quiet"]);
+    run::run(clippy.args(of).args(["--", "-D", "warnings"]))
 }

@@ -23,13 +23,29 @@ pub(crate) fn run_tests(parts: &mut Parts) -> Result<Vec<String>> {
     parts.part("build", || {
         run::run(cargo(&["test", "--workspace", "--locked", "--no-run"]).arg("--quiet"))
     })?;
-    parts.part("tests", || {
+    let is_result = |line: &str| line.starts_with("test result:");
+    let mut results = parts.part("tests", || {
         let mut tests = cargo(&["test", "--workspace", "--locked"]);
         if let Some(go) = go {
             tests.env("PATH", before_path(go)?);
         }
-        run_keeping(&mut tests, |line| line.starts_with("test result:"))
-    })
+        run_keeping(&mut tests, is_result)
+    })?;
+    // What is off by default, where it is: the crates above are not built again for it.
+    results.extend(parts.part("features", || {
+        let words = [
+            "test",
+            "--locked",
+            "-p",
+            "edge",
+            "--lib",
+            "--features",
+            "otlp",
+            "otlp",
+        ];
+        run_keeping(&mut cargo(&words), is_result)
+    })?);
+    Ok(results)
 }
 
 fn before_path(folder: PathBuf) -> Result<OsString> {

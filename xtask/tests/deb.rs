@@ -1,6 +1,6 @@
 //! The packages, installed into a root of their own: nothing of this machine changes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::{
     fs,
@@ -76,7 +76,7 @@ impl Root {
 
 fn check_package(package: &Path, name: &str, config: &str, depends: &[&str]) {
     let control = said(Command::new("dpkg-deb").arg("--info").arg(package));
-    for wanted in [&format!("Package: {name}\n")[..], "Maintainer: ", "Depends: "]
+    for wanted in [format!("Package: {name}\n").as_str(), "Maintainer: ", "Depends: "]
         .iter()
         .chain(depends)
     {
@@ -88,7 +88,7 @@ fn check_package(package: &Path, name: &str, config: &str, depends: &[&str]) {
         "{content}"
     );
     for file in [
-        &format!("-rwxr-xr-x usr/bin/{name}")[..],
+        format!("-rwxr-xr-x usr/bin/{name}").as_str(),
         &format!("-rw-r--r-- etc/plastron/{config}"),
         &format!("-rw-r--r-- usr/lib/systemd/system/{name}.service"),
         &format!("-rw-r--r-- usr/lib/sysusers.d/{name}.conf"),

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Labels, Samples};
+use super::{Bound, Bucket, Labels, Samples};
 
 /// How often something took how long. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -80,15 +80,24 @@ impl Histogram {
 
     /// Adds what was noted.
     pub fn show(&self, labels: Labels<'_>, samples: &mut Samples<'_>) {
-        let mut count = 0;
-        let bounds = BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
-        for (bucket, bound) in self.0.buckets.iter().zip(bounds) {
-            count += bucket.load(Ordering::Relaxed);
-            samples.line("_bucket", labels, Some(bound), &count);
+        let bounds = BOUNDS.iter().map(|(nanos, text)| {
+            Some(Bound {
+                seconds: Duration::from_nanos(*nanos).as_secs_f64(),
+                text,
+            })
+        });
+        let mut buckets = [Bucket {
+            bound: None,
+            count: 0,
+        }; BOUNDS.len() + 1];
+        for ((shown, bucket), bound) in buckets.iter_mut().zip(&self.0.buckets).zip(bounds.chain([None])) {
+            *shown = Bucket {
+                bound,
+                count: bucket.load(Ordering::Relaxed),
+            };
         }
         let sum = Duration::from_nanos(self.0.nanos.load(Ordering::Relaxed));
-        samples.line("_sum", labels, None, &sum.as_secs_f64());
-        samples.line("_count", labels, None, &count);
+        samples.seconds(labels, &buckets, sum.as_secs_f64());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a process counts of itself, shown in Prometheus' text format 0.0.4.
+//! What a process counts of itself, shown in Prometheus' text format 0.0.4 or pushed by OTLP (`crate::otlp`).
 //!
 //! Recording touches atomics only. Names of metrics and of labels are constants, and so is what labels hold, or it is
 //! of a set that is known at the start: no peer decides how much is kept. Names are described in `deploy/metrics.md`.
@@ -7,9 +7,10 @@ mod calls;
 mod histogram;
 pub mod process;
 mod tally;
+mod text;
 
 use std::{
-    fmt::{self, Write},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -38,16 +39,58 @@ pub enum Kind {
 }
 
 struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: Kind,
+    description: Description,
     read: Box<dyn Fn(&mut Samples<'_>) + Send + Sync>,
+}
+
+/// What is said of a metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts, in a sentence.
+    pub help: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
 }
 
 /// Takes the samples of one metric.
 pub struct Samples<'a> {
-    name: &'static str,
-    text: &'a mut String,
+    sink: &'a mut dyn Sink,
+}
+
+/// Where metrics are written to.
+pub(crate) trait Sink {
+    /// The samples that follow are of this metric.
+    fn begin(&mut self, description: Description);
+    /// Takes a sample.
+    fn take(&mut self, labels: Labels<'_>, value: Value<'_>);
+}
+
+/// What a sample says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Number(u64),
+    Float(f64),
+    /// How often it took at most so many seconds, and longer than the bound before; the sum of all, in seconds.
+    Seconds {
+        buckets: &'a [Bucket],
+        sum: f64,
+    },
+}
+
+/// How often something took at most `bound`; the last has no bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    pub(crate) bound: Option<Bound>,
+    pub(crate) count: u64,
+}
+
+/// Seconds, as a number and as text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    pub(crate) seconds: f64,
+    pub(crate) text: &'static str,
 }
 
 /// A number that only grows. Clones share it.
@@ -75,9 +118,7 @@ impl Registry {
         read: impl Fn(&mut Samples<'_>) + Send + Sync + 'static,
     ) {
         self.families.push(Family {
-            name,
-            help,
-            kind,
+            description: Description { name, help, kind },
             read: Box::new(read),
         });
     }
@@ -145,69 +186,43 @@ impl Registry {
         tally
     }
 
-    /// Everything as of now.
+    /// Everything as of now, in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = String::new();
+        let mut text = text::Text::default();
+        self.show(&mut text);
+        text.into()
+    }
+
+    /// Shows `sink` everything as of now.
+    pub(crate) fn show(&self, sink: &mut dyn Sink) {
         for family in &self.families {
-            let Family { name, help, kind, .. } = family;
-            // Writing to a string does not fail.
-            let _written = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-            (family.read)(&mut Samples {
-                name,
-                text: &mut text,
-            });
+            sink.begin(family.description);
+            (family.read)(&mut Samples { sink });
         }
-        text
     }
 }
 
 impl Samples<'_> {
     /// Adds a whole number.
     pub fn number(&mut self, labels: Labels<'_>, value: u64) {
-        self.line("", labels, None, &value);
+        self.sink.take(labels, Value::Number(value));
     }
 
     /// Adds a number that may have a fraction.
     pub fn float(&mut self, labels: Labels<'_>, value: f64) {
-        self.line("", labels, None, &value);
+        self.sink.take(labels, Value::Float(value));
     }
 
-    fn line(&mut self, suffix: &str, labels: Labels<'_>, le: Option<&str>, value: &dyn fmt::Display) {
-        let le = le.map(|le| ("le", le));
-        let mut separator = '{';
-        self.text.push_str(self.name);
-        self.text.push_str(suffix);
-        for (name, value) in labels.iter().copied().chain(le) {
-            let _written = write!(self.text, "{separator}{name}=\"{}\"", escaped(value));
-            separator = ',';
-        }
-        let end = if separator == ',' { "}" } else { "" };
-        let _written = writeln!(self.text, "{end} {value}");
-    }
-}
-
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        })
+    fn seconds(&mut self, labels: Labels<'_>, buckets: &[Bucket], sum: f64) {
+        self.sink.take(labels, Value::Seconds { buckets, sum });
     }
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.families.iter().map(|family| family.name))
+            .entries(self.families.iter().map(|family| family.description.name))
             .finish()
     }
 }

@@ -1,6 +1,7 @@
 //! The whole system: a server, agents, and their command lines, as an operator has them.
 
 mod agent;
+mod cable;
 mod daemon;
 mod host;
 mod machine;
@@ -16,6 +17,7 @@ use std::{
 use serde_json::Value;
 
 pub use agent::Agent;
+pub use cable::Cable;
 pub use daemon::Daemon;
 pub use host::Host;
 pub use machine::{Machine, agent_cli};
@@ -165,12 +167,20 @@ impl World {
     ///
     /// It does not start in time.
     pub fn start_server(&mut self) {
+        self.launch_server();
+        self.server().wait_for("Server ready");
+    }
+
+    /// Starts the server, and does not wait for it.
+    ///
+    /// # Panics
+    ///
+    /// It runs already.
+    pub fn launch_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
         let config = self.write_config();
         let mut command = self.host.command(program("plastron-server"));
-        let server = Daemon::start(command.arg("run").arg("--config").arg(&config));
-        server.wait_for("Server ready");
-        self.server = Some(server);
+        self.server = Some(Daemon::start(command.arg("run").arg("--config").arg(&config)));
     }
 
     /// Ends the server as a power failure does.

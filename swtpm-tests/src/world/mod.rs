@@ -7,11 +7,12 @@ mod host;
 mod machine;
 mod output;
 mod programs;
+mod supervisor;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitStatus, Output},
 };
 
 use serde_json::Value;
@@ -186,6 +187,15 @@ impl World {
     /// Ends the server as a power failure does.
     pub fn kill_server(&mut self) {
         self.server = None;
+    }
+
+    /// Waits until the server ends by itself; says how, and what it said.
+    ///
+    /// # Panics
+    ///
+    /// It takes too long.
+    pub fn server_end(&mut self) -> (ExitStatus, String) {
+        self.server.take().expect("a running server").end()
     }
 
     /// Ends the server as a power failure does, and starts it again on what it left.

@@ -1,6 +1,9 @@
 //! Authorities with keys of every kind.
 
+use std::path::Path;
+
 use proto::spiffe::workload::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient};
+use rustls_pki_types::CertificateDer;
 use svid::{Bundle, TrustDomain, X509Authority, x509};
 use swtpm_tests::World;
 use x509_parser::{
@@ -9,6 +12,8 @@ use x509_parser::{
 };
 
 use super::rotation::certificates;
+
+type Chain = Vec<CertificateDer<'static>>;
 
 /// A key's algorithm and its size in bits.
 #[derive(Debug, Eq, PartialEq)]
@@ -57,18 +62,13 @@ async fn check(ca_key_type: &str, expected: Kind) {
 
     // The key is read back, and signs what the same agent shows next.
     world.restart_server();
-    assert_eq!(fs_bundle(&world), root.as_ref());
+    assert_eq!(shown_root(&world), root.as_ref());
     agent.restart();
     agent.daemon().wait_for("SVID ready");
 }
 
 /// The SVID and the roots that the Workload API gives.
-async fn fetch(
-    socket: &std::path::Path,
-) -> (
-    Vec<rustls_pki_types::CertificateDer<'static>>,
-    Vec<rustls_pki_types::CertificateDer<'static>>,
-) {
+async fn fetch(socket: &Path) -> (Chain, Chain) {
     let (client, connection) = edge::grpc::connect(socket).await.unwrap();
     let mut request = tonic::Request::new(X509svidRequest {});
     let metadata = request.metadata_mut();
@@ -96,7 +96,7 @@ fn kind(root: &[u8]) -> Kind {
 }
 
 /// The one root that `bundle show` prints.
-fn fs_bundle(world: &World) -> Vec<u8> {
+fn shown_root(world: &World) -> Vec<u8> {
     let shown = std::fs::read(world.bundle()).unwrap();
     pem::parse(shown).unwrap().into_contents()
 }

@@ -21,6 +21,7 @@ mod python;
 mod resumption;
 mod rotation;
 mod rust;
+mod supervision;
 mod tpm;
 mod withdrawal;
 mod workload_api;

@@ -67,6 +67,9 @@ pub enum StartError {
     /// The data directory can't be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The token file holds no token.
+    #[error("join_token_file `{}` is empty; put what `plastron-server token generate` prints there", .0.display())]
+    EmptyToken(PathBuf),
     /// The token file can't be read.
     #[error("cannot read join_token_file `{}`", path.display())]
     Token {
@@ -225,6 +228,7 @@ fn token(config: &config::Agent, has_svid: bool) -> Result<Option<String>, Start
     match (&config.join_token, &config.join_token_file) {
         (Some(token), _) => Ok(Some(token.clone())),
         (None, Some(path)) => match fs::read_to_string(path) {
+            Ok(text) if text.trim().is_empty() && !has_svid => Err(StartError::EmptyToken(path.clone())),
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(_) if has_svid => Ok(Some(String::new())),
             Err(source) => Err(StartError::Token {

@@ -46,12 +46,21 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Peers that poll get this many refresh hints to notice.
 const HINTS: u32 = 3;
 
-/// Decides on the authorities of one kind.
+/// Decides on the authorities of one kind. There is always one that signs before another is forgotten: a bundle is
+/// never empty.
 #[must_use]
 pub fn decide(slots: &[Slot], refresh_hint: Duration, now: Timestamp) -> Step {
-    if let Some(ended) = slots.iter().position(|slot| is_over(slot, now)) {
-        return Step::Forget(ended);
+    match renew(slots, refresh_hint, now) {
+        Step::Wait(until) => {
+            let ended = slots.iter().position(|slot| is_over(slot, now));
+            ended.map_or(Step::Wait(until), Step::Forget)
+        }
+        step => step,
     }
+}
+
+/// Whether another one is to be made, or to sign.
+fn renew(slots: &[Slot], refresh_hint: Duration, now: Timestamp) -> Step {
     let usable = |state| move |slot: &Slot| slot.state == state && slot.not_after > now;
     let prepared = slots.iter().position(usable(AuthorityState::Prepared));
     let Some(active) = slots.iter().find(|slot| usable(AuthorityState::Active)(slot)) else {
@@ -180,6 +189,16 @@ mod tests {
             61,
             Step::Activate(1),
         );
+    }
+
+    #[test]
+    fn it_is_replaced_before_it_is_forgotten() {
+        let long_over = slot(Active, 0, 60);
+        check(&[long_over], 1000, Step::Prepare);
+        let mut slots = [long_over, slot(Prepared, 1000, 1060)];
+        check(&slots, 1000, Step::Activate(1));
+        (slots[0].state, slots[1].state) = (Old, Active);
+        check(&slots, 1000, Step::Forget(0));
     }
 
     #[test]

@@ -31,7 +31,10 @@ impl Rotation {
     pub(super) async fn publish(&mut self) -> Result<(), RotationError> {
         self.publish_x509().await?;
         self.publish_jwt().await?;
-        if self.renew_certificate_at <= self.clock.now() || self.is_certificate_doubtful() {
+        let now = self.clock.now();
+        // One that is still to begin was made while the clock was ahead.
+        let is_due = self.renew_certificate_at <= now || now < self.certificate_begins_at;
+        if is_due || self.is_certificate_doubtful() {
             self.renew_certificate().await?;
         }
         Ok(())
@@ -136,6 +139,7 @@ impl Rotation {
             .certificate
             .send_replace(Some(identity.certified_key()));
         self.renew_certificate_at = renew_at(svid.not_before, svid.not_after, u32::MAX / 2);
+        self.certificate_begins_at = svid.not_before;
         self.certificate_authority = svid.authority_id;
         Ok(())
     }

@@ -7,11 +7,11 @@ use plugin_api::{KeyError, KeyKind, KeyManager};
 use rustls_pki_types::CertificateDer;
 use svid::{Timestamp, x509::PublicKey};
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use super::{
-    Authorities, AuthorityKind, Ca, Command, CrlPaths, Order, OrderRefused, Ordered, Outputs, Slot, Step,
-    decide,
+    Authorities, AuthorityKind, AuthorityState, Ca, Command, CrlPaths, Order, OrderRefused, Ordered, Outputs,
+    Slot, Step, decide,
     revocation::{Written, withdrawn},
     steps::{self, Kind, SERVER},
 };
@@ -46,9 +46,12 @@ pub struct Rotation {
     pub(super) ca: Ca,
     pub(super) outputs: Outputs,
     pub(super) renew_certificate_at: Timestamp,
+    pub(super) certificate_begins_at: Timestamp,
     /// Who signed the server's own certificate.
     pub(super) certificate_authority: String,
     pub(super) written_crls: Written,
+    /// The clock shows less than when the signing authority began, and the operator was told.
+    is_behind: bool,
 }
 
 /// A step could not be taken.
@@ -106,6 +109,8 @@ impl Rotation {
             ca,
             outputs,
             renew_certificate_at,
+            certificate_begins_at: Timestamp::default(),
+            is_behind: false,
             certificate_authority: String::new(),
             written_crls: Written::new(),
         }
@@ -117,6 +122,7 @@ impl Rotation {
         let mut snapshots = self.registry.subscribe();
         loop {
             let advanced = self.advance().await;
+            self.look_at_clock();
             let is_healthy = advanced.is_ok();
             let wait = match advanced {
                 Ok(until) => until
@@ -147,6 +153,25 @@ impl Rotation {
         self.publish().await?;
         self.publish_crls().await?;
         Ok(x509.min(jwt).min(self.renew_certificate_at))
+    }
+
+    /// Says when the clock begins, and ceases, to show a time at which nobody takes what is signed.
+    fn look_at_clock(&mut self) {
+        let snapshot = self.registry.snapshot();
+        let now = self.clock.now();
+        let mut authorities = snapshot.authorities.x509.iter();
+        let early = authorities.find(|one| one.state == AuthorityState::Active && now < one.not_before);
+        match early {
+            Some(authority) if !self.is_behind => error!(
+                authority_id = authority.authority_id,
+                begins_at = %authority.not_before,
+                "Clock is behind the signing authority; set it right. If it is, it was ahead when the authority was made: \
+                 prepare and activate another one"
+            ),
+            None if self.is_behind => info!("Clock is no longer behind the signing authority"),
+            _ => {}
+        }
+        self.is_behind = early.is_some();
     }
 
     async fn advance_kind<K: Kind>(&self) -> Result<Timestamp, RotationError> {

@@ -4,6 +4,7 @@
 
 mod authority;
 mod bundle;
+mod configuration;
 mod crl;
 mod entry_files;
 mod jwt;

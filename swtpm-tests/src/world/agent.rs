@@ -36,22 +36,29 @@ impl Agent {
     /// Does so on a host of its own.
     #[must_use]
     pub fn start_on(host: Host, address: &str, bundle: &Path, token: &str) -> Self {
-        let proof = format!("join_token = \"{token}\"\n");
-        Self::proving(host, address, bundle, &proof, agent_id(token))
+        let settings = format!("{}join_token = \"{token}\"\n", trusting(bundle));
+        Self::run(host, address, &settings, agent_id(token))
     }
 
     /// Starts an agent with further lines in `[agent]`, and does not wait for it.
     #[must_use]
     pub fn start_with(settings: &str, address: &str, bundle: &Path, token: &str) -> Self {
-        let proof = format!("join_token = \"{token}\"\n{settings}");
-        Self::proving(Host::default(), address, bundle, &proof, agent_id(token))
+        let settings = format!("{}join_token = \"{token}\"\n{settings}", trusting(bundle));
+        Self::run(Host::default(), address, &settings, agent_id(token))
+    }
+
+    /// Starts an agent that has these lines in `[agent]` to trust the server and prove itself by `token`, and does
+    /// not wait for it.
+    #[must_use]
+    pub fn configured(settings: &str, address: &str, token: &str) -> Self {
+        Self::run(Host::default(), address, settings, agent_id(token))
     }
 
     /// The same, on a machine with a TPM.
     #[must_use]
     pub fn on(machine: &Machine, address: &str, bundle: &Path) -> Self {
-        let (proof, id) = (machine.settings(), machine.agent_id());
-        Self::proving(Host::default(), address, bundle, &proof, id)
+        let settings = format!("{}{}", trusting(bundle), machine.settings());
+        Self::run(Host::default(), address, &settings, machine.agent_id())
     }
 
     /// The same, on a copy of the data directory of another agent.
@@ -71,11 +78,11 @@ impl Agent {
         thief
     }
 
-    fn proving(host: Host, address: &str, bundle: &Path, proof: &str, id: String) -> Self {
+    fn run(host: Host, address: &str, settings: &str, id: String) -> Self {
         let dir = new_dir();
         let path = dir.join("agent.toml");
         let data_dir = host.data_dir().unwrap_or_else(|| dir.join("data"));
-        fs::write(&path, config(&dir, &data_dir, address, bundle, proof)).unwrap();
+        fs::write(&path, config(&dir, &data_dir, address, settings)).unwrap();
         Self {
             daemon: run(&host, &path),
             dir,
@@ -182,10 +189,15 @@ fn run(host: &Host, config: &Path) -> Daemon {
     Daemon::start(command.arg("run").arg("--config").arg(config))
 }
 
-/// The configuration; `proof` may end in tables.
-fn config(dir: &Path, data_dir: &Path, address: &str, bundle: &Path, proof: &str) -> String {
+/// A line that has an agent trust the server by `bundle`.
+fn trusting(bundle: &Path) -> String {
+    format!("trust_bundle_path = \"{}\"\n", bundle.display())
+}
+
+/// The configuration; `settings` may end in tables.
+fn config(dir: &Path, data_dir: &Path, address: &str, settings: &str) -> String {
     let (host, port) = address.split_once(':').unwrap();
-    let (dir, data_dir, bundle) = (dir.display(), data_dir.display(), bundle.display());
+    let (dir, data_dir) = (dir.display(), data_dir.display());
     format!(
         r#"[agent]
 trust_domain = "example.org"
@@ -193,9 +205,8 @@ server_address = "{host}"
 server_port = {port}
 socket_path = "{dir}/agent.sock"
 data_dir = "{data_dir}"
-trust_bundle_path = "{bundle}"
 log_format = "json"
 log_level = "debug"
-{proof}"#
+{settings}"#
     )
 }

@@ -1,12 +1,15 @@
-//! What a program runs on, where a test wants it worse than this machine: a disk that is full, a clock that is wrong.
+//! What a program runs on, where a test wants it other than this machine: a disk that is full, a clock that is wrong, a
+//! supervisor that listens.
 
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
+use super::supervisor::Supervisor;
 use crate::tool::{new_dir, require};
 
 /// Surroundings of a program.
@@ -14,6 +17,7 @@ use crate::tool::{new_dir, require};
 pub struct Host {
     disk: Option<Disk>,
     clock: Option<Clock>,
+    supervisor: Option<Supervisor>,
 }
 
 /// A file system of a few megabytes, which only programs on this host see. It outlives them.
@@ -43,8 +47,10 @@ impl Host {
     /// The kernel does not let this user mount a file system in a namespace.
     #[must_use]
     pub fn with_small_disk() -> Self {
-        let disk = Some(Disk::mount());
-        Self { disk, clock: None }
+        Self {
+            disk: Some(Disk::mount()),
+            ..Self::default()
+        }
     }
 
     /// A host whose clock is off by `offset`, as [`Host::set_clock`] takes it.
@@ -65,10 +71,30 @@ impl Host {
         };
         let host = Self {
             clock: Some(clock),
-            disk: None,
+            ..Self::default()
         };
         host.set_clock(offset);
         host
+    }
+
+    /// A host with a supervisor that wants to hear from a program as systemd does, and that it is alive twice in
+    /// `watchdog`.
+    #[must_use]
+    pub fn with_supervisor(watchdog: Duration) -> Self {
+        Self {
+            supervisor: Some(Supervisor::listen(watchdog)),
+            ..Self::default()
+        }
+    }
+
+    /// What the program told its supervisor next.
+    ///
+    /// # Panics
+    ///
+    /// It says nothing, or there is no supervisor.
+    #[must_use]
+    pub fn told(&self) -> String {
+        self.supervisor.as_ref().expect("a supervisor").hear()
     }
 
     /// Sets the clock off by `offset`: `+0`, `+365d`, `-365d`.
@@ -141,6 +167,9 @@ impl Host {
             command.env("FAKETIME_NO_CACHE", "1");
             // A clock that is set does not change how long anything takes.
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.watch(&mut command);
         }
         command
     }

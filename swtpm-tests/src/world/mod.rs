@@ -1,21 +1,24 @@
 //! The whole system: a server, agents, and their command lines, as an operator has them.
 
 mod agent;
+mod cable;
 mod daemon;
 mod host;
 mod machine;
 mod output;
 mod programs;
+mod supervisor;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitStatus, Output},
 };
 
 use serde_json::Value;
 
 pub use agent::Agent;
+pub use cable::Cable;
 pub use daemon::Daemon;
 pub use host::Host;
 pub use machine::{Machine, agent_cli};
@@ -165,17 +168,34 @@ impl World {
     ///
     /// It does not start in time.
     pub fn start_server(&mut self) {
+        self.launch_server();
+        self.server().wait_for("Server ready");
+    }
+
+    /// Starts the server, and does not wait for it.
+    ///
+    /// # Panics
+    ///
+    /// It runs already.
+    pub fn launch_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
         let config = self.write_config();
         let mut command = self.host.command(program("plastron-server"));
-        let server = Daemon::start(command.arg("run").arg("--config").arg(&config));
-        server.wait_for("Server ready");
-        self.server = Some(server);
+        self.server = Some(Daemon::start(command.arg("run").arg("--config").arg(&config)));
     }
 
     /// Ends the server as a power failure does.
     pub fn kill_server(&mut self) {
         self.server = None;
+    }
+
+    /// Waits until the server ends by itself; says how, and what it said.
+    ///
+    /// # Panics
+    ///
+    /// It takes too long.
+    pub fn server_end(&mut self) -> (ExitStatus, String) {
+        self.server.take().expect("a running server").end()
     }
 
     /// Ends the server as a power failure does, and starts it again on what it left.

@@ -10,7 +10,8 @@ use swtpm_tests::{World, agent_id};
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::Code;
 
-use callers::{Callers, Local};
+use callers::Callers;
+pub(super) use callers::Local;
 use state::State;
 
 const REDB_ROUNDS: usize = 50;

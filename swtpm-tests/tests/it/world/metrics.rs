@@ -1,12 +1,10 @@
 //! What Prometheus gets, and that it is what `deploy/` describes.
 
-use std::{
-    collections::BTreeSet,
-    io::{Read, Write},
-    net::TcpStream,
-};
+use std::collections::BTreeSet;
 
 use swtpm_tests::{Agent, World, free_port};
+
+use super::http::get;
 
 const DOCUMENTED: &str = include_str!("../../../../deploy/metrics.md");
 const DASHBOARD: &str = include_str!("../../../../deploy/grafana/plastron.json");
@@ -17,12 +15,7 @@ fn health(port: u16) -> String {
 }
 
 fn metrics(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = get(port, "/metrics").unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 200") && answer.contains("text/plain; version=0.0.4"),
         "{answer}"

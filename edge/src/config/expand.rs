@@ -1,11 +1,19 @@
 //! `$NAME` and `${NAME}` in a configuration file.
 
-use std::{env, path::Path};
+use std::path::Path;
 
 use super::ConfigError;
 
-/// Replaces variables. `$$` stands for a dollar sign.
-pub(super) fn variables(path: &Path, text: &str) -> Result<String, ConfigError> {
+/// Replaces variables by what `value` has for them. `$$` stands for a dollar sign. `path` is for the error alone.
+///
+/// # Errors
+///
+/// A variable has no value.
+pub fn expand(
+    path: &Path,
+    text: &str,
+    value: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, ConfigError> {
     let mut lines = Vec::new();
     for (index, line) in text.split('\n').enumerate() {
         let missing = |name: &str| ConfigError::Variable {
@@ -13,12 +21,16 @@ pub(super) fn variables(path: &Path, text: &str) -> Result<String, ConfigError> 
             line: index + 1,
             name: name.into(),
         };
-        lines.push(expand_line(line, &missing)?);
+        let value = |name: &str| value(name).ok_or_else(|| missing(name));
+        lines.push(expand_line(line, &value)?);
     }
     Ok(lines.join("\n"))
 }
 
-fn expand_line(line: &str, missing: &dyn Fn(&str) -> ConfigError) -> Result<String, ConfigError> {
+fn expand_line(
+    line: &str,
+    value: &dyn Fn(&str) -> Result<String, ConfigError>,
+) -> Result<String, ConfigError> {
     let mut expanded = String::new();
     let mut rest = line;
     while let Some((before, after)) = rest.split_once('$') {
@@ -32,7 +44,7 @@ fn expand_line(line: &str, missing: &dyn Fn(&str) -> ConfigError) -> Result<Stri
         if name.is_empty() {
             expanded.push('$');
         } else {
-            expanded.push_str(&env::var(name).map_err(|_| missing(name))?);
+            expanded.push_str(&value(name)?);
         }
         rest = remainder;
     }

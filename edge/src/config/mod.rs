@@ -5,12 +5,13 @@ mod error;
 mod expand;
 mod overrides;
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 use serde::de::DeserializeOwned;
 
 pub use error::ConfigError;
 use error::Source;
+pub use expand::expand;
 
 /// Longest configuration file in bytes.
 const MAX_LEN: u64 = 1024 * 1024;
@@ -32,7 +33,7 @@ pub struct Options {
 pub fn load<T: DeserializeOwned>(path: &Path, options: &Options) -> Result<T, ConfigError> {
     let text = read(path)?;
     let text = if options.expand_env {
-        expand::variables(path, &text)?
+        expand(path, &text, &|name| env::var(name).ok())?
     } else {
         text
     };

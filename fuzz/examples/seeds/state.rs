@@ -225,4 +225,11 @@ fn configs() {
         "override",
         format!("{agent}\n--set agent.server_port=\"x\""),
     );
+    seed(
+        "expanded_config",
+        "variables",
+        "[server]\ntrust_domain = \"$A\"\ndata_dir = \"${A_DIR}/data\"\n# costs $$5, $, ${\n",
+    );
+    let missing = "[server]\n\nsocket_path = \"/run/${NAME}/api.sock\"\n";
+    seed("expanded_config", "missing", missing);
 }

@@ -10,6 +10,7 @@ use svid::Bundle;
 use crate::{names, seed};
 
 pub(crate) fn write() {
+    texts();
     let hello = hello();
     let quote = quote();
     let evidence = tpm::Evidence {
@@ -216,4 +217,19 @@ fn server_messages(entry: types::Entry, bundle: types::Bundle) {
         };
         seed("server_message", name, message.encode_to_vec());
     }
+}
+
+/// What SPIRE's command line filters agents by, and what the kernel says of a process.
+fn texts() {
+    seed("go_time", "offset", "2026-11-22 10:00:00 +0100 +01");
+    seed("go_time", "utc", "1999-12-31 23:59:59 +0000 UTC");
+    let ids = "Uid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000";
+    seed(
+        "proc_status",
+        "groups",
+        format!(
+            "Name:\tcat\nUmask:\t0022\n{ids}\nFDSize:\t256\nGroups:\t4 24 27 1000 4294967294 \nNStgid:\t7\n"
+        ),
+    );
+    seed("proc_status", "none", "Name:\tGroups:\nGroups:\t \n");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edge::config::{ConfigError, parse};
+use edge::config::{ConfigError, expand, parse};
 use serde::de::DeserializeOwned;
 
 /// `server.toml`.
@@ -31,4 +31,24 @@ fn read<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Option<T> {
         assert!(place.starts_with(file) || place.starts_with("--set"), "{place}");
     }
     parsed.ok()
+}
+
+/// A file with variables, of which those that begin with `A` have values. Whatever they are, lines stay lines, so that
+/// errors name the right one; and nothing else changes.
+pub fn expanded(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let value = |name: &str| name.starts_with('A').then(|| "$value".to_owned());
+    match expand(Path::new("server.toml"), text, &value) {
+        Ok(expanded) => {
+            assert_eq!(expanded.lines().count(), text.lines().count());
+            assert!(text.contains('$') || expanded == text);
+        }
+        Err(ConfigError::Variable { line, name, .. }) => {
+            let named = text.split('\n').nth(line - 1);
+            assert!(named.is_some_and(|line| line.contains(&name)), "{line}: {name}");
+        }
+        Err(error) => panic!("{error}"),
+    }
 }

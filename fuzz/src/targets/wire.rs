@@ -5,7 +5,7 @@ use plugin_api::EnrolledEk;
 use prost::Message;
 use proto::{plastron::host::v1::NewHost, spire::api::types};
 use server::convert;
-use svid::TrustDomain;
+use svid::{Timestamp, TrustDomain};
 
 use super::{example_org, svid::check_bundle};
 
@@ -61,6 +61,22 @@ pub fn agent_entry(bytes: &[u8]) {
         return;
     };
     assert!(entry.selectors.is_subset(&entry.selectors));
+}
+
+/// The time that a caller filters agents by: printed in UTC, it reads back.
+pub fn go_time(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let Some(time) = server::api::go_time(text) else {
+        return;
+    };
+    if time < Timestamp::default() {
+        return;
+    }
+    // A timestamp prints as RFC 3339, which has no years before Christ.
+    let printed = time.to_string().replace('T', " ").replace('Z', " +0000 +00");
+    assert_eq!(server::api::go_time(&printed), Some(time), "{printed}");
 }
 
 /// A bundle that the server sends to an agent.

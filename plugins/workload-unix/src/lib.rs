@@ -20,6 +20,7 @@ mod groups;
 use std::fs;
 
 use executable::Digests;
+pub use groups::supplementary_gids;
 use plugin_api::{Process, WorkloadAttestError, WorkloadAttestor};
 use serde::Deserialize;
 use svid::Selector;
@@ -83,7 +84,8 @@ impl WorkloadAttestor for UnixAttestor {
 
 /// Values of the `supplementary_gid` and `supplementary_group` selectors, from the text of `/proc/<pid>/status`.
 fn supplementary(status: &str, process: &Process) -> Result<Vec<String>, WorkloadAttestError> {
-    let gids = groups::supplementary(status, process)?;
+    let malformed = || WorkloadAttestError::Malformed(format!("/proc/{}/status", process.pid));
+    let gids = supplementary_gids(status).ok_or_else(malformed)?;
     let values = gids.into_iter().flat_map(|gid| {
         let name = groups::group_name(gid).map(|name| format!("supplementary_group:{name}"));
         [format!("supplementary_gid:{gid}")].into_iter().chain(name)

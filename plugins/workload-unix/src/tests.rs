@@ -100,14 +100,17 @@ fn large_executables_are_not_read() {
 
 #[test]
 fn reads_groups_strictly() {
-    let process = this_process();
-    assert_eq!(
-        groups::supplementary("Name:\tx\nGroups:\t4 24 \n", &process).unwrap(),
-        [4, 24]
-    );
-    assert!(groups::supplementary("Groups:\t\n", &process).unwrap().is_empty());
-    assert!(groups::supplementary("Groups:\tx\n", &process).is_err());
-    assert!(groups::supplementary("Name:\tx\n", &process).is_err());
+    for (status, gids) in [
+        ("Name:\tx\nGroups:\t4 24 \n", Some(vec![4, 24])),
+        ("Groups:\t\n", Some(vec![])),
+        ("Groups:\tx\n", None),
+        ("Groups:\t4294967296\n", None),
+        ("Name:\tx\n", None),
+    ] {
+        assert_eq!(supplementary_gids(status), gids, "{status:?}");
+    }
+    let error = supplementary("Name:\tx\n", &this_process()).unwrap_err();
+    assert!(error.to_string().contains("/status"), "{error}");
 }
 
 #[test]

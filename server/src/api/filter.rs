@@ -129,7 +129,6 @@ fn path(
         .transpose()
 }
 
-/// `2006-01-02 15:04:05 -0700 -07`: the zone comes twice, as Go prints it.
 fn expires_before(text: &str) -> Result<Option<Timestamp>, Status> {
     if text.is_empty() {
         return Ok(None);
@@ -139,14 +138,16 @@ fn expires_before(text: &str) -> Result<Option<Timestamp>, Status> {
             "malformed time filter {text:?}, expected 2006-01-02 15:04:05 -0700 -07"
         ))
     };
-    let (time, _zone) = text.rsplit_once(' ').ok_or_else(refused)?;
-    let format = time::format_description::parse_borrowed::<2>(EXPIRES_BEFORE.trim_end());
-    let parsed = format
-        .ok()
-        .and_then(|format| time::OffsetDateTime::parse(time, &format).ok());
-    parsed
-        .map(|time| Some(Timestamp::from_unix(time.unix_timestamp())))
-        .ok_or_else(refused)
+    go_time(text).map(Some).ok_or_else(refused)
+}
+
+/// The time in `2006-01-02 15:04:05 -0700 -07`: the zone comes twice, as Go prints it.
+#[must_use]
+pub fn go_time(text: &str) -> Option<Timestamp> {
+    let (time, _zone) = text.rsplit_once(' ')?;
+    let format = time::format_description::parse_borrowed::<2>(EXPIRES_BEFORE.trim_end()).ok()?;
+    let time = time::OffsetDateTime::parse(time, &format).ok()?;
+    Some(Timestamp::from_unix(time.unix_timestamp()))
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ use tokio::{
 use tonic::service::Routes;
 
 pub use connection::{Connection, NotBound};
+pub use filter::go_time;
 use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
 pub use proofs::Proofs;

@@ -21,6 +21,7 @@ mod python;
 mod resumption;
 mod rotation;
 mod rust;
+mod server_clock;
 mod supervision;
 mod tpm;
 mod withdrawal;

@@ -99,6 +99,12 @@ impl Authorities {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.x509.len() + self.jwt.len()
+    }
+
     /// The X.509 authority that signs.
     #[must_use]
     pub fn active_x509(&self) -> Option<&X509Authority> {

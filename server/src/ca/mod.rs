@@ -17,8 +17,10 @@ mod outputs;
 mod revocation;
 mod rotation;
 mod sign;
+mod slots;
 mod steps;
 mod token;
+mod waiting;
 
 pub use authorities::{Authorities, Authority, AuthorityState, JwtAuthority, X509Authority};
 pub use codec::{decode, encode};

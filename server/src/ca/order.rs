@@ -39,6 +39,11 @@ pub enum OrderRefused {
     /// It has ended.
     #[error("authority `{0}` has ended")]
     Ended(String),
+    /// The bundle would hold too many.
+    #[error(
+        "the bundle holds {0} authorities: taint and revoke old ones, or wait until they end, before another is prepared"
+    )]
+    Full(usize),
     /// None was named.
     #[error("no authority ID provided")]
     NoId,

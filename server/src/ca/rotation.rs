@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{
-    Authorities, AuthorityKind, Ca, Command, CrlPaths, Order, OrderRefused, Ordered, Outputs, Slot, Step,
-    decide,
+    Authorities, Ca, Command, CrlPaths, Order, OrderRefused, Outputs, Slot, Step, decide,
     revocation::{Written, withdrawn},
     steps::{self, Kind, SERVER},
+    waiting::{MOST_WAITING, Waiting},
 };
 use crate::{
     issue::Lifetimes,
@@ -49,6 +49,10 @@ pub struct Rotation {
     /// Who signed the server's own certificate.
     pub(super) certificate_authority: String,
     pub(super) written_crls: Written,
+    /// Orders that wait for a bundle to be everywhere.
+    pub(super) waiting: Vec<Waiting>,
+    /// The bundle with which keys were looked through last.
+    tidied: Option<u64>,
 }
 
 /// A step could not be taken.
@@ -83,8 +87,6 @@ pub enum RotationError {
 /// Longest sleep: a clock that is set is noticed after that.
 const LOOK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
-/// How long an order to activate waits: sessions that do not acknowledge a bundle in 10 s are closed meanwhile.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(12);
 
 impl Rotation {
     /// A task that keeps `registry`'s authorities fresh.
@@ -108,6 +110,8 @@ impl Rotation {
             renew_certificate_at,
             certificate_authority: String::new(),
             written_crls: Written::new(),
+            waiting: Vec::new(),
+            tidied: None,
         }
     }
 
@@ -116,6 +120,7 @@ impl Rotation {
         let mut confirmed = self.config.confirmed.clone();
         let mut snapshots = self.registry.subscribe();
         loop {
+            self.obey_waiting().await;
             let advanced = self.advance().await;
             let is_healthy = advanced.is_ok();
             let wait = match advanced {
@@ -128,9 +133,11 @@ impl Rotation {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait.min(self.patience())) => {}
                 changed = confirmed.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
-                Some(command) = self.config.orders.recv() => self.obey(command).await,
+                Some(command) = self.config.orders.recv(), if self.waiting.len() < MOST_WAITING => {
+                    self.obey(command).await;
+                }
                 true = withdrawn(&mut snapshots), if is_healthy => {}
             }
         }
@@ -146,7 +153,19 @@ impl Rotation {
         let jwt = self.advance_kind::<PublicKey>().await?;
         self.publish().await?;
         self.publish_crls().await?;
+        self.tidy().await?;
         Ok(x509.min(jwt).min(self.renew_certificate_at))
+    }
+
+    /// Looks for keys that nobody needs after each change of the authorities.
+    async fn tidy(&mut self) -> Result<(), RotationError> {
+        let sequence = self.registry.snapshot().authorities.sequence;
+        if self.tidied != Some(sequence) {
+            self.discard_keys::<CertificateDer<'static>>().await?;
+            self.discard_keys::<PublicKey>().await?;
+            self.tidied = Some(sequence);
+        }
+        Ok(())
     }
 
     async fn advance_kind<K: Kind>(&self) -> Result<Timestamp, RotationError> {
@@ -165,45 +184,6 @@ impl Rotation {
                 Step::Activate(position) => steps::activate::<K>(self, position).await?,
                 Step::Forget(position) => steps::forget::<K>(self, position).await?,
             }
-        }
-    }
-
-    async fn obey(&mut self, command: Command) {
-        let Command {
-            kind,
-            order,
-            actor,
-            reply,
-        } = command;
-        let outcome = match kind {
-            AuthorityKind::Jwt => self.carry_out::<PublicKey>(order, &actor).await,
-            AuthorityKind::X509 => self.carry_out::<CertificateDer<'static>>(order, &actor).await,
-        };
-        // Whoever ordered it may have gone.
-        let _gone = reply.send(outcome);
-    }
-
-    async fn carry_out<K: Kind>(&mut self, order: Order, actor: &str) -> Result<Ordered, RotationError> {
-        let about = {
-            let snapshot = self.registry.snapshot();
-            let all = K::of(&snapshot.authorities);
-            let about = order.decide(all, self.clock.now())?;
-            about.and_then(|position| all.get(position).map(|authority| authority.published_sequence))
-        };
-        if let (Order::Activate(_), Some(sequence)) = (&order, about) {
-            self.let_everyone_have(sequence).await;
-        }
-        let ordered = steps::obey::<K>(self, order, actor).await?;
-        self.publish().await?;
-        Ok(ordered)
-    }
-
-    /// What is signed is of use to those alone who have the bundle. An operator's order is not put off for ever.
-    async fn let_everyone_have(&self, sequence: u64) {
-        let mut confirmed = self.config.confirmed.clone();
-        let everyone_has = confirmed.wait_for(|confirmed| *confirmed >= sequence);
-        if tokio::time::timeout(CONFIRM_WITHIN, everyone_has).await.is_err() {
-            warn!("Authority signs although some agents may not have it yet: an operator ordered it");
         }
     }
 }

@@ -6,7 +6,7 @@ use plugin_api::{KeyKind, Signer};
 use rcgen::PublicKeyData;
 use rustls_pki_types::CertificateDer;
 use svid::{
-    SpiffeId, Timestamp,
+    Bundle, SpiffeId, Timestamp,
     x509::{PublicKey, SerialNumber, Template},
 };
 use tracing::info;
@@ -17,6 +17,7 @@ use super::{
     revocation,
     rotation::{Rotation, RotationError},
     sign::KeyAdapter,
+    slots,
 };
 use crate::{
     issue::{self, Occasion},
@@ -27,10 +28,15 @@ use crate::{
 /// Who takes the steps that nobody ordered.
 pub(super) const SERVER: &str = "server";
 
+/// With so many authorities in the bundle operators may prepare no more: the server itself still has to.
+const MOST_ORDERED: usize = Bundle::MAX_KEYS - 8;
+
 /// X.509 or JWT, by what verifies their signatures: what the steps need to know of the difference.
 pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
-    /// Names of its two key slots.
-    const KEYS: [&'static str; 2];
+    /// Whether the key of an authority that no longer signs SVIDs is needed: for CRLs.
+    const KEY_OUTLIVES_SIGNING: bool;
+    /// What the names of its keys begin with.
+    const KEYS: &'static str;
     /// For logs and audit.
     const NAME: &'static str;
 
@@ -73,15 +79,19 @@ pub(super) async fn obey<K: Kind>(
     .await
 }
 
-/// Makes a key in the slot that does not sign, and publishes an authority for it, in place of one that was prepared
+/// Makes a key in a slot that nobody needs, and publishes an authority for it, in place of one that was prepared
 /// before and never signed.
 async fn prepare<K: Kind>(rotation: &Rotation, actor: &str) -> Result<Ordered, RotationError> {
-    let key_id = free_key::<K>(&rotation.registry.snapshot().authorities);
-    let keys = Arc::clone(&rotation.keys);
-    let kind = K::key_kind(rotation);
-    let made = tokio::task::spawn_blocking(move || keys.generate(key_id, kind)).await;
+    let authorities = Arc::clone(&rotation.registry.snapshot().authorities);
+    let count = authorities.count();
+    if actor != SERVER && count >= MOST_ORDERED {
+        return Err(OrderRefused::Full(count).into());
+    }
+    let key_id = slots::free::<K>(&authorities, rotation.clock.now());
+    let (keys, kind, name) = (Arc::clone(&rotation.keys), K::key_kind(rotation), key_id.clone());
+    let made = tokio::task::spawn_blocking(move || keys.generate(&name, kind)).await;
     let signer = made.map_err(|_| RotationError::Stopping)??;
-    let mut authority = K::make(rotation, key_id, Arc::clone(&signer))?;
+    let mut authority = K::make(rotation, &key_id, Arc::clone(&signer))?;
     let crl = K::first_crl(&authority, signer, rotation.clock.now())?;
     change_with_crl::<K>(
         rotation,
@@ -220,21 +230,9 @@ fn id_at<K: Kind>(rotation: &Rotation, position: usize) -> Option<String> {
         .map(|authority| authority.authority_id.clone())
 }
 
-/// The key slot that the active authority does not use.
-fn free_key<K: Kind>(authorities: &Authorities) -> &'static str {
-    let [first, second] = K::KEYS;
-    let mut active = K::of(authorities)
-        .iter()
-        .filter(|authority| authority.state == AuthorityState::Active);
-    if active.any(|authority| authority.key_id == first) {
-        second
-    } else {
-        first
-    }
-}
-
 impl Kind for CertificateDer<'static> {
-    const KEYS: [&'static str; 2] = ["x509-CA-A", "x509-CA-B"];
+    const KEY_OUTLIVES_SIGNING: bool = true;
+    const KEYS: &'static str = "x509-CA-";
     const NAME: &'static str = "x509";
 
     fn of(authorities: &Authorities) -> &[Authority<Self>] {
@@ -287,7 +285,8 @@ impl Kind for CertificateDer<'static> {
 }
 
 impl Kind for PublicKey {
-    const KEYS: [&'static str; 2] = ["JWT-Signer-A", "JWT-Signer-B"];
+    const KEY_OUTLIVES_SIGNING: bool = false;
+    const KEYS: &'static str = "JWT-Signer-";
     const NAME: &'static str = "jwt";
 
     fn of(authorities: &Authorities) -> &[Authority<Self>] {

@@ -3,14 +3,17 @@
 mod audit;
 mod authority;
 mod backup;
+mod churn;
 mod clock;
 mod conformance;
 mod crash;
+mod crl;
 mod disk;
 mod evidence;
 mod failures;
 mod go;
 mod join_token;
+mod meetings;
 mod metrics;
 mod python;
 mod rotation;

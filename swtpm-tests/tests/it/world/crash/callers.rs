@@ -54,8 +54,8 @@ pub(super) struct Callers {
 }
 
 /// A connection to the local socket, driven while it is held.
-pub(super) struct Local {
-    client: Client,
+pub(in crate::world) struct Local {
+    pub(in crate::world) client: Client,
     driver: AbortHandle,
 }
 
@@ -222,7 +222,7 @@ impl Callers {
 
 impl Local {
     /// Connects; not to a server that is gone.
-    pub(super) async fn connect(socket: &Path) -> Option<Self> {
+    pub(in crate::world) async fn connect(socket: &Path) -> Option<Self> {
         let stream = UnixStream::connect(socket).await.ok()?;
         let (client, connection) = Client::start(stream).await.ok()?;
         let driver = tokio::spawn(connection).abort_handle();
@@ -230,7 +230,7 @@ impl Local {
     }
 
     /// Shows a token; answers with the agent's SVID and its key.
-    pub(super) async fn attest(&self, token: &str) -> Result<(WireSvid, KeyRequest), Status> {
+    pub(in crate::world) async fn attest(&self, token: &str) -> Result<(WireSvid, KeyRequest), Status> {
         let request = KeyRequest::generate(None).unwrap();
         let params = Params {
             data: Some(AttestationData {

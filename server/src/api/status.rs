@@ -135,7 +135,7 @@ pub(super) fn not_ordered(error: &RotationError) -> Status {
         RotationError::Refused(OrderRefused::NoId | OrderRefused::Unknown(_)) => {
             Status::invalid_argument(message)
         }
-        RotationError::Refused(_) => Status::failed_precondition(message),
+        RotationError::Refused(_) | RotationError::Upstream(_) => Status::failed_precondition(message),
     }
 }
 

@@ -20,9 +20,10 @@ mod sign;
 mod slots;
 mod steps;
 mod token;
+mod upstream;
 mod waiting;
 
-pub use authorities::{Authorities, Authority, AuthorityState, JwtAuthority, X509Authority};
+pub use authorities::{Authorities, Authority, AuthorityState, JwtAuthority, Upstream, X509Authority};
 pub use codec::{decode, encode};
 pub use condemned::Condemned;
 pub use crl::Crl;

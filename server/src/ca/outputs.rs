@@ -154,9 +154,13 @@ impl Rotation {
 }
 
 fn signing_of(authority: X509Authority, signer: Arc<dyn Signer>) -> Result<Signing, RotationError> {
+    let own = authority.material.clone();
+    let chain = authority
+        .upstream
+        .map(|upstream| std::iter::once(own).chain(upstream.chain).collect());
     let signing = Signing::new(
         &authority.material,
-        Vec::new(),
+        chain.unwrap_or_default(),
         signer,
         authority.not_after,
         authority.authority_id,

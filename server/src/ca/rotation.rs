@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
-use plugin_api::{KeyError, KeyKind, KeyManager};
+use plugin_api::{KeyError, KeyKind, KeyManager, UpstreamAuthority, UpstreamError};
 use rustls_pki_types::CertificateDer;
 use svid::{Timestamp, x509::PublicKey};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,8 @@ pub struct RotationConfig {
     pub orders: mpsc::Receiver<Command>,
     /// Where CRLs come from and go to.
     pub crl_paths: CrlPaths,
+    /// Who signs X.509 authorities; they are roots if nobody does.
+    pub upstream: Option<Arc<dyn UpstreamAuthority>>,
 }
 
 /// The rotation task.
@@ -82,6 +84,9 @@ pub enum RotationError {
     /// The runtime is ending.
     #[error("server is stopping")]
     Stopping,
+    /// The upstream authority does not sign.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// Longest sleep: a clock that is set is noticed after that.
@@ -149,12 +154,19 @@ impl Rotation {
     ///
     /// A step could not be taken; what was reached stands.
     pub async fn advance(&mut self) -> Result<Timestamp, RotationError> {
-        let x509 = self.advance_kind::<CertificateDer<'static>>().await?;
-        let jwt = self.advance_kind::<PublicKey>().await?;
+        let x509 = self.advance_kind::<CertificateDer<'static>>().await;
+        let jwt = self.advance_kind::<PublicKey>().await;
+        // What is there goes on, whatever keeps new ones from being made.
+        let kept = self.keep().await;
+        let next = x509?.min(jwt?);
+        kept?;
+        Ok(next.min(self.renew_certificate_at))
+    }
+
+    async fn keep(&mut self) -> Result<(), RotationError> {
         self.publish().await?;
         self.publish_crls().await?;
-        self.tidy().await?;
-        Ok(x509.min(jwt).min(self.renew_certificate_at))
+        self.tidy().await
     }
 
     /// Looks for keys that nobody needs after each change of the authorities.

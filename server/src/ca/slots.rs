@@ -73,6 +73,7 @@ mod tests {
             state,
             tainted: false,
             material,
+            upstream: None,
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// The bundle, as the server answers it.
-async fn bundle(world: &World) -> types::Bundle {
+pub(super) async fn bundle(world: &World) -> types::Bundle {
     let socket = world.server_socket();
     let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
     let mut client = BundleClient::new(client);

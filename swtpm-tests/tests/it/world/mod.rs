@@ -19,5 +19,6 @@ mod python;
 mod rotation;
 mod rust;
 mod tpm;
+mod upstream;
 mod withdrawal;
 mod workload_api;

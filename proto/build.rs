@@ -39,7 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .generate_default_stubs(true)
         .bytes(".plastron.attest.v1")
+        .bytes(".plastron.agent.v1.Crls")
         .bytes(".X509SVID")
+        .bytes(".X509SVIDResponse.crl")
         .bytes(".X509BundlesResponse")
         .bytes(".JWTBundlesResponse")
         .compile_fds(descriptors)?;

@@ -78,6 +78,9 @@ pub enum Denied {
     /// The caller is of no class that may call.
     #[error("authorization denied for method {0}")]
     Method(String),
+    /// The caller's SVID is on a CRL: the agent that it came through lost its standing.
+    #[error("SVID of {0} is revoked")]
+    Revoked(SpiffeId),
 }
 
 impl Denied {
@@ -91,6 +94,7 @@ impl Denied {
             Self::AgentNotAttested(_) => "agent_not_attested",
             Self::AgentNotProven(_) => "agent_not_proven",
             Self::Method(_) => "method_not_allowed",
+            Self::Revoked(_) => "svid_revoked",
         }
     }
 }
@@ -157,6 +161,9 @@ pub fn authorize(
                 agent(svid, matches!(presented, Presented::Proven(_)), snapshot, now)?;
             }
             let is_downstream = access.downstream && has_entry(svid, snapshot, now, |entry| entry.downstream);
+            if !access.anyone && (administers || is_downstream) && snapshot.is_revoked(&svid.serial) {
+                return Err(Denied::Revoked(svid.id.clone()));
+            }
             if access.anyone || administers || is_downstream {
                 return Ok(permit(CallerName::Id(svid.id.clone())));
             }

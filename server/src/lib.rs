@@ -121,6 +121,10 @@ impl Server {
         let (journal, journal_thread) = Journal::open(data_dir.join("audit"), clock)?;
         let journal = journal.metered(meters.journal_append.clone());
         let keys = config.plugins.key_manager(data_dir)?;
+        let upstream = config
+            .plugins
+            .upstream_authority(&config.server.trust_domain, clock.now())?;
+        let has_upstream = upstream.is_some();
 
         let backups = backup::Source {
             store: Arc::clone(&store),
@@ -153,6 +157,7 @@ impl Server {
                 ledger: data_dir.join("audit"),
                 crls: data_dir.join("crl"),
             },
+            upstream,
         };
         let rotation = Rotation::new(
             rotation,
@@ -181,6 +186,7 @@ impl Server {
             sessions,
             attestors: config.plugins.node_attestors()?,
             orders,
+            has_upstream,
             lifetimes: config.lifetimes(),
             jwt_profile: config.jwt_profile(),
             certificate: shown.clone(),

@@ -208,6 +208,7 @@ impl Hub {
             match touched {
                 Touched::Agent(path) => self.wake(path),
                 Touched::Authorities => self.new_bundle(publication.after.authorities.sequence),
+                Touched::Crls => self.live.values().for_each(|live| live.wake.notify_one()),
                 Touched::Entry { old, new } => {
                     old.iter()
                         .for_each(|entry| concerned.add(&publication.before, entry));

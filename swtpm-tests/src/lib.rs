@@ -26,7 +26,7 @@ pub use ports::free as free_port;
 pub use proxy::Proxy;
 pub use software::{SoftwareTpm, structures};
 pub use swtpm::{Options, Startup, Swtpm};
-pub use tool::{run, work_in};
+pub use tool::{new_dir, run, work_in};
 pub use world::{
     Agent, Cable, Daemon, Host, Machine, World, agent_cli, agent_id, go_client, python_client, uid,
 };

@@ -98,7 +98,7 @@ pub fn work_in(dir: &Path) {
 }
 
 /// A new, empty directory. Those of test processes that are gone are removed on the way.
-pub(crate) fn new_dir() -> PathBuf {
+pub fn new_dir() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let ours = OURS.get_or_init(|| {
         let all = env::temp_dir().join("plastron-swtpm");

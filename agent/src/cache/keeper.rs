@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
+use proto::bytes::Bytes;
 use svid::{Bundle, Roots};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -53,6 +54,8 @@ pub struct KeeperHandle {
 pub struct Pushed {
     /// The bundle, if it changed.
     pub bundle: Option<Arc<Bundle>>,
+    /// The CRLs, if they changed.
+    pub crls: Option<Arc<[Bytes]>>,
     /// Entries that are new or changed.
     pub entries: Vec<CachedEntry>,
     /// Identifiers of entries that are gone, or can't be used any more.
@@ -199,13 +202,18 @@ impl Keeper {
         // What is being signed rests on the standing that was lost.
         self.signing = None;
         self.wanted.clear();
-        let (bundle, roots) = {
+        let (bundle, roots, crls) = {
             let cache = self.cache.borrow();
-            (cache.bundle.clone(), Arc::clone(&cache.roots))
+            (
+                cache.bundle.clone(),
+                Arc::clone(&cache.roots),
+                Arc::clone(&cache.crls),
+            )
         };
         self.publish(Cache {
             bundle,
             roots,
+            crls,
             is_synced: true,
             ..Cache::default()
         });
@@ -217,6 +225,9 @@ impl Keeper {
         if let Some(bundle) = pushed.bundle {
             cache.roots = Arc::new(Roots::of(&bundle));
             cache.bundle = Some(bundle);
+        }
+        if let Some(crls) = pushed.crls {
+            cache.crls = crls;
         }
         for id in &pushed.removed {
             self.pace.forget(id);

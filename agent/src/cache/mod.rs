@@ -11,6 +11,7 @@ pub(crate) mod testing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use proto::bytes::Bytes;
 use svid::{Bundle, Roots, SelectorSet, Standing};
 
 pub use decide::can_serve;
@@ -29,6 +30,8 @@ pub struct Cache {
     pub bundle: Option<Arc<Bundle>>,
     /// The roots of the bundle, to look up what became of an SVID's.
     pub roots: Arc<Roots>,
+    /// The newest CRL of each authority, in DER.
+    pub crls: Arc<[Bytes]>,
     /// What the host may have, by identifier.
     pub entries: BTreeMap<Arc<str>, Arc<CachedEntry>>,
     /// SVIDs, by identifier of their entry; each names what its entry gives now.

@@ -70,7 +70,7 @@ impl SpiffeWorkloadApi for Service {
         let caller = self.identify(&request).await?;
         self.stream(caller, |cache, _| {
             Answer::of(cache.bundle.as_ref().map(|bundle| X509BundlesResponse {
-                crl: Vec::new(),
+                crl: cache.crls.to_vec(),
                 bundles: HashMap::from([(id(bundle), Bytes::from(bundle.x509_der()))]),
             }))
         })
@@ -258,7 +258,7 @@ fn x509_svids(cache: &Cache, entries: &[&Arc<CachedEntry>], clock: Clock) -> Ans
     let svids: Vec<_> = svids.collect();
     let response = (!svids.is_empty()).then(|| X509svidResponse {
         svids,
-        crl: Vec::new(),
+        crl: cache.crls.to_vec(),
         federated_bundles: HashMap::new(),
     });
     Answer { response, missing }

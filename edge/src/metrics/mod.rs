@@ -89,6 +89,10 @@ pub(crate) struct Bucket {
 /// Seconds, as a number and as text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bound {
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(dead_code, reason = "the text format writes the text")
+    )]
     pub(crate) seconds: f64,
     pub(crate) text: &'static str,
 }

@@ -121,6 +121,8 @@ fn authorities() -> stored::Authorities {
         tainted: false,
         published_at: 1_700_000_000,
         published_sequence: 1,
+        upstream_root_id: String::new(),
+        upstream_chain: Vec::new(),
     });
     let jwt = bundle.jwt_authorities.iter().map(|key| stored::JwtAuthority {
         key_id: "jwt-a".into(),

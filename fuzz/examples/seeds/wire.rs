@@ -198,6 +198,7 @@ fn server_messages(entry: types::Entry, bundle: types::Bundle) {
         entries: vec![entry],
         removed_entry_ids: vec!["two".into()],
         more: true,
+        crls: Some(session::Crls::default()),
     };
     let withdrawal = session::Withdrawal {
         code: "agent_banned".into(),

@@ -6,6 +6,7 @@
 //! | node prover | [`NodeProver`] | agent: may use a [`TpmDevice`] |
 //! | workload attestor | [`WorkloadAttestor`] | agent: reads what the kernel says of a process |
 //! | key manager | [`KeyManager`] | server: keeps the keys that sign |
+//! | upstream authority | [`UpstreamAuthority`] | server: signs its authorities, where they are no roots |
 
 mod host;
 mod keys;
@@ -13,6 +14,7 @@ mod node;
 mod prover;
 mod software;
 mod tpm;
+mod upstream;
 mod workload;
 
 pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer};
@@ -23,4 +25,5 @@ pub use node::{
 pub use prover::{Binding, NodeProver, ProverError};
 pub use software::SoftwareKey;
 pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
+pub use upstream::{Certified, UpstreamAuthority, UpstreamError};
 pub use workload::{Process, WorkloadAttestError, WorkloadAttestor};

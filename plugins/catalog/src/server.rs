@@ -9,8 +9,10 @@ use keys_disk::DiskKeys;
 use keys_memory::MemoryKeys;
 use node_join_token::JoinTokenAttestor;
 use node_tpm::TpmAttestor;
-use plugin_api::{KeyError, KeyManager, NodeAttestor};
+use plugin_api::{KeyError, KeyManager, NodeAttestor, UpstreamAuthority};
 use serde::Deserialize;
+use svid::{Timestamp, TrustDomain};
+use upstream_disk::DiskUpstream;
 
 /// `[plugins]` of the server's configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,6 +26,8 @@ pub struct ServerPlugins {
     pub node_join_token: Option<node_join_token::Config>,
     /// Attestation by TPM.
     pub node_tpm: Option<node_tpm::Config>,
+    /// A CA in files that signs the server's authorities.
+    pub upstream_disk: Option<upstream_disk::Config>,
 }
 
 /// The plugins can't be used as configured.
@@ -41,6 +45,9 @@ pub enum ServerPluginError {
     /// Two plugins want to keep the keys.
     #[error("[plugins.keys-disk] and [plugins.keys-memory] exclude each other; keep one")]
     TwoKeyManagers,
+    /// The CA above the server's authorities can't be used.
+    #[error("[plugins.upstream-disk] can't be used")]
+    UpstreamDisk(#[from] upstream_disk::DiskError),
 }
 
 impl ServerPlugins {
@@ -82,6 +89,24 @@ impl ServerPlugins {
             .as_ref()
             .and_then(|config| config.keys_path.clone());
         Some(configured.unwrap_or_else(|| data_dir.join("keys.json")))
+    }
+
+    /// Who signs the server's authorities, where they are no roots. Looks whether it can.
+    ///
+    /// # Errors
+    ///
+    /// It can't, now.
+    pub fn upstream_authority(
+        &self,
+        trust_domain: &TrustDomain,
+        now: Timestamp,
+    ) -> Result<Option<Arc<dyn UpstreamAuthority>>, ServerPluginError> {
+        let Some(config) = &self.upstream_disk else {
+            return Ok(None);
+        };
+        let upstream = DiskUpstream::new(config.clone(), trust_domain.clone());
+        upstream.check(now)?;
+        Ok(Some(Arc::new(upstream)))
     }
 
     /// The node attestors that are switched on.

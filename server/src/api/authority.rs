@@ -22,6 +22,7 @@ use crate::{
 pub(super) struct AuthorityService {
     pub(super) registry: Registry,
     pub(super) orders: Orders,
+    pub(super) has_upstream: bool,
 }
 
 use AuthorityKind::{Jwt, X509};
@@ -128,20 +129,43 @@ impl LocalAuthority for AuthorityService {
 
     async fn taint_x509_upstream_authority(
         &self,
-        _request: Request<TaintX509UpstreamAuthorityRequest>,
+        request: Request<TaintX509UpstreamAuthorityRequest>,
     ) -> Result<Response<TaintX509UpstreamAuthorityResponse>, Status> {
-        Err(no_upstream())
+        let id = self.root(&request.get_ref().subject_key_id)?;
+        let tainted = self.order(&request, X509, Order::Taint(id)).await?;
+        Ok(Response::new(TaintX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: tainted.authority_id,
+        }))
     }
 
     async fn revoke_x509_upstream_authority(
         &self,
-        _request: Request<RevokeX509UpstreamAuthorityRequest>,
+        request: Request<RevokeX509UpstreamAuthorityRequest>,
     ) -> Result<Response<RevokeX509UpstreamAuthorityResponse>, Status> {
-        Err(no_upstream())
+        let id = self.root(&request.get_ref().subject_key_id)?;
+        let revoked = self.order(&request, X509, Order::Revoke(id)).await?;
+        Ok(Response::new(RevokeX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: revoked.authority_id,
+        }))
     }
 }
 
 impl AuthorityService {
+    /// A root of others by that identifier: of an upstream authority, or one that was appended.
+    fn root(&self, id: &str) -> Result<String, Status> {
+        let snapshot = self.registry.snapshot();
+        let mut roots = snapshot.authorities.x509.iter();
+        if roots.any(|root| root.state == AuthorityState::Foreign && root.authority_id == id) {
+            return Ok(id.to_owned());
+        }
+        if !self.has_upstream {
+            return Err(no_upstream());
+        }
+        Err(Status::invalid_argument(format!(
+            "there is no upstream authority with subject key ID `{id}`; `localauthority x509 show` names those in use"
+        )))
+    }
+
     async fn order<T>(
         &self,
         request: &Request<T>,
@@ -173,7 +197,7 @@ fn wire(ordered: &Ordered) -> State {
     State {
         authority_id: ordered.authority_id.clone(),
         expires_at: ordered.not_after.as_unix(),
-        upstream_authority_subject_key_id: String::new(),
+        upstream_authority_subject_key_id: ordered.root_id.clone(),
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Api {
     pub ca: Ca,
     /// Where rotation takes orders.
     pub orders: Orders,
+    /// Whether somebody else signs the server's authorities.
+    pub has_upstream: bool,
     /// The server's own certificate.
     pub certificate: Certificate,
     /// What is logged.
@@ -228,6 +230,7 @@ impl Api {
         let authorities = authority::AuthorityService {
             registry: registry.clone(),
             orders: self.orders.clone(),
+            has_upstream: self.has_upstream,
         };
         let bundles = bundle::BundleService {
             registry: registry.clone(),

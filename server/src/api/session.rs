@@ -12,7 +12,7 @@ use plugin_api::{Context, NodeAttestor};
 use prost::Message;
 use proto::plastron::{
     agent::v1::{
-        AgentMessage, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
+        AgentMessage, Crls, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
         agent_message::Message as FromAgent, agent_session_server::AgentSession,
         server_message::Message as ToAgent,
     },
@@ -26,6 +26,7 @@ use tracing::info;
 use super::{Connection, connection::OnConnection, entry::wire, gate, status};
 use crate::{
     authorize::Presented,
+    ca::Crl,
     convert,
     journal::Record,
     meters::Meters,
@@ -85,6 +86,7 @@ impl AgentSession for SessionService {
             session,
             sent: open.known.into_iter().map(known).collect(),
             sent_bundle: 0,
+            sent_crls: Vec::new(),
             owed: BTreeMap::new(),
             push: self.meters.push.clone(),
             queue: vec![ToAgent::Welcome(self.welcome(&agent))],
@@ -213,6 +215,8 @@ struct Conversation {
     sent: BTreeMap<EntryId, i64>,
     /// The bundle that the agent was sent last.
     sent_bundle: u64,
+    /// The CRLs that the agent was sent last.
+    sent_crls: Vec<Arc<Crl>>,
     /// For each revision that is not acknowledged yet, the bundle that it carried, and since when.
     owed: BTreeMap<u64, (u64, Instant)>,
     push: Histogram,
@@ -339,23 +343,40 @@ impl Conversation {
         let bundle = (self.sent_bundle != snapshot.authorities.sequence)
             .then(|| convert::bundle_to_wire(&snapshot.authorities.bundle(snapshot.trust_domain.clone())));
         self.sent_bundle = snapshot.authorities.sequence;
-        if changed.is_empty() && gone.is_empty() && bundle.is_none() {
+        let crls = self.changed_crls(snapshot);
+        if changed.is_empty() && gone.is_empty() && bundle.is_none() && crls.is_none() {
             return;
         }
         self.owed
             .insert(snapshot.revision, (self.sent_bundle, Instant::now()));
         let removed = gone.into_keys().map(|id| id.as_ref().to_owned()).collect();
-        self.queue = updates(snapshot.revision, bundle, changed, removed);
+        let first = Update {
+            revision: snapshot.revision,
+            bundle,
+            crls,
+            removed_entry_ids: removed,
+            ..Update::default()
+        };
+        self.queue = updates(first, changed);
+    }
+
+    /// The CRLs, if the agent has others.
+    fn changed_crls(&mut self, snapshot: &Snapshot) -> Option<Crls> {
+        let newest: Vec<_> = snapshot.crls.values().cloned().collect();
+        let is_same = |(sent, newest): (&Arc<Crl>, &Arc<Crl>)| Arc::ptr_eq(sent, newest);
+        if newest.len() == self.sent_crls.len() && self.sent_crls.iter().zip(&newest).all(is_same) {
+            return None;
+        }
+        let der = newest.iter().map(|crl| crl.der.clone().into()).collect();
+        self.sent_crls = newest;
+        Some(Crls { der })
     }
 }
 
-/// Updates that say all this, last first. The bundle comes in the first: what entries bring may need it.
-fn updates(
-    revision: u64,
-    bundle: Option<proto::spire::api::types::Bundle>,
-    mut changed: Vec<proto::spire::api::types::Entry>,
-    removed: Vec<String>,
-) -> Vec<ToAgent> {
+/// The `first` update, which says everything else, and further ones for as many entries, last first. The bundle comes
+/// in the first: what entries bring may need it.
+fn updates(first: Update, mut changed: Vec<proto::spire::api::types::Entry>) -> Vec<ToAgent> {
+    let revision = first.revision;
     let mut queue = Vec::new();
     while changed.len() > UPDATE {
         let entries = changed.split_off(changed.len() - UPDATE);
@@ -369,11 +390,9 @@ fn updates(
     }
     let more = !queue.is_empty();
     queue.push(ToAgent::Update(Update {
-        revision,
-        bundle,
         entries: changed,
-        removed_entry_ids: removed,
         more,
+        ..first
     }));
     queue
 }
@@ -388,7 +407,13 @@ mod tests {
     #[test]
     fn large_updates_come_in_parts_bundle_first() {
         let entries = vec![Default::default(); 2 * UPDATE + 1];
-        let mut queue = updates(7, Some(Default::default()), entries, vec!["gone".into()]);
+        let first = Update {
+            revision: 7,
+            bundle: Some(Default::default()),
+            removed_entry_ids: vec!["gone".into()],
+            ..Update::default()
+        };
+        let mut queue = updates(first, entries);
         let mut parts = Vec::new();
         while let Some(ToAgent::Update(update)) = queue.pop() {
             assert_eq!(update.revision, 7);

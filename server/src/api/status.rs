@@ -26,7 +26,7 @@ pub(super) fn denied(denied: &Denied) -> Status {
         Denied::AgentNotActive(_) => Reason::AgentNotActive,
         Denied::AgentNotAttested(_) => Reason::AgentNotAttested,
         Denied::AgentNotProven(_) => Reason::AgentMustReattest,
-        Denied::Method(_) => return Status::permission_denied(denied.to_string()),
+        Denied::Method(_) | Denied::Revoked(_) => return Status::permission_denied(denied.to_string()),
     };
     with_reason(&denied.to_string(), reason)
 }
@@ -135,7 +135,7 @@ pub(super) fn not_ordered(error: &RotationError) -> Status {
         RotationError::Refused(OrderRefused::NoId | OrderRefused::Unknown(_)) => {
             Status::invalid_argument(message)
         }
-        RotationError::Refused(_) => Status::failed_precondition(message),
+        RotationError::Refused(_) | RotationError::Upstream(_) => Status::failed_precondition(message),
     }
 }
 

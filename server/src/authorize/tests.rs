@@ -1,7 +1,13 @@
-use svid::{TrustDomain, x509::SerialNumber};
+use svid::{
+    TrustDomain,
+    x509::{CrlContent, RevocationReason, Revoked, SerialNumber},
+};
 
 use super::*;
-use crate::registry::{AgentSvid, Entry, PathKey};
+use crate::{
+    ca::Crl,
+    registry::{AgentSvid, Entry, PathKey},
+};
 
 const NOW: Timestamp = Timestamp::from_unix(1000);
 
@@ -22,8 +28,12 @@ fn proven(id: &str, serial: u8, not_after: i64) -> Presented {
     }
 }
 
+/// The serial number of a certificate that is on a CRL.
+const REVOKED: u8 = 66;
+
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::empty(TrustDomain::parse("td").unwrap());
+    snapshot.crls.insert("ca".into(), Arc::new(crl()));
     let issued = |serial| AgentSvid {
         serial: SerialNumber::from_bytes(&[serial]),
         not_after: Timestamp::from_unix(2000),
@@ -67,6 +77,23 @@ fn snapshot() -> Snapshot {
         snapshot.entries.insert(Arc::new(entry));
     }
     snapshot
+}
+
+fn crl() -> Crl {
+    let revoked = Revoked {
+        serial: SerialNumber::from_bytes(&[REVOKED]),
+        not_after: Timestamp::from_unix(2000),
+        revoked_at: NOW,
+        reason: RevocationReason::PrivilegeWithdrawn,
+    };
+    let content = CrlContent {
+        revoked: vec![revoked],
+        ..CrlContent::default()
+    };
+    Crl {
+        content,
+        der: Vec::new(),
+    }
 }
 
 fn check(access: Access, presented: &Presented, expected: Result<&str, Denied>) {
@@ -285,4 +312,27 @@ fn who_lost_its_standing_meanwhile_is_not_answered() {
     check("/spire/agent/x/good", |_| Ok(()));
     check("/spire/agent/x/banned", |id| Err(Denied::AgentBanned(id)));
     check("/spire/agent/x/evicted", |id| Err(Denied::AgentNotAttested(id)));
+}
+
+#[test]
+fn who_is_on_a_crl_administers_nothing() {
+    let admin = Access {
+        admin: true,
+        downstream: true,
+        ..Access::default()
+    };
+    for id in ["spiffe://td/admin", "spiffe://td/down"] {
+        let refused = Denied::Revoked(SpiffeId::parse(id).unwrap());
+        check(admin, &svid(id, 1, 2000), Ok(id));
+        check(admin, &svid(id, REVOKED, 2000), Err(refused));
+    }
+    let anyone = Access {
+        anyone: true,
+        ..Access::default()
+    };
+    check(
+        anyone,
+        &svid("spiffe://td/plain", REVOKED, 2000),
+        Ok("spiffe://td/plain"),
+    );
 }

@@ -52,15 +52,34 @@ pub struct Authority<M> {
     pub tainted: bool,
     /// What verifies its signatures.
     pub material: M,
+    /// Who signed it, if it is no root: then it is not published, but the root is.
+    pub upstream: Option<Upstream>,
 }
 
-/// For X509-SVIDs: a root certificate.
+/// Who signed an authority that is no root.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Upstream {
+    /// Subject key identifier of the root, in hex.
+    pub root_id: String,
+    /// The certificates between the authority and the root, lowest first.
+    pub chain: Vec<CertificateDer<'static>>,
+}
+
+/// For X509-SVIDs: its certificate.
 pub type X509Authority = Authority<CertificateDer<'static>>;
 
 /// For JWT-SVIDs: a public key.
 pub type JwtAuthority = Authority<PublicKey>;
 
 impl<M> Authority<M> {
+    /// Whether the root called `id` stands behind it.
+    #[must_use]
+    pub fn rests_on(&self, id: &str) -> bool {
+        self.upstream
+            .as_ref()
+            .is_some_and(|upstream| upstream.root_id == id)
+    }
+
     /// What rotation looks at; `confirmed` is the bundle that everyone has.
     pub(super) fn slot(&self, confirmed: u64) -> Slot {
         Slot {
@@ -80,7 +99,8 @@ impl Authorities {
     /// What the trust domain is verified with.
     #[must_use]
     pub fn bundle(&self, trust_domain: TrustDomain) -> Bundle {
-        let x509 = self.x509.iter().map(|authority| svid::X509Authority {
+        let roots = self.x509.iter().filter(|authority| authority.upstream.is_none());
+        let x509 = roots.map(|authority| svid::X509Authority {
             certificate: authority.material.clone(),
             tainted: authority.tainted,
         });
@@ -97,6 +117,12 @@ impl Authorities {
             refresh_hint: Some(Self::REFRESH_HINT),
             sequence: self.sequence,
         }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.x509.len() + self.jwt.len()
     }
 
     /// The X.509 authority that signs.

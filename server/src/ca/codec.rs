@@ -5,7 +5,7 @@ use proto::plastron::store::v1::{self as stored, AuthorityState as Stored};
 use svid::{Timestamp, x509::PublicKey};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::{Authorities, AuthorityState, JwtAuthority, X509Authority};
+use super::{Authorities, AuthorityState, JwtAuthority, Upstream, X509Authority};
 use crate::registry::CodecError;
 
 /// Writes authorities for the store.
@@ -18,6 +18,17 @@ pub fn encode(authorities: &Authorities) -> Vec<u8> {
         tainted: authority.tainted,
         published_at: authority.published_at.as_unix(),
         published_sequence: authority.published_sequence,
+        upstream_root_id: authority
+            .upstream
+            .as_ref()
+            .map(|upstream| upstream.root_id.clone())
+            .unwrap_or_default(),
+        upstream_chain: authority
+            .upstream
+            .iter()
+            .flat_map(|upstream| &upstream.chain)
+            .map(|certificate| certificate.to_vec())
+            .collect(),
     });
     let jwt = authorities.jwt.iter().map(|authority| stored::JwtAuthority {
         key_id: authority.key_id.clone(),
@@ -53,6 +64,10 @@ pub fn decode(value: &[u8]) -> Result<Authorities, CodecError> {
             tainted: authority.tainted,
             published_at: Timestamp::from_unix(authority.published_at),
             published_sequence: authority.published_sequence,
+            upstream: (!authority.upstream_root_id.is_empty()).then(|| Upstream {
+                root_id: authority.upstream_root_id,
+                chain: authority.upstream_chain.into_iter().map(Into::into).collect(),
+            }),
             ..described
         })
     });
@@ -67,6 +82,7 @@ pub fn decode(value: &[u8]) -> Result<Authorities, CodecError> {
             published_at: Timestamp::from_unix(authority.published_at),
             published_sequence: authority.published_sequence,
             tainted: authority.tainted,
+            upstream: None,
         })
     });
     Ok(Authorities {
@@ -108,6 +124,7 @@ impl X509Authority {
             published_sequence: 0,
             state: AuthorityState::Prepared,
             tainted: false,
+            upstream: None,
         })
     }
 }

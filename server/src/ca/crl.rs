@@ -89,6 +89,7 @@ mod tests {
             state: AuthorityState::Active,
             tainted: false,
             material: Vec::new().into(),
+            upstream: None,
         }
     }
 

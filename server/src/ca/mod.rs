@@ -17,10 +17,13 @@ mod outputs;
 mod revocation;
 mod rotation;
 mod sign;
+mod slots;
 mod steps;
 mod token;
+mod upstream;
+mod waiting;
 
-pub use authorities::{Authorities, Authority, AuthorityState, JwtAuthority, X509Authority};
+pub use authorities::{Authorities, Authority, AuthorityState, JwtAuthority, Upstream, X509Authority};
 pub use codec::{decode, encode};
 pub use condemned::Condemned;
 pub use crl::Crl;

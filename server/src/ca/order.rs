@@ -39,6 +39,14 @@ pub enum OrderRefused {
     /// It has ended.
     #[error("authority `{0}` has ended")]
     Ended(String),
+    /// The bundle would hold too many.
+    #[error(
+        "the bundle holds {0} authorities: taint and revoke old ones, or wait until they end, before another is prepared"
+    )]
+    Full(usize),
+    /// Somebody else signed it.
+    #[error("authority `{0}` rests on the upstream authority `{1}`: taint and revoke that one instead")]
+    HasUpstream(String, String),
     /// None was named.
     #[error("no authority ID provided")]
     NoId,
@@ -51,7 +59,16 @@ pub enum OrderRefused {
     /// It has not signed yet.
     #[error("authority `{0}` is prepared: only old authorities can be tainted or revoked")]
     Prepared(String),
-    /// There is none of that name, or it is not this server's.
+    /// It stands behind one that signs, or will.
+    #[error(
+        "authority `{0}` stands behind the one that is active or prepared: put another upstream authority into its place, \
+         prepare and activate before"
+    )]
+    RootInUse(String),
+    /// It is to be trusted no longer.
+    #[error("upstream authority `{0}` is tainted: put another one into its place")]
+    TaintedRoot(String),
+    /// There is none of that name.
     #[error("there is no authority `{0}` of this server")]
     Unknown(String),
 }
@@ -72,12 +89,17 @@ impl Order {
         if id.is_empty() {
             return Err(OrderRefused::NoId);
         }
-        let named = |(_, authority): &(usize, &Authority<M>)| {
-            authority.authority_id == id && authority.state != AuthorityState::Foreign
-        };
+        let named = |(_, authority): &(usize, &Authority<M>)| authority.authority_id == id;
         let found = authorities.iter().enumerate().find(named);
         let (position, authority) = found.ok_or_else(|| OrderRefused::Unknown(id.into()))?;
-        self.check(authority, now).map(|()| Some(position))
+        self.check(authority, now)?;
+        let needs_it = |other: &Authority<M>| {
+            matches!(other.state, AuthorityState::Active | AuthorityState::Prepared) && other.rests_on(id)
+        };
+        if authorities.iter().any(needs_it) {
+            return Err(OrderRefused::RootInUse(id.into()));
+        }
+        Ok(Some(position))
     }
 
     fn about(&self) -> Option<&str> {
@@ -90,17 +112,20 @@ impl Order {
     fn check<M>(&self, authority: &Authority<M>, now: Timestamp) -> Result<(), OrderRefused> {
         use AuthorityState::{Active, Foreign, Old, Prepared};
         let id = || authority.authority_id.clone();
+        if let (Self::Revoke(_) | Self::Taint(_), Some(upstream)) = (self, &authority.upstream) {
+            return Err(OrderRefused::HasUpstream(id(), upstream.root_id.clone()));
+        }
         match (self, authority.state) {
             (Self::Prepare, _) => Ok(()),
             (Self::Activate(_), Prepared) if authority.not_after <= now => Err(OrderRefused::Ended(id())),
             (Self::Activate(_), Prepared) => Ok(()),
-            (Self::Activate(_), _) => Err(OrderRefused::NotPrepared(id())),
             (Self::Revoke(_) | Self::Taint(_), Active) => Err(OrderRefused::Active(id())),
             (Self::Revoke(_) | Self::Taint(_), Prepared) => Err(OrderRefused::Prepared(id())),
-            (Self::Revoke(_), Old) if !authority.tainted => Err(OrderRefused::NotTainted(id())),
-            (Self::Taint(_), Old) if authority.tainted => Err(OrderRefused::AlreadyTainted(id())),
-            (Self::Revoke(_) | Self::Taint(_), Old) => Ok(()),
-            (Self::Revoke(_) | Self::Taint(_), Foreign) => Err(OrderRefused::Unknown(id())),
+            (Self::Activate(_), Foreign) => Err(OrderRefused::Unknown(id())),
+            (Self::Activate(_), _) => Err(OrderRefused::NotPrepared(id())),
+            (Self::Revoke(_), Old | Foreign) if !authority.tainted => Err(OrderRefused::NotTainted(id())),
+            (Self::Taint(_), Old | Foreign) if authority.tainted => Err(OrderRefused::AlreadyTainted(id())),
+            (Self::Revoke(_) | Self::Taint(_), Old | Foreign) => Ok(()),
         }
     }
 }
@@ -109,6 +134,7 @@ impl Order {
 mod tests {
     use super::*;
 
+    use crate::ca::Upstream;
     use AuthorityState::{Active, Foreign, Old, Prepared};
     use Order::{Activate, Prepare, Revoke, Taint};
 
@@ -123,6 +149,7 @@ mod tests {
             state,
             tainted,
             material: (),
+            upstream: None,
         }
     }
 
@@ -163,9 +190,39 @@ mod tests {
     }
 
     #[test]
+    fn what_others_sign_with_can_be_let_go() {
+        check(Taint, "theirs", Ok(4));
+        check(Revoke, "theirs", Err(OrderRefused::NotTainted));
+    }
+
+    #[test]
+    fn a_root_is_kept_as_long_as_somebody_signs_below_it() {
+        let below = |state| Authority {
+            upstream: Some(Upstream {
+                root_id: "root".into(),
+                chain: Vec::new(),
+            }),
+            ..authority("below", state, false)
+        };
+        let decide = |order: Order, state| {
+            order.decide(
+                &[authority("root", Foreign, false), below(state)],
+                Timestamp::from_unix(50),
+            )
+        };
+        let in_use = Err(OrderRefused::RootInUse("root".into()));
+        assert_eq!(decide(Taint("root".into()), Active), in_use);
+        assert_eq!(decide(Taint("root".into()), Prepared), in_use);
+        assert_eq!(decide(Taint("root".into()), Old), Ok(Some(0)));
+        // It is not published: without its root it is nothing.
+        let refused = OrderRefused::HasUpstream("below".into(), "root".into());
+        assert_eq!(decide(Taint("below".into()), Old), Err(refused));
+    }
+
+    #[test]
     fn an_order_is_about_an_authority_of_this_server() {
+        check(Activate, "theirs", Err(OrderRefused::Unknown));
         for order in [Activate, Taint, Revoke] {
-            check(order, "theirs", Err(OrderRefused::Unknown));
             check(order, "nobody", Err(OrderRefused::Unknown));
             check(order, "", Err(|_| OrderRefused::NoId));
         }

@@ -28,6 +28,8 @@ pub struct Ordered {
     pub authority_id: String,
     /// When it ends.
     pub not_after: Timestamp,
+    /// Subject key identifier of the root that it rests on, in hex; empty if it is one.
+    pub root_id: String,
 }
 
 /// Orders that wait; further callers wait in turn.
@@ -70,6 +72,11 @@ impl<M> From<&Authority<M>> for Ordered {
         Self {
             authority_id: authority.authority_id.clone(),
             not_after: authority.not_after,
+            root_id: authority
+                .upstream
+                .as_ref()
+                .map(|upstream| upstream.root_id.clone())
+                .unwrap_or_default(),
         }
     }
 }

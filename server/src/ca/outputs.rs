@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{
-    Authority, AuthorityState, JwtSigning, Rotation, RotationError, Signing,
+    Authority, AuthorityState, JwtSigning, Rotation, RotationError, Signing, X509Authority,
     steps::{self, Kind},
 };
 use crate::journal::Record;
@@ -46,14 +46,7 @@ impl Rotation {
         let Some((active, signer)) = self.newly_active::<CertificateDer<'static>>(published).await? else {
             return Ok(());
         };
-        let signing = Signing::new(
-            &active.material,
-            Vec::new(),
-            signer,
-            active.not_after,
-            active.authority_id,
-        );
-        let signing = signing.map_err(|error| RotationError::Certificate(Chain(&error).to_string()))?;
+        let signing = signing_of(active, signer)?;
         self.outputs.signing.send_replace(Some(Arc::new(signing)));
         Ok(())
     }
@@ -120,9 +113,28 @@ impl Rotation {
         authority.is_none_or(|authority| authority.tainted)
     }
 
+    /// Who signs the server's own certificate: of the authorities that live as long as it, the one that was published
+    /// first. Agents that were cut off while authorities changed know no other.
+    async fn certificate_signing(&self) -> Result<Arc<Signing>, RotationError> {
+        let ends = self.clock.now().plus(self.config.lifetimes.x509_svid);
+        let snapshot = self.registry.snapshot();
+        let good = snapshot.authorities.x509.iter().filter(|authority| {
+            matches!(authority.state, AuthorityState::Active | AuthorityState::Old)
+                && !authority.tainted
+                && ends <= authority.not_after
+        });
+        if let Some(oldest) = good.min_by_key(|authority| authority.published_sequence)
+            && let Some(signer) = self.signer_of(oldest).await?
+        {
+            return signing_of(oldest.clone(), signer).map(Arc::new);
+        }
+        let failed = |error| RotationError::Certificate(Chain(&error).to_string());
+        self.ca.signing().map_err(failed)
+    }
+
     async fn renew_certificate(&mut self) -> Result<(), RotationError> {
         let failed = |error: &dyn std::error::Error| RotationError::Certificate(Chain(error).to_string());
-        let signing = self.ca.signing().map_err(|error| failed(&error))?;
+        let signing = self.certificate_signing().await?;
         let (template, pkcs8) = steps::server_template(self, self.ca.occasion(&signing))?;
         let signed = signing.sign(&template).map_err(|error| failed(&error))?;
         let record = Record::new("server_svid_issued", &steps::SERVER);
@@ -143,4 +155,19 @@ impl Rotation {
         self.certificate_authority = svid.authority_id;
         Ok(())
     }
+}
+
+fn signing_of(authority: X509Authority, signer: Arc<dyn Signer>) -> Result<Signing, RotationError> {
+    let own = authority.material.clone();
+    let chain = authority
+        .upstream
+        .map(|upstream| std::iter::once(own).chain(upstream.chain).collect());
+    let signing = Signing::new(
+        &authority.material,
+        chain.unwrap_or_default(),
+        signer,
+        authority.not_after,
+        authority.authority_id,
+    );
+    signing.map_err(|error| RotationError::Certificate(Chain(&error).to_string()))
 }

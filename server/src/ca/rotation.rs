@@ -3,17 +3,17 @@
 use std::{io, sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
-use plugin_api::{KeyError, KeyKind, KeyManager};
+use plugin_api::{KeyError, KeyKind, KeyManager, UpstreamAuthority, UpstreamError};
 use rustls_pki_types::CertificateDer;
 use svid::{Timestamp, x509::PublicKey};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use super::{
-    Authorities, AuthorityKind, AuthorityState, Ca, Command, CrlPaths, Order, OrderRefused, Ordered, Outputs,
-    Slot, Step, decide,
+    Authorities, AuthorityState, Ca, Command, CrlPaths, Order, OrderRefused, Outputs, Slot, Step, decide,
     revocation::{Written, withdrawn},
     steps::{self, Kind, SERVER},
+    waiting::{MOST_WAITING, Waiting},
 };
 use crate::{
     issue::Lifetimes,
@@ -35,6 +35,8 @@ pub struct RotationConfig {
     pub orders: mpsc::Receiver<Command>,
     /// Where CRLs come from and go to.
     pub crl_paths: CrlPaths,
+    /// Who signs X.509 authorities; they are roots if nobody does.
+    pub upstream: Option<Arc<dyn UpstreamAuthority>>,
 }
 
 /// The rotation task.
@@ -52,6 +54,10 @@ pub struct Rotation {
     pub(super) written_crls: Written,
     /// The clock shows less than when the signing authority began, and the operator was told.
     is_behind: bool,
+    /// Orders that wait for a bundle to be everywhere.
+    pub(super) waiting: Vec<Waiting>,
+    /// The bundle with which keys were looked through last.
+    tidied: Option<u64>,
 }
 
 /// A step could not be taken.
@@ -81,13 +87,14 @@ pub enum RotationError {
     /// The runtime is ending.
     #[error("server is stopping")]
     Stopping,
+    /// The upstream authority does not sign.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// Longest sleep: a clock that is set is noticed after that.
 const LOOK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
-/// How long an order to activate waits: sessions that do not acknowledge a bundle in 10 s are closed meanwhile.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(12);
 
 impl Rotation {
     /// A task that keeps `registry`'s authorities fresh.
@@ -113,6 +120,8 @@ impl Rotation {
             is_behind: false,
             certificate_authority: String::new(),
             written_crls: Written::new(),
+            waiting: Vec::new(),
+            tidied: None,
         }
     }
 
@@ -121,6 +130,7 @@ impl Rotation {
         let mut confirmed = self.config.confirmed.clone();
         let mut snapshots = self.registry.subscribe();
         loop {
+            self.obey_waiting().await;
             let advanced = self.advance().await;
             self.look_at_clock();
             let is_healthy = advanced.is_ok();
@@ -134,9 +144,11 @@ impl Rotation {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait.min(self.patience())) => {}
                 changed = confirmed.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
-                Some(command) = self.config.orders.recv() => self.obey(command).await,
+                Some(command) = self.config.orders.recv(), if self.waiting.len() < MOST_WAITING => {
+                    self.obey(command).await;
+                }
                 true = withdrawn(&mut snapshots), if is_healthy => {}
             }
         }
@@ -148,11 +160,30 @@ impl Rotation {
     ///
     /// A step could not be taken; what was reached stands.
     pub async fn advance(&mut self) -> Result<Timestamp, RotationError> {
-        let x509 = self.advance_kind::<CertificateDer<'static>>().await?;
-        let jwt = self.advance_kind::<PublicKey>().await?;
+        let x509 = self.advance_kind::<CertificateDer<'static>>().await;
+        let jwt = self.advance_kind::<PublicKey>().await;
+        // What is there goes on, whatever keeps new ones from being made.
+        let kept = self.keep().await;
+        let next = x509?.min(jwt?);
+        kept?;
+        Ok(next.min(self.renew_certificate_at))
+    }
+
+    async fn keep(&mut self) -> Result<(), RotationError> {
         self.publish().await?;
         self.publish_crls().await?;
-        Ok(x509.min(jwt).min(self.renew_certificate_at))
+        self.tidy().await
+    }
+
+    /// Looks for keys that nobody needs after each change of the authorities.
+    async fn tidy(&mut self) -> Result<(), RotationError> {
+        let sequence = self.registry.snapshot().authorities.sequence;
+        if self.tidied != Some(sequence) {
+            self.discard_keys::<CertificateDer<'static>>().await?;
+            self.discard_keys::<PublicKey>().await?;
+            self.tidied = Some(sequence);
+        }
+        Ok(())
     }
 
     /// Says when the clock begins, and ceases, to show a time at which nobody takes what is signed.
@@ -190,45 +221,6 @@ impl Rotation {
                 Step::Activate(position) => steps::activate::<K>(self, position).await?,
                 Step::Forget(position) => steps::forget::<K>(self, position).await?,
             }
-        }
-    }
-
-    async fn obey(&mut self, command: Command) {
-        let Command {
-            kind,
-            order,
-            actor,
-            reply,
-        } = command;
-        let outcome = match kind {
-            AuthorityKind::Jwt => self.carry_out::<PublicKey>(order, &actor).await,
-            AuthorityKind::X509 => self.carry_out::<CertificateDer<'static>>(order, &actor).await,
-        };
-        // Whoever ordered it may have gone.
-        let _gone = reply.send(outcome);
-    }
-
-    async fn carry_out<K: Kind>(&mut self, order: Order, actor: &str) -> Result<Ordered, RotationError> {
-        let about = {
-            let snapshot = self.registry.snapshot();
-            let all = K::of(&snapshot.authorities);
-            let about = order.decide(all, self.clock.now())?;
-            about.and_then(|position| all.get(position).map(|authority| authority.published_sequence))
-        };
-        if let (Order::Activate(_), Some(sequence)) = (&order, about) {
-            self.let_everyone_have(sequence).await;
-        }
-        let ordered = steps::obey::<K>(self, order, actor).await?;
-        self.publish().await?;
-        Ok(ordered)
-    }
-
-    /// What is signed is of use to those alone who have the bundle. An operator's order is not put off for ever.
-    async fn let_everyone_have(&self, sequence: u64) {
-        let mut confirmed = self.config.confirmed.clone();
-        let everyone_has = confirmed.wait_for(|confirmed| *confirmed >= sequence);
-        if tokio::time::timeout(CONFIRM_WITHIN, everyone_has).await.is_err() {
-            warn!("Authority signs although some agents may not have it yet: an operator ordered it");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The steps of rotation, for authorities of either kind.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use plugin_api::{KeyKind, Signer};
+use plugin_api::{KeyKind, Signer, UpstreamAuthority};
 use rcgen::PublicKeyData;
 use rustls_pki_types::CertificateDer;
 use svid::{
-    SpiffeId, Timestamp,
+    Bundle, SpiffeId, Timestamp, TrustDomain,
     x509::{PublicKey, SerialNumber, Template},
 };
 use tracing::info;
@@ -17,6 +17,7 @@ use super::{
     revocation,
     rotation::{Rotation, RotationError},
     sign::KeyAdapter,
+    slots, upstream,
 };
 use crate::{
     issue::{self, Occasion},
@@ -27,10 +28,15 @@ use crate::{
 /// Who takes the steps that nobody ordered.
 pub(super) const SERVER: &str = "server";
 
+/// With so many authorities in the bundle operators may prepare no more: the server itself still has to.
+const MOST_ORDERED: usize = Bundle::MAX_KEYS - 8;
+
 /// X.509 or JWT, by what verifies their signatures: what the steps need to know of the difference.
-pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
-    /// Names of its two key slots.
-    const KEYS: [&'static str; 2];
+pub(super) trait Kind: Clone + PartialEq + Send + Sync + Sized + 'static {
+    /// Whether the key of an authority that no longer signs SVIDs is needed: for CRLs.
+    const KEY_OUTLIVES_SIGNING: bool;
+    /// What the names of its keys begin with.
+    const KEYS: &'static str;
     /// For logs and audit.
     const NAME: &'static str;
 
@@ -39,18 +45,32 @@ pub(super) trait Kind: Clone + Send + Sync + Sized + 'static {
     fn key_kind(rotation: &Rotation) -> KeyKind;
     /// Whether the key is the authority's.
     fn belongs(&self, key: &PublicKey) -> bool;
-    /// Makes an authority that is not published yet.
-    fn make(
-        rotation: &Rotation,
-        key_id: &str,
-        signer: Arc<dyn Signer>,
-    ) -> Result<Authority<Self>, RotationError>;
+    /// Makes an authority that is not published yet. May block.
+    fn make(making: &Making, signer: &Arc<dyn Signer>) -> Result<Made<Self>, RotationError>;
     /// Makes the CRL that it is published with; JWT-SVIDs have none.
     fn first_crl(
         authority: &Authority<Self>,
         signer: Arc<dyn Signer>,
         now: Timestamp,
     ) -> Result<Option<Crl>, RotationError>;
+}
+
+/// What an authority is made with.
+pub(super) struct Making {
+    pub(super) key_id: String,
+    pub(super) trust_domain: TrustDomain,
+    /// How long it is to live.
+    pub(super) life: Duration,
+    /// Who signs it; itself, if nobody does.
+    pub(super) upstream: Option<Arc<dyn UpstreamAuthority>>,
+    pub(super) now: Timestamp,
+}
+
+/// An authority that is not published yet.
+pub(super) struct Made<K> {
+    pub(super) authority: Authority<K>,
+    /// What is to be published for it; nothing where it is a root itself.
+    pub(super) roots: Vec<Authority<K>>,
 }
 
 /// Carries out an order; `actor` gave it.
@@ -73,26 +93,42 @@ pub(super) async fn obey<K: Kind>(
     .await
 }
 
-/// Makes a key in the slot that does not sign, and publishes an authority for it, in place of one that was prepared
+/// Makes a key in a slot that nobody needs, and publishes an authority for it, in place of one that was prepared
 /// before and never signed.
 async fn prepare<K: Kind>(rotation: &Rotation, actor: &str) -> Result<Ordered, RotationError> {
-    let key_id = free_key::<K>(&rotation.registry.snapshot().authorities);
-    let keys = Arc::clone(&rotation.keys);
-    let kind = K::key_kind(rotation);
-    let made = tokio::task::spawn_blocking(move || keys.generate(key_id, kind)).await;
-    let signer = made.map_err(|_| RotationError::Stopping)??;
-    let mut authority = K::make(rotation, key_id, Arc::clone(&signer))?;
-    let crl = K::first_crl(&authority, signer, rotation.clock.now())?;
+    let authorities = Arc::clone(&rotation.registry.snapshot().authorities);
+    let count = authorities.count();
+    if actor != SERVER && count >= MOST_ORDERED {
+        return Err(OrderRefused::Full(count).into());
+    }
+    let now = rotation.clock.now();
+    let making = Making {
+        key_id: slots::free::<K>(&authorities, now),
+        trust_domain: rotation.registry.snapshot().trust_domain.clone(),
+        life: rotation.config.lifetimes.ca,
+        upstream: rotation.config.upstream.clone(),
+        now,
+    };
+    let (keys, kind) = (Arc::clone(&rotation.keys), K::key_kind(rotation));
+    let made = tokio::task::spawn_blocking(move || {
+        let signer = keys.generate(&making.key_id, kind)?;
+        let made = K::make(&making, &signer)?;
+        let crl = K::first_crl(&made.authority, signer, now)?;
+        Ok::<_, RotationError>((made, crl))
+    });
+    let (Made { mut authority, roots }, crl) = made.await.map_err(|_| RotationError::Stopping)??;
     change_with_crl::<K>(
         rotation,
         "authority_prepared",
         actor,
         crl,
         move |authorities, now| {
-            authority.published_at = now;
-            authority.published_sequence = authorities.sequence + 1;
-            let prepared = Ordered::from(&authority);
+            let sequence = authorities.sequence + 1;
             let all = K::of_mut(authorities);
+            let rooted = upstream::publish(roots, all, now, sequence)?;
+            authority.published_at = now;
+            authority.published_sequence = rooted.unwrap_or(sequence);
+            let prepared = Ordered::from(&authority);
             all.retain(|other| other.state != AuthorityState::Prepared);
             all.push(authority);
             Ok(Some(prepared))
@@ -114,8 +150,15 @@ fn carry_out<M>(order: &Order, all: &mut Vec<Authority<M>>, position: usize) -> 
             }
         }
         Order::Prepare => {}
-        Order::Revoke(_) => drop(all.remove(position)),
-        Order::Taint(_) => all.get_mut(position)?.tainted = true,
+        Order::Revoke(id) => {
+            all.remove(position);
+            all.retain(|authority| !authority.rests_on(id));
+        }
+        Order::Taint(id) => {
+            all.get_mut(position)?.tainted = true;
+            let resting = all.iter_mut().filter(|authority| authority.rests_on(id));
+            resting.for_each(|authority| authority.tainted = true);
+        }
     }
     Some(ordered)
 }
@@ -220,21 +263,9 @@ fn id_at<K: Kind>(rotation: &Rotation, position: usize) -> Option<String> {
         .map(|authority| authority.authority_id.clone())
 }
 
-/// The key slot that the active authority does not use.
-fn free_key<K: Kind>(authorities: &Authorities) -> &'static str {
-    let [first, second] = K::KEYS;
-    let mut active = K::of(authorities)
-        .iter()
-        .filter(|authority| authority.state == AuthorityState::Active);
-    if active.any(|authority| authority.key_id == first) {
-        second
-    } else {
-        first
-    }
-}
-
 impl Kind for CertificateDer<'static> {
-    const KEYS: [&'static str; 2] = ["x509-CA-A", "x509-CA-B"];
+    const KEY_OUTLIVES_SIGNING: bool = true;
+    const KEYS: &'static str = "x509-CA-";
     const NAME: &'static str = "x509";
 
     fn of(authorities: &Authorities) -> &[Authority<Self>] {
@@ -254,27 +285,22 @@ impl Kind for CertificateDer<'static> {
         self.windows(spki.len()).any(|part| part == spki)
     }
 
-    fn make(
-        rotation: &Rotation,
-        key_id: &str,
-        signer: Arc<dyn Signer>,
-    ) -> Result<Authority<Self>, RotationError> {
-        let id = rotation.registry.snapshot().trust_domain.id();
+    fn make(making: &Making, signer: &Arc<dyn Signer>) -> Result<Made<Self>, RotationError> {
         let serial = SerialNumber::from_random(edge::random());
-        let now = rotation.clock.now();
-        let template = issue::authority(
-            id,
-            signer.public_key().clone(),
-            rotation.config.lifetimes.ca,
-            now,
-            serial,
-        );
+        let (id, key) = (making.trust_domain.id(), signer.public_key().clone());
+        let template = issue::authority(id, key, making.life, making.now, serial);
+        if let Some(upstream) = &making.upstream {
+            return upstream::make(&**upstream, template, making);
+        }
         let failed =
             |error: &dyn std::error::Error| RotationError::Certificate(edge::Chain(error).to_string());
-        let certificate = template
-            .self_sign(&KeyAdapter(signer))
-            .map_err(|error| failed(&error))?;
-        X509Authority::describe(key_id.into(), &certificate).map_err(|error| failed(&error))
+        let certificate = template.self_sign(&KeyAdapter(Arc::clone(signer)));
+        let certificate = certificate.map_err(|error| failed(&error))?;
+        let authority = X509Authority::describe(making.key_id.clone(), &certificate);
+        Ok(Made {
+            authority: authority.map_err(|error| failed(&error))?,
+            roots: Vec::new(),
+        })
     }
 
     fn first_crl(
@@ -287,7 +313,8 @@ impl Kind for CertificateDer<'static> {
 }
 
 impl Kind for PublicKey {
-    const KEYS: [&'static str; 2] = ["JWT-Signer-A", "JWT-Signer-B"];
+    const KEY_OUTLIVES_SIGNING: bool = false;
+    const KEYS: &'static str = "JWT-Signer-";
     const NAME: &'static str = "jwt";
 
     fn of(authorities: &Authorities) -> &[Authority<Self>] {
@@ -306,25 +333,26 @@ impl Kind for PublicKey {
         self == key
     }
 
-    fn make(
-        rotation: &Rotation,
-        key_id: &str,
-        signer: Arc<dyn Signer>,
-    ) -> Result<Authority<Self>, RotationError> {
-        let now = rotation.clock.now();
+    fn make(making: &Making, signer: &Arc<dyn Signer>) -> Result<Made<Self>, RotationError> {
         let name: [u8; 16] = edge::random();
-        Ok(Authority {
-            key_id: key_id.into(),
+        let authority = Authority {
+            key_id: making.key_id.clone(),
             authority_id: name.iter().map(|byte| format!("{byte:02x}")).collect(),
             material: signer.public_key().clone(),
-            not_before: now,
-            not_after: now.plus(rotation.config.lifetimes.ca),
-            published_at: now,
+            not_before: making.now,
+            not_after: making.now.plus(making.life),
+            published_at: making.now,
             published_sequence: 0,
             state: AuthorityState::Prepared,
             tainted: false,
+            upstream: None,
+        };
+        Ok(Made {
+            authority,
+            roots: Vec::new(),
         })
     }
+
     fn first_crl(
         _authority: &Authority<Self>,
         _signer: Arc<dyn Signer>,

@@ -218,9 +218,14 @@ fn text(says: &str, state: Option<&AuthorityState>) -> String {
     let Some(state) = state else {
         return format!("{says}\n  none\n");
     };
-    let facts = facts(&[
+    let mut told = vec![
         ("  Authority ID", state.authority_id.clone()),
         ("  Expires at", Timestamp::from_unix(state.expires_at).to_string()),
-    ]);
+    ];
+    let root = &state.upstream_authority_subject_key_id;
+    if !root.is_empty() {
+        told.push(("  Upstream authority", root.clone()));
+    }
+    let facts = facts(&told);
     format!("{says}\n{facts}")
 }

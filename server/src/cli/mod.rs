@@ -16,6 +16,7 @@ mod logger;
 mod output;
 mod run;
 mod token;
+mod upstreamauthority;
 mod x509;
 
 use std::path::PathBuf;
@@ -90,6 +91,9 @@ enum Command {
     /// Join tokens: secrets that attest one agent, once.
     #[command(subcommand)]
     Token(token::Command),
+    /// Authorities of others in the bundle: roots of the server's own, and what was appended.
+    #[command(subcommand)]
+    Upstreamauthority(upstreamauthority::Command),
     /// X509-SVIDs without a workload.
     #[command(subcommand)]
     X509(x509::Command),
@@ -190,6 +194,7 @@ impl Cli {
             Command::Restore(command) => command.execute(),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
+            Command::Upstreamauthority(command) => connect::block_on(command.execute()),
             Command::X509(command) => connect::block_on(command.execute()),
         }
     }

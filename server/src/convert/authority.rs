@@ -92,5 +92,6 @@ fn jwt_authority(index: usize, wire: &types::JwtKey) -> Result<JwtAuthority, Aut
         published_sequence: 0,
         state: AuthorityState::Foreign,
         tainted: wire.tainted,
+        upstream: None,
     })
 }

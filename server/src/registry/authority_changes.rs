@@ -4,7 +4,7 @@ use svid::Bundle;
 
 use super::Draft;
 use crate::{
-    ca::{Authorities, Authority, JwtAuthority, X509Authority},
+    ca::{Authority, JwtAuthority, X509Authority},
     journal::Record,
 };
 
@@ -66,7 +66,7 @@ pub fn append(draft: &mut Draft, theirs: Foreign, actor: &str) -> Result<(), Not
             ..authority
         });
     }
-    if count(&authorities) > Bundle::MAX_KEYS {
+    if authorities.count() > Bundle::MAX_KEYS {
         return Err(NotAppended::TooMany);
     }
     if !records.is_empty() {
@@ -75,10 +75,6 @@ pub fn append(draft: &mut Draft, theirs: Foreign, actor: &str) -> Result<(), Not
         draft.put_authorities(authorities);
     }
     Ok(())
-}
-
-fn count(authorities: &Authorities) -> usize {
-    authorities.x509.len() + authorities.jwt.len()
 }
 
 fn record<M>(kind: &'static str, authority: &Authority<M>, actor: &str) -> Record {

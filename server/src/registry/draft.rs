@@ -28,6 +28,8 @@ pub enum Touched {
     Agent(Arc<str>),
     /// The bundle changed.
     Authorities,
+    /// A CRL was made.
+    Crls,
     /// An entry was added, changed or removed.
     Entry {
         /// As it was.
@@ -194,6 +196,7 @@ impl Draft {
             revocation_codec::encode_crl(&crl),
         );
         self.state.crls.insert(authority_id.into(), Arc::new(crl));
+        self.touched.push(Touched::Crls);
     }
 
     /// Replaces the authorities. CRLs of those that are gone go with them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use svid::TrustDomain;
+use svid::{TrustDomain, x509::SerialNumber};
 
 use super::{Agent, Entries, Hosts, JoinToken, TokenHash, Withdrawal};
 use crate::ca::{Authorities, Crl};
@@ -46,5 +46,12 @@ impl Snapshot {
             crls: OrdMap::new(),
             withdrawals: OrdMap::new(),
         }
+    }
+
+    /// Whether a CRL names the certificate with this serial number. Looks through all of them.
+    #[must_use]
+    pub fn is_revoked(&self, serial: &SerialNumber) -> bool {
+        let mut revoked = self.crls.values().flat_map(|crl| &crl.content.revoked);
+        revoked.any(|revoked| revoked.serial == *serial)
     }
 }

@@ -36,6 +36,8 @@ pub struct World {
     settings: String,
     /// Lines of `[plugins.node-tpm]`; without them, join tokens alone attest.
     node_tpm: Option<String>,
+    /// Tables of further plugins.
+    plugins: String,
     /// The engine of its store.
     engine: &'static str,
     server: Option<Daemon>,
@@ -53,6 +55,15 @@ impl World {
     #[must_use]
     pub fn with(settings: &str) -> Self {
         let mut world = Self::stopped(settings);
+        world.start_server();
+        world
+    }
+
+    /// Starts a server with these tables of plugins beside those that it has by default.
+    #[must_use]
+    pub fn with_plugins(tables: &str) -> Self {
+        let mut world = Self::stopped("");
+        tables.clone_into(&mut world.plugins);
         world.start_server();
         world
     }
@@ -87,6 +98,7 @@ impl World {
             port: ports::free(),
             settings: settings.to_owned(),
             node_tpm: None,
+            plugins: String::new(),
             engine: "redb",
             server: None,
             host: Host::default(),
@@ -314,7 +326,7 @@ impl World {
         let (port, dir, settings) = (self.port, self.dir.display(), &self.settings);
         let node_tpm = self.node_tpm.as_ref();
         let node_tpm = node_tpm.map_or(String::new(), |lines| format!("[plugins.node-tpm]\n{lines}\n"));
-        let (data_dir, engine) = (self.data_dir(), self.engine);
+        let (data_dir, engine, plugins) = (self.data_dir(), self.engine, &self.plugins);
         let data_dir = data_dir.display();
         format!(
             r#"[server]
@@ -329,7 +341,8 @@ log_level = "debug"
 [store]
 engine = "{engine}"
 [plugins.node-join-token]
-{node_tpm}"#
+{node_tpm}
+{plugins}"#
         )
     }
 }

@@ -50,7 +50,7 @@ impl Bench {
         let pushed = Pushed {
             bundle: Some(bundle),
             entries,
-            removed: Vec::new(),
+            ..Pushed::default()
         };
         self.service.keeper.push(pushed).await;
     }
@@ -108,6 +108,23 @@ async fn who_an_entry_matches_since_its_change_gets_nothing_of_its_old_identity(
     );
     bench.sign();
     assert_eq!(ids(&mut bench.fetch("unix:uid:1001")).await, ["spiffe://td/web"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn crls_reach_streams_that_are_open() {
+    let bench = Bench::with(vec![entry("e", "/web")]).await;
+    bench.sign();
+    let mut stream = bench.fetch(SELECTOR);
+    assert!(next(&mut stream).await.unwrap().crl.is_empty());
+    for crls in [&["first"][..], &["second", "third"]] {
+        let crls: Arc<[Bytes]> = crls.iter().map(|crl| Bytes::from(*crl)).collect();
+        let pushed = Pushed {
+            crls: Some(Arc::clone(&crls)),
+            ..Pushed::default()
+        };
+        bench.service.keeper.push(pushed).await;
+        assert_eq!(next(&mut stream).await.unwrap().crl, *crls);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,151 +1,16 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::SystemTime;
 
-use edge::{
-    Clock,
-    tls::{self, BundleSource, Expected, Identity},
-};
-use proto::{
-    spiffe::workload::{X509svid, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
-    spire::api::{
-        server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
-        types,
-    },
+use proto::spire::api::{
+    server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
+    types,
 };
 use serde_json::Value;
 use svid::{Bundle, Timestamp, TrustDomain, X509Authority, jwt, x509};
-use swtpm_tests::{Agent, World};
-use tokio::{sync::watch, time::interval};
-use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::pki_types::CertificateDer};
+use swtpm_tests::World;
 
-use super::rotation::certificates;
+use super::meetings::{Chain, DB, Pair, WEB};
 
-const WEB: &str = "spiffe://example.org/web";
-const DB: &str = "spiffe://example.org/db";
-
-/// How long a change may take to reach everybody. The busiest machine needs less.
-const WITHIN: Duration = Duration::from_secs(20);
-
-type Chain = Vec<CertificateDer<'static>>;
-
-/// Whose signatures both ends of a handshake showed: the client's, and the server's.
-type Signers = [String; 2];
-
-/// What a workload was given last, at any moment.
-#[derive(Clone)]
-struct Held {
-    identity: Identity,
-    bundle: Arc<Bundle>,
-}
-
-/// Follows the Workload API of an agent.
-async fn holder(agent: &Agent) -> watch::Receiver<Option<Held>> {
-    let (given, held) = watch::channel(None);
-    let socket = agent.socket();
-    tokio::spawn(async move {
-        let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
-        let mut request = tonic::Request::new(X509svidRequest {});
-        let header = "true".parse().unwrap();
-        request.metadata_mut().insert("workload.spiffe.io", header);
-        let follow = async {
-            let mut client = SpiffeWorkloadApiClient::new(client);
-            let mut stream = client.fetch_x509svid(request).await.unwrap().into_inner();
-            while let Ok(Some(response)) = stream.message().await {
-                let [svid] = response.svids.try_into().expect("one SVID");
-                given.send_replace(Some(held_of(&svid)));
-            }
-        };
-        tokio::select! {
-            () = follow => {}
-            () = connection => {}
-        }
-    });
-    let mut first = held.clone();
-    first.wait_for(Option::is_some).await.unwrap();
-    held
-}
-
-fn held_of(svid: &X509svid) -> Held {
-    let roots = certificates(&svid.bundle).into_iter();
-    let roots = roots.map(|certificate| X509Authority {
-        certificate,
-        tainted: false,
-    });
-    let bundle = Bundle {
-        x509_authorities: roots.collect(),
-        ..Bundle::empty(TrustDomain::parse("example.org").unwrap())
-    };
-    Held {
-        identity: Identity::new(certificates(&svid.x509_svid), &svid.x509_svid_key).unwrap(),
-        bundle: Arc::new(bundle),
-    }
-}
-
-/// Two holders of SVIDs, on hosts of their own.
-struct Pair {
-    web: watch::Receiver<Option<Held>>,
-    db: watch::Receiver<Option<Held>>,
-}
-
-impl Pair {
-    /// A handshake between what both hold at this moment; answers with what the server and the client were shown.
-    async fn meet(&self) -> [Chain; 2] {
-        let held = |holder: &watch::Receiver<Option<Held>>| holder.borrow().clone().unwrap();
-        let (web, db) = (held(&self.web), held(&self.db));
-        let (_keep, certificate) = watch::channel(Some(web.identity.certified_key()));
-        let roots: BundleSource = Arc::new(move |_| Some(Arc::clone(&web.bundle)));
-        let server = tls::server_config(certificate, roots, Clock::system()).unwrap();
-        let expected = Expected::Verified {
-            id: WEB.parse().unwrap(),
-            bundle: db.bundle,
-        };
-        let client = tls::client_config(expected, Some(&db.identity), Clock::system()).unwrap();
-        let (server_end, client_end) = tokio::io::duplex(64 * 1024);
-        let name = "example.org".try_into().unwrap();
-        let (server, client) = tokio::join!(
-            TlsAcceptor::from(server).accept(server_end),
-            TlsConnector::from(client).connect(name, client_end)
-        );
-        let (server, client) = match (server, client) {
-            (Ok(server), Ok(client)) => (server, client),
-            failed => panic!("{:?} {:?}", failed.0.err(), failed.1.err()),
-        };
-        let chain = |shown: Option<&[CertificateDer<'static>]>| shown.unwrap().to_vec();
-        [
-            chain(server.get_ref().1.peer_certificates()),
-            chain(client.get_ref().1.peer_certificates()),
-        ]
-    }
-
-    /// Meets for ever; the first handshake that fails ends it.
-    async fn keep_meeting(self, shown: watch::Sender<Signers>) {
-        let mut pace = interval(Duration::from_millis(20));
-        loop {
-            pace.tick().await;
-            let signers = self.meet().await.map(|chain| signer(&chain));
-            shown.send_if_modified(|shown| std::mem::replace(shown, signers.clone()) != signers);
-        }
-    }
-}
-
-fn signer(chain: &[CertificateDer<'static>]) -> String {
-    hex::encode(svid::signed_by(chain).unwrap())
-}
-
-/// Waits until both ends show what `authority` signed, and says how long it took.
-async fn both_show(meetings: &mut watch::Receiver<Signers>, authority: &str) -> Duration {
-    let begin = Instant::now();
-    let shown = meetings.wait_for(|shown| shown.iter().all(|signer| signer == authority));
-    let shown = tokio::time::timeout(WITHIN, shown).await;
-    shown
-        .expect("SVIDs are replaced in time")
-        .expect("no handshake fails");
-    begin.elapsed()
-}
-
-fn order(world: &World, kind: &str, action: &str, authority_id: &str) -> Value {
+pub(super) fn order(world: &World, kind: &str, action: &str, authority_id: &str) -> Value {
     let mut words = vec!["localauthority", kind, action];
     if !authority_id.is_empty() {
         words.extend(["--authority-id", authority_id]);
@@ -153,12 +18,12 @@ fn order(world: &World, kind: &str, action: &str, authority_id: &str) -> Value {
     world.cli(&words)
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().expect("text").to_owned()
 }
 
 /// The bundle, as the server answers it.
-async fn bundle(world: &World) -> types::Bundle {
+pub(super) async fn bundle(world: &World) -> types::Bundle {
     let socket = world.server_socket();
     let (client, connection) = edge::grpc::connect(&socket).await.unwrap();
     let mut client = BundleClient::new(client);
@@ -190,21 +55,17 @@ async fn an_authority_is_replaced_by_force_and_no_handshake_fails() {
     let _entries = [world.entry(web.id(), WEB, &[]), world.entry(db.id(), DB, &[])];
     web.daemon().wait_for("SVID ready");
     db.daemon().wait_for("SVID ready");
-    let pair = Pair {
-        web: holder(&web).await,
-        db: holder(&db).await,
-    };
+    let pair = Pair::of(&web, &db).await;
     let old_svids = pair.meet().await;
-    let (shown, mut meetings) = watch::channel(Signers::default());
-    let meeting = tokio::spawn(pair.keep_meeting(shown));
+    let mut meetings = pair.keep_meeting();
 
     let old = text(&order(&world, "x509", "show", "")["active"]["authority_id"]);
-    both_show(&mut meetings, &old).await;
+    meetings.until_both_show(&old).await;
     let prepared = order(&world, "x509", "prepare", "");
     let new = text(&prepared["prepared_authority"]["authority_id"]);
     let _activated = order(&world, "x509", "activate", &new);
     let _tainted = order(&world, "x509", "taint", &old);
-    let took = both_show(&mut meetings, &new).await;
+    let took = meetings.until_both_show(&new).await;
     println!("SVIDs were replaced {took:?} after the taint");
     for chain in &old_svids {
         verified(&world, chain).await.unwrap();
@@ -222,8 +83,7 @@ async fn an_authority_is_replaced_by_force_and_no_handshake_fails() {
     // The server's own certificate, and the agent's, rest on what is left.
     db.restart();
     db.daemon().wait_for("Session opened");
-    assert!(!meeting.is_finished(), "a handshake failed");
-    meeting.abort();
+    meetings.end();
     assert_eq!(web.daemon().count("Session ended"), 0);
     assert_eq!(web.daemon().count("\"Attested\""), 1);
 }

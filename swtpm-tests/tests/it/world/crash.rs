@@ -1,6 +1,6 @@
 //! The server ends as in a power failure, again and again, and keeps what it acknowledged.
 
-mod callers;
+pub(super) mod callers;
 mod ledger;
 mod state;
 

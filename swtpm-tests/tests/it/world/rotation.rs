@@ -96,7 +96,8 @@ impl Received {
     }
 }
 
-fn bundle(roots: Chain) -> Bundle {
+/// A bundle of these roots.
+pub(super) fn bundle(roots: Chain) -> Bundle {
     let authorities = roots.into_iter().map(|certificate| X509Authority {
         certificate,
         tainted: false,

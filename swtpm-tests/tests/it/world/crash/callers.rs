@@ -55,7 +55,7 @@ pub(super) struct Callers {
 
 /// A connection to the local socket, driven while it is held.
 pub(in crate::world) struct Local {
-    client: Client,
+    pub(in crate::world) client: Client,
     driver: AbortHandle,
 }
 

@@ -56,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     target("agent_message", wire::message::<session::AgentMessage>, 4 * KB),
     target("local_stream", local::authorities, 4 * KB),
     target("new_host", wire::new_host, 4 * KB),
+    target("proxy_header", wire::proxy_header, 2 * KB),
     target("server_entry", wire::server_entry, 4 * KB),
     target("server_message", wire::message::<session::ServerMessage>, 8 * KB),
     target("tpm_answer", wire::message::<messages::Answer>, 8 * KB),

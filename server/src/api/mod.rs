@@ -20,6 +20,7 @@ mod logger;
 mod methods;
 mod page;
 mod proofs;
+mod proxy;
 mod refusals;
 mod revocation;
 mod session;
@@ -32,6 +33,7 @@ use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ::svid::SpiffeId;
 use edge::{Clock, grpc::Course, log, tls::Certificate};
+use ipnet::IpNet;
 use plugin_api::NodeAttestor;
 use proto::{
     grpc::health::v1::health_server::HealthServer,
@@ -56,7 +58,9 @@ use tonic::service::Routes;
 pub use connection::{Connection, NotBound};
 use gate::{Gate, Rules};
 use limit::{Limiter, Rate};
+use listen::Door;
 pub use proofs::Proofs;
+pub use proxy::{BadHeader, read_header};
 
 use crate::{
     backup,
@@ -92,6 +96,8 @@ pub struct Api {
     pub admin_ids: HashSet<SpiffeId>,
     /// Which calls are limited.
     pub limits: RateLimits,
+    /// Whose word is taken for where a connection comes from.
+    pub proxies: Vec<IpNet>,
     /// The time.
     pub clock: Clock,
     /// Whether the server can serve.
@@ -161,6 +167,7 @@ impl Api {
             limiter(self.limits.signing, SIGN, "signing"),
         ];
         let routes = self.routes(limiters.clone());
+        let door = Door::new(tls, self.proxies, &self.meters);
         let admin = admin::AdminService {
             source: self.backups,
             turn: Arc::new(Semaphore::new(1)),
@@ -186,9 +193,8 @@ impl Api {
             tokio::join!(
                 listen::tcp(
                     tcp,
-                    tls,
+                    door,
                     Gate::new(Arc::clone(&rules), routes.prepare()),
-                    limited.clone(),
                     course.clone()
                 ),
                 listen::unix(local, Gate::new(Arc::clone(&rules), with_local.prepare()), course),

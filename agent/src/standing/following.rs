@@ -11,6 +11,7 @@ use super::{
     reach::{Attested, NotOpened},
 };
 use crate::{
+    backoff::Backoff,
     link::Lost,
     session::{SessionError, SessionEvent},
     state::KeptSvid,
@@ -26,6 +27,7 @@ pub(super) struct Following {
     renewal: Option<Renewal>,
     /// No renewal is begun before. Measured apart from the clock, which may be set meanwhile.
     pause_until: Instant,
+    renewals: Backoff,
     is_over: bool,
 }
 
@@ -67,6 +69,7 @@ impl Following {
             deliveries: FuturesUnordered::new(),
             renewal: None,
             pause_until: Instant::now(),
+            renewals: Backoff::default(),
             is_over: false,
         }
     }
@@ -109,9 +112,11 @@ impl Following {
         self.renewal = Some(step);
     }
 
-    /// Puts the next renewal off.
-    pub(super) fn pause(&mut self, pause: Duration) {
+    /// Puts the next renewal off: longer with each that fails, and for as long as the server wants. Answers with the pause.
+    pub(super) fn put_off(&mut self, hint: Option<Duration>) -> Duration {
+        let pause = self.renewals.failed(hint);
         self.pause_until = Instant::now() + pause;
+        pause
     }
 
     /// The session is over; what is under way to replace it goes on.

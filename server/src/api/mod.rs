@@ -2,6 +2,7 @@
 //! who may call is decided at the [`gate`] in front of them, what happens elsewhere.
 
 mod admin;
+mod admission;
 mod agent;
 mod attest;
 mod authority;
@@ -32,7 +33,8 @@ mod sync;
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ::svid::SpiffeId;
-use edge::{Clock, grpc::Course, log, tls::Certificate};
+use edge::{Clock, grpc::Course, log, metrics::Tally, tls::Certificate};
+use governor::Quota;
 use ipnet::IpNet;
 use plugin_api::NodeAttestor;
 use proto::{
@@ -55,9 +57,10 @@ use tokio::{
 };
 use tonic::service::Routes;
 
+use admission::Admission;
 pub use connection::{Connection, NotBound};
 use gate::{Gate, Rules};
-use limit::{Limiter, Rate};
+use limit::{ClaimedHost, Limiter};
 use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
@@ -131,17 +134,40 @@ const fn nonzero(number: u32) -> NonZeroU32 {
     }
 }
 
-const ATTEST: Rate = Rate {
-    per_second: nonzero(100),
-    burst: nonzero(1000),
-};
-const SIGN: Rate = Rate {
-    per_second: nonzero(2000),
-    burst: nonzero(10_000),
-};
+/// Attestations from one source.
+const ATTEST: Quota = Quota::per_second(nonzero(100)).allow_burst(nonzero(1000));
+/// Attestations of one host by its endorsement key: one that fails all the time tries less often.
+const ATTEST_A_HOST: Quota = Quota::per_minute(nonzero(60));
+/// Signatures for one source.
+const SIGN: Quota = Quota::per_second(nonzero(2000)).allow_burst(nonzero(10_000));
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How often who may ask.
+#[derive(Clone)]
+struct Limiters {
+    attestation: Limiter,
+    host: Limiter<ClaimedHost>,
+    signing: Limiter,
+}
+
+impl Limiters {
+    fn new(on: RateLimits, limited: &Tally<1>) -> Self {
+        let attest = |quota| on.attestation.then_some(quota);
+        Self {
+            attestation: Limiter::new(attest(ATTEST), "attestation", limited.clone()),
+            host: Limiter::new(attest(ATTEST_A_HOST), "host", limited.clone()),
+            signing: Limiter::new(on.signing.then_some(SIGN), "signing", limited.clone()),
+        }
+    }
+
+    fn tidy(&self) {
+        self.attestation.tidy();
+        self.host.tidy();
+        self.signing.tidy();
+    }
 }
 
 impl Api {
@@ -161,11 +187,7 @@ impl Api {
             refusals: self.meters.refusals.clone(),
         });
         let limited = self.meters.limited.clone();
-        let limiter = |is_on: bool, rate, name| Limiter::new(is_on.then_some(rate), name, limited.clone());
-        let limiters = [
-            limiter(self.limits.attestation, ATTEST, "attestation"),
-            limiter(self.limits.signing, SIGN, "signing"),
-        ];
+        let limiters = Limiters::new(self.limits, &limited);
         let routes = self.routes(limiters.clone());
         let door = Door::new(tls, self.proxies, &self.meters);
         let admin = admin::AdminService {
@@ -186,7 +208,7 @@ impl Api {
         let tidy = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
-                limiters.iter().for_each(Limiter::tidy);
+                limiters.tidy();
             }
         };
         let serving = async {
@@ -207,19 +229,22 @@ impl Api {
     }
 
     /// The services of both listeners.
-    fn routes(&self, [attest_limit, sign_limit]: [Limiter; 2]) -> Routes {
+    fn routes(&self, limiters: Limiters) -> Routes {
+        let admission = Admission::new(cores(), self.meters.limited.clone());
         let (registry, clock) = (&self.registry, self.clock);
         let agents = agent::AgentService {
             registry: registry.clone(),
             ca: self.ca.clone(),
             attestors: self.attestors.clone(),
             lifetimes: self.lifetimes,
-            attest_limit,
+            attest_limit: limiters.attestation,
+            host_limit: limiters.host,
+            admission: admission.clone(),
             refusals: refusals::Refusals::default(),
             meters: self.meters.clone(),
             appraisals: Arc::new(Semaphore::new(cores())),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
-            sign_limit: sign_limit.clone(),
+            sign_limit: limiters.signing.clone(),
             clock,
         };
         let svids = svid::SvidService {
@@ -227,7 +252,8 @@ impl Api {
             ca: self.ca.clone(),
             lifetimes: self.lifetimes,
             jwt_profile: self.jwt_profile.clone(),
-            sign_limit,
+            sign_limit: limiters.signing,
+            admission,
             clock,
         };
         let authorities = authority::AuthorityService {

@@ -12,6 +12,7 @@ mod failures;
 mod go;
 mod join_token;
 mod metrics;
+mod overload;
 mod python;
 mod rotation;
 mod rust;

@@ -11,7 +11,7 @@ use super::{
     reach::{Attested, NotOpened},
 };
 use crate::{
-    backoff::Backoff,
+    backoff::at_least,
     link::Lost,
     session::{SessionError, SessionEvent},
     state::KeptSvid,
@@ -27,7 +27,6 @@ pub(super) struct Following {
     renewal: Option<Renewal>,
     /// No renewal is begun before. Measured apart from the clock, which may be set meanwhile.
     pause_until: Instant,
-    renewals: Backoff,
     is_over: bool,
 }
 
@@ -58,6 +57,8 @@ pub(super) enum Event {
     Session(Result<SessionEvent, SessionError>),
 }
 
+/// Pause after a renewal that failed: it does not grow, because the SVID ends.
+const RENEW_RETRY: Duration = Duration::from_secs(5);
 /// How long the server may take to take an acknowledgement.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -69,7 +70,6 @@ impl Following {
             deliveries: FuturesUnordered::new(),
             renewal: None,
             pause_until: Instant::now(),
-            renewals: Backoff::default(),
             is_over: false,
         }
     }
@@ -112,9 +112,9 @@ impl Following {
         self.renewal = Some(step);
     }
 
-    /// Puts the next renewal off: longer with each that fails, and for as long as the server wants. Answers with the pause.
+    /// Puts the next renewal off, for as long as the server wants. Answers with the pause.
     pub(super) fn put_off(&mut self, hint: Option<Duration>) -> Duration {
-        let pause = self.renewals.failed(hint);
+        let pause = at_least(RENEW_RETRY, hint);
         self.pause_until = Instant::now() + pause;
         pause
     }

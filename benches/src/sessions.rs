@@ -53,7 +53,10 @@ pub(crate) async fn run(binaries: &Path, plan: &Plan, sessions: usize) -> Result
         let (stage, key) = (&stage, &key);
         async move { open(stage, key, token, source(number)?).await }
     });
-    let open: Vec<Follower> = stream::iter(opening).buffer_unordered(PARALLEL).try_collect().await?;
+    let open: Vec<Follower> = stream::iter(opening)
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
     tokio::time::sleep(SETTLE).await;
     let more = memory(process)?.saturating_sub(idle);
     println!(

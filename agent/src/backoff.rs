@@ -28,6 +28,12 @@ impl Backoff {
     }
 }
 
+/// A pause that does not grow: at least `pause`, and as long as the server asks for.
+pub(crate) fn at_least(pause: Duration, hint: Option<Duration>) -> Duration {
+    let pause = pause.max(hint.unwrap_or_default().min(LONGEST_HINT));
+    pause + jittered(pause / 4)
+}
+
 /// Half of `pause` to all of it: hosts that lost the server together do not come back together.
 fn jittered(pause: Duration) -> Duration {
     let random = u32::from_be_bytes(edge::random());
@@ -59,5 +65,13 @@ mod tests {
         check(0, Some(4), 4_500..=5_000);
         check(6, Some(1), 15_000..=30_000);
         check(0, Some(86_400), 337_500..=375_000);
+    }
+
+    #[test]
+    fn a_pause_that_does_not_grow_is_as_long_as_the_server_asks_for() {
+        let pause = |hint: Option<u64>| at_least(FIRST, hint.map(Duration::from_secs));
+        assert!((FIRST..FIRST * 2).contains(&pause(None)));
+        assert!((FIRST * 8..FIRST * 11).contains(&pause(Some(4))));
+        assert!(pause(Some(86_400)) < LONGEST_HINT * 2);
     }
 }

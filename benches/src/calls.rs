@@ -1,6 +1,6 @@
 //! Calls over the public APIs.
 
-use std::path::Path;
+use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::{Context, Result};
 use edge::{
@@ -28,7 +28,7 @@ use proto::{
 };
 use rustls_pki_types::CertificateDer;
 use svid::SpiffeId;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::{Request, metadata::MetadataValue};
 
@@ -44,9 +44,24 @@ pub(crate) async fn dial(
     address: (&str, u16),
     identity: Option<&Identity>,
 ) -> Result<(Client, tls::Exporter)> {
+    over(TcpStream::connect(address).await?, identity).await
+}
+
+/// Connects to the server from an address of this host.
+pub(crate) async fn dial_from(
+    source: Ipv4Addr,
+    (host, port): (&str, u16),
+    identity: Option<&Identity>,
+) -> Result<(Client, tls::Exporter)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    let address = std::net::SocketAddr::new(host.parse()?, port);
+    over(socket.connect(address).await?, identity).await
+}
+
+async fn over(tcp: TcpStream, identity: Option<&Identity>) -> Result<(Client, tls::Exporter)> {
     let expected = Expected::Anyone(SpiffeId::parse("spiffe://example.org/spire/server")?);
     let config = tls::client_config(expected, identity, Clock::system())?;
-    let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let stream = TlsConnector::from(config)
         .connect("localhost".try_into()?, tcp)

@@ -10,6 +10,7 @@ mod floor;
 mod measure;
 mod process;
 mod scale;
+mod sessions;
 mod stage;
 mod work;
 
@@ -46,6 +47,9 @@ struct Load {
     /// Entries for the measurements of size.
     #[arg(long, default_value_t = 100_000)]
     entries: usize,
+    /// Agents that are connected, for the measurement of idle sessions.
+    #[arg(long, default_value_t = 10_000)]
+    sessions: usize,
 }
 
 /// The core that drives; the serving processes have the other.
@@ -79,5 +83,6 @@ async fn run(load: Load) -> Result<()> {
     let floor = floor::measure().await?;
     println!("{floor}");
     work::run(&binaries, &plan, &floor).await?;
-    scale::run(&binaries, &plan, load.entries).await
+    scale::run(&binaries, &plan, load.entries).await?;
+    sessions::run(&binaries, &plan, load.sessions).await
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use edge::{health, log, otlp};
+use ipnet::IpNet;
 use plugin_api::KeyKind;
 use plugin_catalog::{ServerPluginError, ServerPlugins};
 use serde::{Deserialize, Deserializer};
@@ -79,6 +80,9 @@ pub struct Server {
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,
+    /// Networks of load balancers, which say by the PROXY protocol whose connection it is.
+    #[serde(default)]
+    pub proxy_protocol_trusted_cidrs: Vec<IpNet>,
     /// The health listener.
     #[serde(default)]
     pub health_checks: health::Config,

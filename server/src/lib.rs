@@ -193,6 +193,7 @@ impl Server {
             log,
             admin_ids: config.server.admin_ids.clone(),
             limits: config.server.ratelimit,
+            proxies: config.server.proxy_protocol_trusted_cidrs.clone(),
             clock,
             ready: ready.clone(),
             backups,

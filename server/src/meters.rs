@@ -58,7 +58,14 @@ impl Meters {
             "Calls and connections that met a limit, by limit.",
             ["limit"],
         );
-        for limit in ["attestation", "connections", "conversations", "signing"] {
+        for limit in [
+            "admission",
+            "attestation",
+            "connections",
+            "conversations",
+            "host",
+            "signing",
+        ] {
             limited.add([limit], 0);
         }
         Self {

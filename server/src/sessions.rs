@@ -185,12 +185,16 @@ impl Hub {
     pub async fn run(mut self) {
         let mut look = interval(Duration::from_secs(1));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut commands = Vec::with_capacity(QUEUE);
         loop {
             tokio::select! {
                 // A session announces itself before it looks at the state: whatever changes after its look is
                 // published after its announcement, and must be handled after it.
                 biased;
-                Some(command) = self.commands.recv() => self.obey(command),
+                // All at once: what everyone has takes a look at every session, and thousands may come together.
+                1.. = self.commands.recv_many(&mut commands, QUEUE) => {
+                    commands.drain(..).for_each(|command| self.obey(command));
+                }
                 publication = self.publications.recv() => match publication {
                     Some(publication) => self.publish(&publication),
                     None => return,

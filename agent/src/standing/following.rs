@@ -11,6 +11,7 @@ use super::{
     reach::{Attested, NotOpened},
 };
 use crate::{
+    backoff::at_least,
     link::Lost,
     session::{SessionError, SessionEvent},
     state::KeptSvid,
@@ -56,6 +57,8 @@ pub(super) enum Event {
     Session(Result<SessionEvent, SessionError>),
 }
 
+/// Pause after a renewal that failed: it does not grow, because the SVID ends.
+const RENEW_RETRY: Duration = Duration::from_secs(5);
 /// How long the server may take to take an acknowledgement.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -109,9 +112,11 @@ impl Following {
         self.renewal = Some(step);
     }
 
-    /// Puts the next renewal off.
-    pub(super) fn pause(&mut self, pause: Duration) {
+    /// Puts the next renewal off, for as long as the server wants. Answers with the pause.
+    pub(super) fn put_off(&mut self, hint: Option<Duration>) -> Duration {
+        let pause = at_least(RENEW_RETRY, hint);
         self.pause_until = Instant::now() + pause;
+        pause
     }
 
     /// The session is over; what is under way to replace it goes on.

@@ -113,8 +113,6 @@ pub(crate) enum StandingError {
 
 /// A session that lasts so long is no failure.
 const STEADY: Duration = Duration::from_secs(30);
-/// Pause after a renewal that failed.
-const RENEW_RETRY: Duration = Duration::from_secs(5);
 /// Longest sleep: a clock that is set is noticed after that.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -474,8 +472,8 @@ fn opened(opened: Result<Established, NotOpened>) -> Renewed {
 
 fn not_renewed(now: &mut Following, error: &StandingError) {
     let expires_at = now.established.svid.not_after;
-    warn!(error = %Chain(error), retry_in = ?RENEW_RETRY, %expires_at, "Agent SVID not renewed");
-    now.pause(RENEW_RETRY);
+    let retry_in = now.put_off(error.status().and_then(retry_after));
+    warn!(error = %Chain(error), ?retry_in, %expires_at, "Agent SVID not renewed");
 }
 
 /// Code of the withdrawal of an agent that is banned.

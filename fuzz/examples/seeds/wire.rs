@@ -28,6 +28,25 @@ pub(crate) fn write() {
     seed("agent_bundle", "full", bundle.encode_to_vec());
     agent_messages(evidence);
     server_messages(entry, bundle);
+    proxy_headers();
+}
+
+/// As load balancers send them, the second with something of theirs.
+fn proxy_headers() {
+    let header = |command_and_family: [u8; 2], rest: &[u8]| {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [b"\r\n\r\n\0\r\nQUIT\n", &command_and_family[..], &length, rest].concat()
+    };
+    let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x1f, 0x90, 0x1f, 0x91];
+    seed("proxy_header", "tcp4", header([0x21, 0x11], &v4));
+    seed(
+        "proxy_header",
+        "tcp4_more",
+        header([0x21, 0x11], &[&v4[..], &[0xee, 0, 2, 1, 2]].concat()),
+    );
+    seed("proxy_header", "tcp6", header([0x21, 0x21], &[7; 36]));
+    seed("proxy_header", "unix", header([0x21, 0x31], &[b'/'; 216]));
+    seed("proxy_header", "local", header([0x20, 0], &[]));
 }
 
 fn hello() -> tpm::Hello {

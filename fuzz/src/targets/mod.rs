@@ -57,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     target("go_time", wire::go_time, 256),
     target("local_stream", local::authorities, 4 * KB),
     target("new_host", wire::new_host, 4 * KB),
+    target("proxy_header", wire::proxy_header, 2 * KB),
     target("server_entry", wire::server_entry, 4 * KB),
     target("proc_status", local::proc_status, 4 * KB),
     target("server_message", wire::message::<session::ServerMessage>, 8 * KB),

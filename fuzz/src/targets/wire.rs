@@ -92,3 +92,14 @@ pub fn agent_bundle(bytes: &[u8]) {
     };
     check_bundle(&bundle);
 }
+
+/// What a load balancer says in front of a connection: no more than one address comes of it, and never of a part.
+pub fn proxy_header(bytes: &[u8]) {
+    if let Ok(Some(_)) = server::api::read_header(bytes) {
+        let cut = bytes.split_last().map_or(bytes, |(_, rest)| rest);
+        assert!(
+            server::api::read_header(cut).is_err(),
+            "a part of a header was read"
+        );
+    }
+}

@@ -19,6 +19,13 @@ pub trait NodeAttestor: Send + Sync {
     /// attestation, whatever its outcome.
     fn binds_connection(&self) -> bool;
 
+    /// By which hosts are told apart where their attempts are limited, as the first message says; nothing proves it, and
+    /// it costs next to nothing to read. `None` where attempts cost little.
+    fn claimed_key(&self, payload: &[u8]) -> Option<[u8; 32]> {
+        let _ = payload;
+        None
+    }
+
     /// Looks at the first message.
     ///
     /// # Errors

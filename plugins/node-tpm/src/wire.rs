@@ -80,6 +80,14 @@ impl Opening {
     }
 }
 
+/// The first endorsement key that a first message names, as it stands there.
+pub(crate) fn first_endorsement_key(payload: &[u8]) -> Option<Bytes> {
+    check_len(payload, MAX_EVIDENCE).ok()?;
+    let evidence = wire::Evidence::decode(payload).ok()?;
+    let hello = wire::Hello::decode(&*evidence.hello).ok()?;
+    hello.endorsement_keys.into_iter().next().map(|key| key.public)
+}
+
 /// The recovered credential in an answer.
 pub(crate) fn credential(answer: &[u8]) -> Result<Bytes, Refusal> {
     match answer_step(answer)? {

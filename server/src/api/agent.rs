@@ -16,7 +16,15 @@ use svid::{SpiffeId, x509::CertificateRequest};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
-use super::{attest, filter, gate, limit::Limiter, page, refusals::Refusals, shares::Shares, status};
+use super::{
+    admission::Admission,
+    attest, filter, gate,
+    limit::{ClaimedHost, Limiter},
+    page,
+    refusals::Refusals,
+    shares::Shares,
+    status,
+};
 use crate::{
     ca::Ca,
     convert,
@@ -33,6 +41,8 @@ pub(super) struct AgentService {
     pub(super) attestors: Vec<Arc<dyn NodeAttestor>>,
     pub(super) lifetimes: Lifetimes,
     pub(super) attest_limit: Limiter,
+    pub(super) host_limit: Limiter<ClaimedHost>,
+    pub(super) admission: Admission,
     pub(super) refusals: Refusals,
     pub(super) meters: Meters,
     pub(super) conversations: Shares,
@@ -233,6 +243,7 @@ impl AgentService {
     }
 
     async fn renew(&self, agent: &Agent, csr: &[u8]) -> Result<types::X509svid, Status> {
+        let mut admitted = self.admission.turn(1).await?;
         let request = CertificateRequest::verify(csr)
             .map_err(|error| status::invalid("failed to parse CSR", &error))?;
         let signing = self.ca.signing().map_err(|error| status::not_signed(&error))?;
@@ -247,6 +258,7 @@ impl AgentService {
         let signed = signing
             .sign(&template)
             .map_err(|error| status::not_signed(&error))?;
+        admitted.signed();
         let path = Arc::clone(&agent.path);
         let next = AgentSvid {
             serial: signed.svid().serial.clone(),

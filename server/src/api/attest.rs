@@ -199,6 +199,9 @@ impl Conversation {
                 "error getting node attestor: could not find node attestor type {kind:?}"
             ))
         })?;
+        if let (Some(source), Some(key)) = (self.connection.source(), attestor.claimed_key(&data.payload)) {
+            self.service.host_limit.check_key(&(source, key), 1)?;
+        }
         let request = CertificateRequest::verify(&csr)
             .map_err(|error| status::invalid("failed to parse CSR", &error))?;
         Ok((
@@ -312,6 +315,7 @@ impl Conversation {
         let name = evidence.attestor.name();
         let id = self.agent_id(name, &attested)?;
         self.check_presented(&id)?;
+        let mut admitted = self.service.admission.turn(1).await?;
         let ca = &self.service.ca;
         let signing = ca.signing().map_err(|error| status::not_signed(&error))?;
         let key = evidence.request.public_key.clone();
@@ -319,6 +323,7 @@ impl Conversation {
         let signed = signing
             .sign(&template)
             .map_err(|error| status::not_signed(&error))?;
+        admitted.signed();
         let proven = X509Svid {
             id: id.clone(),
             serial: signed.svid().serial.clone(),

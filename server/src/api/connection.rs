@@ -11,7 +11,7 @@ use std::{
 
 use edge::{local, tls::Exporter};
 use svid::x509::X509Svid;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use super::{
     limit,
@@ -33,6 +33,8 @@ pub struct Connection {
     used: AtomicBool,
     /// Agent sessions on it.
     sessions: AtomicUsize,
+    /// Told when the last of them ended.
+    free: Notify,
     /// Whether somebody attests on it now.
     attesting: AtomicBool,
 }
@@ -70,8 +72,6 @@ pub enum NotBound {
 const USED_WITHIN: Duration = Duration::from_secs(15);
 /// How old a connection gets after that, where no agent session keeps it.
 const MAX_AGE: Duration = Duration::from_secs(180);
-/// How often an old connection is looked at.
-const LOOK: Duration = Duration::from_secs(30);
 /// How soon after the handshake evidence has to arrive.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -90,6 +90,7 @@ impl Connection {
             binding: None,
             used: AtomicBool::new(false),
             sessions: AtomicUsize::new(0),
+            free: Notify::new(),
             attesting: AtomicBool::new(false),
         }
     }
@@ -109,6 +110,7 @@ impl Connection {
             }),
             used: AtomicBool::new(false),
             sessions: AtomicUsize::new(0),
+            free: Notify::new(),
             attesting: AtomicBool::new(false),
         }
     }
@@ -138,8 +140,9 @@ impl Connection {
             return;
         }
         sleep(MAX_AGE).await;
-        while self.sessions.load(Ordering::Relaxed) > 0 {
-            sleep(LOOK).await;
+        // One that ended before left its word.
+        while self.sessions.load(Ordering::Acquire) > 0 {
+            self.free.notified().await;
         }
     }
 
@@ -205,7 +208,9 @@ impl Connection {
 
 impl Drop for OnConnection {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        if self.0.sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.free.notify_one();
+        }
     }
 }
 

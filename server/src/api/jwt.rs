@@ -31,10 +31,12 @@ impl SvidService {
         let ttl =
             u64::try_from(request.ttl).map_err(|_| Status::invalid_argument("ttl must not be negative"))?;
         let ttl = (ttl > 0).then(|| Duration::from_secs(ttl));
+        let mut admitted = self.admission.turn(1).await?;
         let signing = self.ca.jwt_signing().map_err(|error| status::no_token(&error))?;
         let occasion = self.ca.token_occasion(&signing);
         let claims = issue::minted_jwt(id, audience, ttl, &self.jwt_profile, &occasion);
         let signed = signing.sign(claims).map_err(|error| status::no_token(&error))?;
+        admitted.signed();
         let record = Record::new("jwt_svid_minted", &actor);
         let released = self.ca.release_jwt(signed, record).await;
         released.map_err(|error| status::no_token(&error))
@@ -46,6 +48,7 @@ impl SvidService {
             return Err(Status::invalid_argument("missing entry ID"));
         }
         let audience = audience(request.audience)?;
+        let mut admitted = self.admission.turn(1).await?;
         let snapshot = self.registry.snapshot();
         let entry = is_authorized(&snapshot, agent, &request.entry_id, self.clock.now())
             .ok_or_else(|| Status::not_found("entry not found or not authorized"))?;
@@ -55,6 +58,7 @@ impl SvidService {
         let occasion = self.ca.token_occasion(&signing);
         let claims = issue::workload_jwt(id, &entry, agent, audience, &self.jwt_profile, &occasion);
         let signed = signing.sign(claims).map_err(|error| status::no_token(&error))?;
+        admitted.signed();
         let agent_id = format!("spiffe://{}{}", snapshot.trust_domain, agent.path);
         let record = Record::new("jwt_svid_issued", &agent_id).with("entry_id", entry.id());
         let released = self.ca.release_jwt(signed, record).await;

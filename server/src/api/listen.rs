@@ -8,6 +8,7 @@ use edge::{
     metrics::Tally,
     tls,
 };
+use ipnet::IpNet;
 use rustls::ServerConfig;
 use svid::x509::X509Svid;
 use tokio::{
@@ -19,9 +20,17 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
-use super::{Connection, gate::Gate, limit, proofs::Proofs, shares::Shares};
+use super::{
+    Connection,
+    gate::Gate,
+    limit,
+    proofs::Proofs,
+    proxy::TrustedNetworks,
+    shares::{Share, Shares},
+};
+use crate::meters::Meters;
 
-/// How long a handshake may take.
+/// How long a handshake may take, with what a load balancer says before it.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Most TCP connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 32_768;
@@ -30,18 +39,87 @@ const CONNECTIONS_A_SOURCE: usize = 8192;
 /// Pause after a failure to accept: the process is out of file descriptors.
 const BREATHE: Duration = Duration::from_millis(50);
 
-/// Serves TLS until `course` says so and every connection is drained.
-pub(super) async fn tcp(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    gate: Gate,
+/// What stands between a TCP connection and its first call.
+#[derive(Clone)]
+pub(super) struct Door {
+    acceptor: TlsAcceptor,
+    proxies: TrustedNetworks,
+    proofs: Proofs,
+    shares: Shares,
     limited: Tally<1>,
-    course: watch::Receiver<Course>,
-) {
+    refusals: Tally<1>,
+}
+
+/// A connection whose handshake is over, and its place among those of its source.
+type Entered = (TlsStream<TcpStream>, Arc<Connection>, Share);
+
+impl Door {
+    pub(super) fn new(tls: Arc<ServerConfig>, proxies: Vec<IpNet>, meters: &Meters) -> Self {
+        Self {
+            acceptor: TlsAcceptor::from(tls),
+            proxies: TrustedNetworks::new(proxies),
+            proofs: Proofs::default(),
+            shares: Shares::new(CONNECTIONS_A_SOURCE, CONNECTIONS),
+            limited: meters.limited.clone(),
+            refusals: meters.refusals.clone(),
+        }
+    }
+
+    /// Lets a connection from `peer` in, if whose it is has room for it and its handshake succeeds in time.
+    async fn enter(self, stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
+        let entered = timeout(HANDSHAKE_WITHIN, self.try_enter(stream, peer)).await;
+        entered.unwrap_or_else(|_| {
+            debug!(caller_addr = %peer, "Handshake took too long");
+            None
+        })
+    }
+
+    async fn try_enter(self, mut stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
+        let address = match self.proxies.origin(&mut stream, peer).await {
+            Ok(address) => address,
+            Err(error) => {
+                self.refusals.count(["bad_proxy_header"]);
+                warn!(caller_addr = %peer, error = %edge::Chain(&error), "Connection from a trusted network closed");
+                return None;
+            }
+        };
+        let Some(share) = self.shares.take(limit::source(address.ip())) else {
+            self.limited.count(["connections"]);
+            debug!(caller_addr = %address, "Connection closed: its source has too many");
+            return None;
+        };
+        let (stream, connection) = self.handshake(stream, address).await?;
+        Some((stream, connection, share))
+    }
+
+    async fn handshake(
+        self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<(TlsStream<TcpStream>, Arc<Connection>)> {
+        // Small answers are not to wait for more.
+        let _slower = stream.set_nodelay(true);
+        let stream = match self.acceptor.accept(stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let error = tls::in_our_words(error);
+                debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
+                return None;
+            }
+        };
+        let (_, session) = stream.get_ref();
+        let exporter = tls::exporter(session).ok()?;
+        // The handshake verified it; what it says is read once more.
+        let leaf = session.peer_certificates().and_then(|chain| chain.first());
+        let svid = leaf.and_then(|leaf| X509Svid::parse(leaf).ok());
+        let connection = Arc::new(Connection::remote(address, svid, exporter, self.proofs));
+        Some((stream, connection))
+    }
+}
+
+/// Serves TLS behind `door` until `course` says so and every connection is drained.
+pub(super) async fn tcp(listener: TcpListener, door: Door, gate: Gate, course: watch::Receiver<Course>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let acceptor = TlsAcceptor::from(tls);
-    let proofs = Proofs::default();
-    let shares = Shares::new(CONNECTIONS_A_SOURCE, CONNECTIONS);
     let mut connections = JoinSet::new();
     let mut stopped = course.clone();
     loop {
@@ -50,22 +128,12 @@ pub(super) async fn tcp(
         };
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    let Some(share) = shares.take(limit::source(address.ip())) else {
-                        limited.count(["connections"]);
-                        debug!(caller_addr = %address, "Connection closed: its source has too many");
-                        continue;
-                    };
-                    let handshake = handshake(stream, address, acceptor.clone(), proofs.clone());
-                    let (gate, course) = (gate.clone(), course.clone());
-                    let serving = async move {
-                        if let Some((stream, connection)) = handshake.await {
+                Ok((stream, peer)) => {
+                    let (door, gate, course) = (door.clone(), gate.clone(), course.clone());
+                    connections.spawn(async move {
+                        if let Some((stream, connection, _share)) = door.enter(stream, peer).await {
                             run(stream, gate, connection, course).await;
                         }
-                        drop(share);
-                    };
-                    connections.spawn(async move {
-                        serving.await;
                         drop(place);
                     });
                 }
@@ -80,35 +148,6 @@ pub(super) async fn tcp(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-async fn handshake(
-    stream: TcpStream,
-    address: SocketAddr,
-    acceptor: TlsAcceptor,
-    proofs: Proofs,
-) -> Option<(TlsStream<TcpStream>, Arc<Connection>)> {
-    // Small answers are not to wait for more.
-    let _slower = stream.set_nodelay(true);
-    let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            let error = tls::in_our_words(error);
-            debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
-            return None;
-        }
-        Err(_) => {
-            debug!(caller_addr = %address, "Handshake took too long");
-            return None;
-        }
-    };
-    let (_, session) = stream.get_ref();
-    let exporter = tls::exporter(session).ok()?;
-    // The handshake verified it; what it says is read once more.
-    let leaf = session.peer_certificates().and_then(|chain| chain.first());
-    let svid = leaf.and_then(|leaf| X509Svid::parse(leaf).ok());
-    let connection = Arc::new(Connection::remote(address, svid, exporter, proofs));
-    Some((stream, connection))
 }
 
 /// Serves the local socket until `course` says so and every connection is drained.

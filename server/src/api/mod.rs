@@ -2,6 +2,7 @@
 //! who may call is decided at the [`gate`] in front of them, what happens elsewhere.
 
 mod admin;
+mod admission;
 mod agent;
 mod attest;
 mod authority;
@@ -20,6 +21,7 @@ mod logger;
 mod methods;
 mod page;
 mod proofs;
+mod proxy;
 mod refusals;
 mod revocation;
 mod session;
@@ -31,7 +33,9 @@ mod sync;
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ::svid::SpiffeId;
-use edge::{Clock, grpc::Course, log, tls::Certificate};
+use edge::{Clock, grpc::Course, log, metrics::Tally, tls::Certificate};
+use governor::Quota;
+use ipnet::IpNet;
 use plugin_api::NodeAttestor;
 use proto::{
     grpc::health::v1::health_server::HealthServer,
@@ -53,11 +57,14 @@ use tokio::{
 };
 use tonic::service::Routes;
 
+use admission::Admission;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};
-use limit::{Limiter, Rate};
+use limit::{ClaimedHost, Limiter};
+use listen::Door;
 pub use proofs::Proofs;
+pub use proxy::{BadHeader, read_header};
 
 use crate::{
     backup,
@@ -95,6 +102,8 @@ pub struct Api {
     pub admin_ids: HashSet<SpiffeId>,
     /// Which calls are limited.
     pub limits: RateLimits,
+    /// Whose word is taken for where a connection comes from.
+    pub proxies: Vec<IpNet>,
     /// The time.
     pub clock: Clock,
     /// Whether the server can serve.
@@ -128,17 +137,40 @@ const fn nonzero(number: u32) -> NonZeroU32 {
     }
 }
 
-const ATTEST: Rate = Rate {
-    per_second: nonzero(100),
-    burst: nonzero(1000),
-};
-const SIGN: Rate = Rate {
-    per_second: nonzero(2000),
-    burst: nonzero(10_000),
-};
+/// Attestations from one source.
+const ATTEST: Quota = Quota::per_second(nonzero(100)).allow_burst(nonzero(1000));
+/// Attestations of one host by its endorsement key: one that fails all the time tries less often.
+const ATTEST_A_HOST: Quota = Quota::per_minute(nonzero(60));
+/// Signatures for one source.
+const SIGN: Quota = Quota::per_second(nonzero(2000)).allow_burst(nonzero(10_000));
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How often who may ask.
+#[derive(Clone)]
+struct Limiters {
+    attestation: Limiter,
+    host: Limiter<ClaimedHost>,
+    signing: Limiter,
+}
+
+impl Limiters {
+    fn new(on: RateLimits, limited: &Tally<1>) -> Self {
+        let attest = |quota| on.attestation.then_some(quota);
+        Self {
+            attestation: Limiter::new(attest(ATTEST), "attestation", limited.clone()),
+            host: Limiter::new(attest(ATTEST_A_HOST), "host", limited.clone()),
+            signing: Limiter::new(on.signing.then_some(SIGN), "signing", limited.clone()),
+        }
+    }
+
+    fn tidy(&self) {
+        self.attestation.tidy();
+        self.host.tidy();
+        self.signing.tidy();
+    }
 }
 
 impl Api {
@@ -158,12 +190,9 @@ impl Api {
             refusals: self.meters.refusals.clone(),
         });
         let limited = self.meters.limited.clone();
-        let limiter = |is_on: bool, rate, name| Limiter::new(is_on.then_some(rate), name, limited.clone());
-        let limiters = [
-            limiter(self.limits.attestation, ATTEST, "attestation"),
-            limiter(self.limits.signing, SIGN, "signing"),
-        ];
+        let limiters = Limiters::new(self.limits, &limited);
         let routes = self.routes(limiters.clone());
+        let door = Door::new(tls, self.proxies, &self.meters);
         let admin = admin::AdminService {
             source: self.backups,
             turn: Arc::new(Semaphore::new(1)),
@@ -182,16 +211,15 @@ impl Api {
         let tidy = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
-                limiters.iter().for_each(Limiter::tidy);
+                limiters.tidy();
             }
         };
         let serving = async {
             tokio::join!(
                 listen::tcp(
                     tcp,
-                    tls,
+                    door,
                     Gate::new(Arc::clone(&rules), routes.prepare()),
-                    limited.clone(),
                     course.clone()
                 ),
                 listen::unix(local, Gate::new(Arc::clone(&rules), with_local.prepare()), course),
@@ -204,19 +232,22 @@ impl Api {
     }
 
     /// The services of both listeners.
-    fn routes(&self, [attest_limit, sign_limit]: [Limiter; 2]) -> Routes {
+    fn routes(&self, limiters: Limiters) -> Routes {
+        let admission = Admission::new(cores(), self.meters.limited.clone());
         let (registry, clock) = (&self.registry, self.clock);
         let agents = agent::AgentService {
             registry: registry.clone(),
             ca: self.ca.clone(),
             attestors: self.attestors.clone(),
             lifetimes: self.lifetimes,
-            attest_limit,
+            attest_limit: limiters.attestation,
+            host_limit: limiters.host,
+            admission: admission.clone(),
             refusals: refusals::Refusals::default(),
             meters: self.meters.clone(),
             appraisals: Arc::new(Semaphore::new(cores())),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
-            sign_limit: sign_limit.clone(),
+            sign_limit: limiters.signing.clone(),
             clock,
         };
         let svids = svid::SvidService {
@@ -224,7 +255,8 @@ impl Api {
             ca: self.ca.clone(),
             lifetimes: self.lifetimes,
             jwt_profile: self.jwt_profile.clone(),
-            sign_limit,
+            sign_limit: limiters.signing,
+            admission,
             clock,
         };
         let authorities = authority::AuthorityService {

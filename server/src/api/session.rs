@@ -397,8 +397,8 @@ fn updates(first: Update, mut changed: Vec<proto::spire::api::types::Entry>) -> 
     queue
 }
 
-/// Longest sleep: a clock that is set is noticed after that.
-const LOOK: Duration = Duration::from_secs(10);
+/// Longest sleep: a clock that is set is noticed after that. Thousands of sessions sleep.
+const LOOK: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -154,7 +154,15 @@ pub(super) fn not_offered(what: &str) -> Status {
 
 /// A caller that asks too often; programs read the pause from the details.
 pub(super) fn too_often(retry_in: Duration) -> Status {
-    too_often_of("too many requests from this address", retry_in)
+    too_often_of("too many requests from this address or host", retry_in)
+}
+
+/// More is to be signed than the server gets to.
+pub(super) fn too_much_to_sign() -> Status {
+    too_often_of(
+        "more is waiting to be signed than the server gets to",
+        Duration::from_secs(1),
+    )
 }
 
 /// More attest at once than the server has room for.
@@ -162,7 +170,12 @@ pub(super) fn too_many_attest() -> Status {
     too_often_of("too many attestations are under way", Duration::from_secs(1))
 }
 
+/// After `retry_in` or up to as long again, but at least up to a second later: those who are refused together are not to
+/// come back together.
 fn too_often_of(what: &str, retry_in: Duration) -> Status {
+    let spread = retry_in.max(Duration::from_secs(1));
+    let random = u32::from_be_bytes(edge::random());
+    let retry_in = retry_in + spread.mul_f64(f64::from(random) / f64::from(u32::MAX));
     let seconds = retry_in.as_secs_f64();
     let message = format!("{what}; retry in {seconds:.1} s");
     let info = rpc::RetryInfo {

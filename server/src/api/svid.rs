@@ -19,7 +19,7 @@ use svid::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{gate, limit::Limiter, status};
+use super::{admission::Admission, gate, limit::Limiter, status};
 use crate::{
     authorize::still_stands,
     ca::{Ca, IssuedSvid, SignedSvid, Signing},
@@ -35,6 +35,7 @@ pub(super) struct SvidService {
     pub(super) lifetimes: Lifetimes,
     pub(super) jwt_profile: JwtProfile,
     pub(super) sign_limit: Limiter,
+    pub(super) admission: Admission,
     pub(super) clock: Clock,
 }
 
@@ -51,11 +52,13 @@ impl svid_server::Svid for SvidService {
     ) -> Result<Response<MintX509svidResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
         let request = request.into_inner();
+        let mut admitted = self.admission.turn(1).await?;
         let signing = self.ca.signing().map_err(|error| status::not_signed(&error))?;
         let template = self.mint_template(&request, &signing)?;
         let signed = signing
             .sign(&template)
             .map_err(|error| status::not_signed(&error))?;
+        admitted.signed();
         let released = self
             .ca
             .release(vec![(signed, Record::new("svid_minted", &actor))])
@@ -162,6 +165,7 @@ impl SvidService {
 
     /// Signs each item by itself, then records all that were signed at once.
     async fn sign_batch(&self, agent: &Agent, params: Vec<NewX509svidParams>) -> Result<Vec<Item>, Status> {
+        let mut admitted = self.admission.turn(params.len()).await?;
         let snapshot = self.registry.snapshot();
         let signing = self.ca.signing().map_err(|error| status::not_signed(&error))?;
         let agent_id = SpiffeId::new(snapshot.trust_domain.clone(), &agent.path)
@@ -181,6 +185,7 @@ impl SvidService {
                 ));
             }));
         }
+        admitted.signed();
         let mut issued = Vec::new().into_iter();
         if !signed.is_empty() {
             let released = self.ca.release(signed).await;

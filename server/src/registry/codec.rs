@@ -117,7 +117,8 @@ pub fn read_record(state: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(),
         }
         Some(Kind::Entry) => {
             let entry = decode_entry(&state.trust_domain, value)?;
-            state.entries.insert(Arc::new(entry));
+            let entry = state.entries.shared(entry);
+            state.entries.insert(entry);
         }
         Some(Kind::Host) => state.hosts.insert(Arc::new(host_codec::decode_host(value)?)),
         Some(Kind::Token) => {

@@ -86,7 +86,7 @@ impl Draft {
 
     /// Adds an entry, or replaces the one with its identifier.
     pub fn put_entry(&mut self, entry: Entry) -> Arc<Entry> {
-        let entry = Arc::new(entry);
+        let entry = self.state.entries.shared(entry);
         self.batch.put(
             codec::entry_key(entry.id()),
             codec::encode_entry(&self.state.trust_domain, &entry),

@@ -88,6 +88,23 @@ impl Entries {
             .map(|(_, entry)| entry)
     }
 
+    /// `entry`, sharing with those of the same node or SPIFFE ID what it has in common with them: paths and selectors.
+    #[must_use]
+    pub fn shared(&self, mut entry: Entry) -> Arc<Entry> {
+        entry.parent_id.id = Arc::clone(&entry.spiffe_id.id);
+        let neighbour = self.with_parent(&entry.parent_id.path).next().cloned();
+        if let Some(other) = neighbour {
+            entry.parent_id.path = Arc::clone(&other.parent_id.path);
+            share_selectors(&mut entry, &other);
+        }
+        let namesake = self.with_spiffe_id(&entry.spiffe_id.path).next().cloned();
+        if let Some(other) = namesake {
+            entry.spiffe_id.path = Arc::clone(&other.spiffe_id.path);
+            share_selectors(&mut entry, &other);
+        }
+        Arc::new(entry)
+    }
+
     /// Adds an entry, in place of the one with its identifier.
     pub fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let old = self.remove(entry.id());
@@ -121,6 +138,12 @@ impl Entries {
             }
         }
         Some(entry)
+    }
+}
+
+fn share_selectors(entry: &mut Entry, other: &Entry) {
+    if entry.selectors == other.selectors {
+        entry.selectors = other.selectors.clone();
     }
 }
 
@@ -169,3 +192,49 @@ macro_rules! ordered_by {
 ordered_by!(ById, str, |entry| entry.id());
 ordered_by!(ByParent, PathKey, |entry| &entry.parent_id);
 ordered_by!(BySpiffeId, PathKey, |entry| &entry.spiffe_id);
+
+#[cfg(test)]
+mod tests {
+    use svid::SelectorSet;
+
+    use super::*;
+
+    fn entry(id: &str, parent: &str, path: &str, selector: &str) -> Entry {
+        let key = |path: &str| PathKey {
+            path: path.into(),
+            id: id.into(),
+        };
+        Entry {
+            spiffe_id: key(path),
+            parent_id: key(parent),
+            selectors: std::iter::once(selector.parse::<Selector>().unwrap()).collect(),
+            ..Entry::default()
+        }
+    }
+
+    fn is_one(left: &SelectorSet, right: &SelectorSet) -> bool {
+        std::ptr::eq(left.iter().as_slice(), right.iter().as_slice())
+    }
+
+    #[test]
+    fn what_entries_have_in_common_is_kept_once() {
+        let mut entries = Entries::default();
+        let mut add = |entry: Entry| {
+            let shared = entries.shared(entry.clone());
+            assert_eq!(*shared, entry);
+            entries.insert(Arc::clone(&shared));
+            shared
+        };
+        let first = add(entry("1", "/node/a", "/web", "unix:uid:1"));
+        let neighbour = add(entry("2", "/node/a", "/db", "unix:uid:1"));
+        let elsewhere = add(entry("3", "/node/b", "/web", "unix:uid:1"));
+        let other = add(entry("4", "/node/b", "/web", "unix:uid:2"));
+
+        assert!(Arc::ptr_eq(&first.parent_id.path, &neighbour.parent_id.path));
+        assert!(Arc::ptr_eq(&first.spiffe_id.path, &elsewhere.spiffe_id.path));
+        assert!(is_one(&first.selectors, &neighbour.selectors));
+        assert!(is_one(&first.selectors, &elsewhere.selectors));
+        assert!(!is_one(&first.selectors, &other.selectors));
+        assert!(Arc::ptr_eq(&other.parent_id.id, other.id()));
+    }
+}

@@ -82,6 +82,12 @@ impl Daemon {
         state.lines.iter().filter(|line| line.contains(part)).count()
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the program ends by itself.
     ///
     /// # Panics

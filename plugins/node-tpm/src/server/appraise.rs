@@ -166,7 +166,7 @@ fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised
     }
 }
 
-fn sha256(content: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(content: &[u8]) -> [u8; 32] {
     let digest = HashAlg::Sha256.digest(&[content]);
     digest.as_bytes().first_chunk().copied().unwrap_or_default()
 }

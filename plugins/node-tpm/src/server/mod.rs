@@ -15,9 +15,9 @@ use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
 use crate::{
     NAME, NO_NONCE,
-    wire::{OfferedEk, Opening},
+    wire::{OfferedEk, Opening, first_endorsement_key},
 };
-use appraise::{Appraisal, Offered};
+use appraise::{Appraisal, Offered, sha256};
 pub use config::{Config, ConfigError, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
 use subject::Subject;
@@ -65,6 +65,10 @@ impl NodeAttestor for TpmAttestor {
 
     fn binds_connection(&self) -> bool {
         true
+    }
+
+    fn claimed_key(&self, payload: &[u8]) -> Option<[u8; 32]> {
+        first_endorsement_key(payload).map(|public| sha256(&public))
     }
 
     fn start(&self, payload: &[u8], context: &Context<'_>) -> Result<Step, Refusal> {

@@ -14,7 +14,7 @@ use tonic::{Code, Request};
 
 use super::*;
 use crate::{
-    api::{limit::Limiter, methods},
+    api::{admission::Admission, limit::Limiter, methods},
     authorize::{Caller, Denied, Presented, authorize},
     ca::{Ca, JwtSigning},
     issue::{JwtProfile, Lifetimes},
@@ -63,6 +63,7 @@ fn world() -> World {
             issuer: None,
         },
         sign_limit: Limiter::new(None, "signing", edge::metrics::Tally::default()),
+        admission: Admission::new(1, edge::metrics::Tally::default()),
         clock,
     };
     World {

@@ -20,6 +20,7 @@ mod key_types;
 mod limits;
 mod meetings;
 mod metrics;
+mod overload;
 mod python;
 mod resumption;
 mod rotation;

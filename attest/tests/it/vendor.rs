@@ -2,8 +2,9 @@
 
 use attest::ek::{CaCertificate, EkCertificate, EkRoots, Expiry};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
+    CrlIssuingDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SignatureAlgorithm,
     SigningKey, date_time_ymd,
 };
 
@@ -39,6 +40,42 @@ impl Ca {
         Self::new(&certificate, params, key)
     }
 
+    /// A root with this key.
+    pub(crate) fn root_with(key: KeyPair) -> Self {
+        let params = ca_params("root", |_| ());
+        let certificate = params.self_signed(&key).unwrap();
+        Self::new(&certificate, params, key)
+    }
+
+    /// A CRL that names these serial numbers, and ends on this day, in DER.
+    pub(crate) fn revoke(&self, serials: &[u8], next_update: (i32, u8, u8)) -> Vec<u8> {
+        self.revoke_as(serials, next_update, None)
+    }
+
+    /// The same, for a part of the certificates alone where a distribution point is named.
+    pub(crate) fn revoke_as(
+        &self,
+        serials: &[u8],
+        (year, month, day): (i32, u8, u8),
+        issuing_distribution_point: Option<CrlIssuingDistributionPoint>,
+    ) -> Vec<u8> {
+        let entry = |serial: &u8| RevokedCertParams {
+            serial_number: vec![*serial].into(),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(year, month, day),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().der().to_vec()
+    }
+
     /// A CA below this one.
     pub(crate) fn issue(&self, name: &str, change: Change) -> Self {
         let key = KeyPair::generate().unwrap();
@@ -49,7 +86,12 @@ impl Ca {
 
     /// A certificate by this CA for the name and key of another one.
     pub(crate) fn cross_sign(&self, name: &str, other: &Self) -> CaCertificate {
-        let params = ca_params(name, |_| ());
+        self.cross_sign_as(name, other, |_| ())
+    }
+
+    /// The same, changed.
+    pub(crate) fn cross_sign_as(&self, name: &str, other: &Self, change: Change) -> CaCertificate {
+        let params = ca_params(name, change);
         let certificate = params.signed_by(other.issuer.key(), &self.issuer).unwrap();
         CaCertificate::parse(certificate.der()).unwrap()
     }
@@ -144,7 +186,7 @@ fn ca_params(name: &str, change: Change) -> CertificateParams {
     let mut params = base_params();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     change(&mut params);
     params
 }

@@ -9,8 +9,8 @@ use crate::{HashAlg, wire::WireError};
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reject {
     // --- Endorsement key and its certificate ---
-    /// (1) No path to a configured root: a certificate from any other CA passes for a vendor's.
-    #[error("endorsement key certificate leads to no configured root")]
+    /// (1) No path to a root of a vendor or of the operator: a certificate from any other CA passes for a vendor's.
+    #[error("endorsement key certificate leads to no root of a vendor or of the operator")]
     EkChainUnknown,
     /// (1) A signature on the path does not verify: a forged certificate.
     #[error("a signature in the endorsement key's certificate chain does not verify")]
@@ -106,7 +106,7 @@ pub enum Reject {
     /// (29) A statement of another kind: one passes for the other.
     #[error("statement is not of the expected kind")]
     AttestType,
-    /// (30) Signed under another hierarchy: a key that anybody may re-create elsewhere.
+    /// (30, 44) Signed under another hierarchy: a key that anybody may re-create elsewhere.
     #[error("statement is not signed by a primary key of the endorsement hierarchy")]
     QualifiedSigner,
     /// (31–33) Another connection, nonce, CSR or hello: replayed or relayed evidence.
@@ -115,7 +115,7 @@ pub enum Reject {
     /// (34) Another selection than asked for: PCRs that anyone may reset pass for firmware's.
     #[error("quote covers other PCRs than were asked for")]
     PcrSelection,
-    /// (36) The values do not have the signed digest.
+    /// (36) The values do not have the signed digest: invented ones decide.
     #[error("PCR values do not have the digest that was signed")]
     PcrDigest,
     /// (37) Only a SHA-1 bank: collisions can be made.
@@ -141,16 +141,16 @@ pub enum Reject {
     /// (45) Larger or of more parts than any real log: memory is exhausted.
     #[error("event log exceeds a limit")]
     LogLimit,
-    /// (45) Not a log.
+    /// (45) Not a log: parsers that differ replay different things.
     #[error("event log is malformed")]
     LogMalformed,
     /// (46) The log does not explain this PCR: events were hidden or invented.
     #[error("event log does not replay to PCR {1} of bank {0}")]
     LogMismatch(HashAlg, u8),
-    /// (46) The log does not explain the quote, and no values came that would tell which PCR.
+    /// (46) The log does not explain the quote, and no values came that would tell which PCR: events were hidden.
     #[error("event log does not replay to the quoted digest")]
     LogUnexplained,
-    /// (46) There is no log at all, and no policy pins the values.
+    /// (46) There is no log at all, and no policy pins the values: anything may have booted.
     #[error("no event log was sent")]
     LogMissing,
     /// (48) An event's data does not have its digest: the text was swapped, the digest kept.
@@ -164,13 +164,13 @@ pub enum Reject {
     LogBanks(u32),
 
     // --- Message ---
-    /// (28) Not the structure that it should be.
+    /// (28) Not the structure that it should be: parsers that differ read different things.
     #[error("{0} is malformed")]
     Malformed(Part, #[source] WireError),
     /// (—) A message out of turn, or of the wrong form.
     #[error("message is not the expected one")]
     Unexpected,
-    /// (45) More keys, certificates or bytes than any host has.
+    /// (45) More keys, certificates or bytes than any host has: memory is exhausted.
     #[error("message exceeds a limit")]
     TooLarge,
 }

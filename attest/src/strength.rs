@@ -18,8 +18,12 @@ pub(crate) enum Weakness {
 
 /// Shortest modulus in bytes: 2048 bits.
 const MIN_MODULUS: usize = 256;
-/// Primes below this are tried as factors.
-const MAX_DIVISOR: u32 = 256;
+/// The primes below 256 are tried as factors.
+const PRIMES: [u32; 54] = [
+    2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103,
+    107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211, 223,
+    227, 229, 233, 239, 241, 251,
+];
 /// The vulnerable generator made primes k·M + (65537^a mod M), where M is the product of all primes up to this one
 /// for its shortest keys, and up to larger ones for others (Nemec et al., CCS 2017, §2.1).
 const ROCA_PRIMES: u32 = 167;
@@ -46,11 +50,10 @@ fn check_rsa(key: &RsaKey) -> Result<(), Weakness> {
 
 /// Checks that a modulus has no small factor, and not the form of a vulnerable generator's.
 pub(crate) fn check_modulus(modulus: &[u8]) -> Result<(), Weakness> {
-    let mut divisors = (2..MAX_DIVISOR).filter(|number| is_prime(*number));
-    if divisors.any(|divisor| remainder(modulus, divisor) == 0) {
+    if PRIMES.iter().any(|prime| remainder(modulus, *prime) == 0) {
         return Err(Weakness::Invalid);
     }
-    let mut primes = (3..=ROCA_PRIMES).filter(|number| is_prime(*number));
+    let mut primes = PRIMES.into_iter().filter(|prime| *prime <= ROCA_PRIMES);
     if primes.all(|prime| is_power(remainder(modulus, prime), prime)) {
         return Err(Weakness::Roca);
     }
@@ -62,10 +65,6 @@ pub(crate) fn check_modulus(modulus: &[u8]) -> Result<(), Weakness> {
 fn is_power(residue: u32, prime: u32) -> bool {
     let powers = std::iter::successors(Some(1), |power| Some(power * (ROCA_GENERATOR % prime) % prime));
     powers.take(prime as usize).any(|power| power == residue)
-}
-
-fn is_prime(number: u32) -> bool {
-    (2..number).all(|divisor| number % divisor != 0)
 }
 
 /// Of a big-endian number by one below 2^23.

@@ -1,7 +1,5 @@
 //! The DER form of a key, rebuilt from the key (RFC 5280 §4.1.2.7, RFC 3279 §2.3.1, RFC 5480 §2).
 
-use x509_parser::{prelude::FromDer, public_key::RSAPublicKey};
-
 use crate::wire::{Curve, PublicKey, RsaKey};
 
 /// rsaEncryption with NULL parameters.
@@ -28,15 +26,31 @@ pub(crate) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
     element(SEQUENCE, &[element(SEQUENCE, &algorithm), bits].concat())
 }
 
-/// Whether the content of a certificate's BIT STRING is this key: some vendors pad its numbers with zeros.
+/// Whether the content of a certificate's BIT STRING is this key: some vendors pad its numbers with zeros, which parsers
+/// of DER refuse.
 pub(super) fn is_rsa_key(bits: &[u8], key: &RsaKey) -> bool {
-    let Ok((rest, named)) = RSAPublicKey::from_der(bits) else {
-        return false;
+    let numbers = || {
+        let (numbers, rest) = content(SEQUENCE, bits)?;
+        let (modulus, exponent) = content(INTEGER, numbers)?;
+        let (exponent, end) = content(INTEGER, exponent)?;
+        (rest.is_empty() && end.is_empty()).then_some((modulus, exponent))
     };
-    let exponent = key.exponent.to_be_bytes();
-    rest.is_empty()
-        && significant(named.modulus) == significant(&key.modulus)
-        && significant(named.exponent) == significant(&exponent)
+    let expected: (&[u8], &[u8]) = (&key.modulus, &key.exponent.to_be_bytes());
+    numbers().is_some_and(|(modulus, exponent)| {
+        significant(modulus) == significant(expected.0) && significant(exponent) == significant(expected.1)
+    })
+}
+
+/// The content of an element of up to 65,535 bytes, and what follows it.
+fn content(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [first, 0x82, high, low, rest @ ..] if *first == tag => {
+            rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))
+        }
+        [first, 0x81, length, rest @ ..] if *first == tag => rest.split_at_checked(usize::from(*length)),
+        [first, length @ 0..=0x7f, rest @ ..] if *first == tag => rest.split_at_checked(usize::from(*length)),
+        _ => None,
+    }
 }
 
 fn significant(number: &[u8]) -> &[u8] {

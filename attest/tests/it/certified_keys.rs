@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair as _};
 
 use crate::{
     evidence::{BINDING, ENDORSEMENT, name_of, qualified_name},
-    tpm::{Area, ECDSA, Key, NULL, SHA1, SHA256, Statement, sign, signing_key, sized},
+    tpm::{Area, ECDSA, Key, NULL, SHA1, SHA256, Said, Statement, sign, signing_key, sized},
 };
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign.
@@ -42,6 +42,7 @@ impl Evidence {
             kind: 0x8017,
             signer: qualified_name(&ak, ENDORSEMENT),
             extra_data: ABOUT.extra_data().into(),
+            said: Said::default(),
             attested: [sized(&name_of(&key)), sized(&name_of(&[]))].concat(),
         };
         Self { ak, key, statement }

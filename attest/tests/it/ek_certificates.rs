@@ -127,7 +127,7 @@ const PLATFORM: &[Case] = &[
     // Of the CA that signs the others.
     Case {
         name: "platform/IntelSigningKey_20April2017.cer",
-        parsed: Err(Reject::EkCertificateUsage),
+        parsed: Err(Reject::EkCertificateAttributes),
         leads: NOWHERE,
     },
     platform("platform/Intel_nuc1.cer"),

@@ -214,6 +214,35 @@ fn a_key_may_be_marked_for_oaep_alone() {
     assert_eq!(certify(&key, ek), Ok(()));
 }
 
+/// Some vendors put more zeros before a modulus than its sign needs.
+#[test]
+fn a_modulus_may_be_padded() {
+    let key = rsa();
+    let (modulus, exponent) = (&key.der_bytes()[8..265], &key.der_bytes()[265..]);
+    let padded = element(0x30, &[&element(0x02, &[&[0, 0], modulus]), exponent]);
+    let other = element(0x30, &[&element(0x02, &[&modulus[..256], &[1]]), exponent]);
+    let as_certified = |bits| PaddedKey { bits };
+    assert_eq!(certify(&as_certified(padded), parse(&key)), Ok(()));
+    assert_eq!(
+        certify(&as_certified(other), parse(&key)),
+        Err(Reject::EkMismatch)
+    );
+}
+
+struct PaddedKey {
+    bits: Vec<u8>,
+}
+
+impl PublicKeyData for PaddedKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
 #[test]
 fn an_operator_vouches_for_one_key() {
     let key = p256();

@@ -25,6 +25,5 @@ mod mutated_evidence;
 mod mutated_logs;
 mod quoted_pcrs;
 mod quotes;
-mod vendor;
 
-use swtpm_tests::structures as tpm;
+use swtpm_tests::{structures as tpm, vendor};

@@ -53,7 +53,7 @@ pub enum TrustProblem {
     #[error(
         "not a list of advisories: tables [[advisory]] with id, action, manufacturer, and optionally model and firmware"
     )]
-    Advisories(#[from] toml::de::Error),
+    Advisories(#[source] Box<toml::de::Error>),
     /// A certificate is no CA's.
     #[error("holds something else than CA certificates")]
     Certificate(#[from] CaError),
@@ -183,7 +183,10 @@ struct AdvisoryEntry {
 }
 
 fn read_advisories(path: &Path) -> Result<Advisories, TrustError> {
-    let read = || -> Result<AdvisoryFile, TrustProblem> { Ok(toml::from_str(&fs::read_to_string(path)?)?) };
+    let read = || -> Result<AdvisoryFile, TrustProblem> {
+        let text = fs::read_to_string(path)?;
+        toml::from_str(&text).map_err(|error| TrustProblem::Advisories(Box::new(error)))
+    };
     let file = read().map_err(|source| failed("tpm_advisories", path.into(), source))?;
     Ok(Advisories::new(
         file.advisory.into_iter().map(Into::into).collect(),

@@ -8,7 +8,7 @@ use super::{Proven, Rules, keys};
 use crate::wire::OfferedEk;
 
 impl Rules {
-    /// Checks a TPM that a verified quote is of (16, 39, 40, 42, 43).
+    /// Checks a TPM that a verified quote is of (11, 16, 39, 40, 42, 43).
     pub(super) fn check_tpm(
         &self,
         quote: &VerifiedQuote,
@@ -17,7 +17,7 @@ impl Rules {
         now: Timestamp,
     ) -> Result<(), Reject> {
         self.check_continuity(quote, proven)?;
-        self.check_advisories(quote, proven, offered, now)
+        self.check_certificate(quote, proven, offered, now)
     }
 
     /// Compares with what the TPM said under the same attestation key, when evidence was last accepted.
@@ -37,20 +37,24 @@ impl Rules {
         }
     }
 
-    fn check_advisories(
+    /// Looks at the certificate of a TPM again: it may be revoked by now, and advisories may be about its model (11, 16).
+    fn check_certificate(
         &self,
         quote: &VerifiedQuote,
         proven: &Proven,
         offered: &[OfferedEk],
         now: Timestamp,
     ) -> Result<(), Reject> {
-        let Some(advisories) = &self.trust.advisories else {
+        let trust = &self.trust;
+        if trust.advisories.is_none() && !trust.has_crls {
             return Ok(());
+        }
+        let attributes = match keys::attributes(offered, proven, &trust.roots, now) {
+            Err(reject) if reject == Reject::EkRevoked || trust.advisories.is_some() => return Err(reject),
+            attributes => attributes.ok().flatten(),
         };
-        let Some(attributes) = keys::attributes(offered, proven, &self.trust.roots, now)? else {
-            return Ok(());
-        };
-        for advisory in advisories.about(&attributes, quote.firmware_version) {
+        let about = trust.advisories.iter().zip(&attributes);
+        for advisory in about.flat_map(|(list, tpm)| list.about(tpm, quote.firmware_version)) {
             warn!(host_id = %proven.host.id, %advisory, "Advisory is about a host's TPM");
             if advisory.action == Action::Deny {
                 return Err(Reject::EkAdvisory);

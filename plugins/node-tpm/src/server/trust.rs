@@ -17,6 +17,8 @@ use super::Config;
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     pub(super) roots: EkRoots,
+    /// Whether certificates that counted before may be revoked.
+    pub(super) has_crls: bool,
     /// `None` where there is no list.
     pub(super) advisories: Option<Advisories>,
 }
@@ -106,7 +108,11 @@ impl Trust {
             .as_deref()
             .map(read_advisories)
             .transpose()?;
-        Ok(Self { roots, advisories })
+        Ok(Self {
+            roots,
+            has_crls: config.ek_crls.is_some(),
+            advisories,
+        })
     }
 }
 

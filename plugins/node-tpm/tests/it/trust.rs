@@ -164,6 +164,31 @@ fn a_revoked_certificate_does_not_count() {
 }
 
 #[test]
+fn a_certificate_that_counted_may_be_revoked_later() {
+    let ca = Ca::root("maker", |_| ());
+    let (config, dir) = trusting(&[&ca]);
+    let mut host = machine(&ca);
+    let mut before = server(&config, &host, None);
+    attest(&mut before, &mut host);
+    let crls = dir.path().join("crls");
+    fs::create_dir(&crls).unwrap();
+    for (serial, expected) in [(8, None), (7, Some("ek_revoked"))] {
+        fs::write(crls.join("maker.crl"), ca.revoke(&[serial], (2026, 2, 1))).unwrap();
+        let mut later = Server::new(&Config {
+            ek_crls: Some(crls.clone()),
+            ..config.clone()
+        });
+        later.hosts.clone_from(&before.hosts);
+        let outcome = later.converse(&mut host, WIRE);
+        assert_eq!(
+            outcome.err().map(|refusal| refusal.code),
+            expected,
+            "serial {serial}"
+        );
+    }
+}
+
+#[test]
 fn intermediates_are_no_roots() {
     let root = Ca::root("root", |_| ());
     let between = root.issue("between", |_| ());

@@ -283,6 +283,22 @@ mod tests {
     }
 
     #[test]
+    fn an_issuers_key_may_be_named() {
+        let named = |text: &str| {
+            let hosts = parse(text).unwrap();
+            let keys = hosts.into_iter().flat_map(|listed| listed.host.endorsement_keys);
+            keys.map(|key| key.issuer_key).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            named("issuer,serial_number,issuer_key\nCN=ca,0a,ab\nCN=ca,0b,\n"),
+            ["ab", ""]
+        );
+        let json =
+            r#"{"endorsement_keys": [{"issuer": "CN=ca", "serial_number": "0a", "issuer_key": "ab"}]}"#;
+        assert_eq!(named(json), ["ab"]);
+    }
+
+    #[test]
     fn csv_lines_are_counted_with_blank_ones() {
         check("\n\nek_hash\n\naa\n\n\nbb\n", &["5||aa||", "8||bb||"]);
         check("\r\nek_hash\r\n\r\naa\r\nbb", &["4||aa||", "5||bb||"]);

@@ -246,6 +246,7 @@ mod tests {
             issuer: issuer.into(),
             serial_number: serial_number.into(),
             certificate_verified: false,
+            issuer_key: String::new(),
         }
     }
 
@@ -277,6 +278,19 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_may_name_its_issuers_key() {
+        let new = wire::NewHost {
+            name: "db-1".into(),
+            endorsement_keys: vec![wire::EndorsementKey {
+                issuer_key: HASH.into(),
+                ..key("", ISSUER, "0a")
+            }],
+        };
+        let read = new_host_from_wire("id".into(), new).unwrap();
+        assert_eq!(read.endorsement_keys[0].issuer_key, Some(CaKey([0x11; 32])));
+    }
+
+    #[test]
     fn refuses_keys_that_are_malformed() {
         check(key("", "", ""), Err(EkFieldError::Incomplete));
         check(key(HASH, ISSUER, ""), Err(EkFieldError::Incomplete));
@@ -291,6 +305,14 @@ mod tests {
         for serial in ["0", "00:00", "0x0a", "a:1b", "0a:", "0a 1b", "é", &"1".repeat(65)] {
             check(key("", ISSUER, serial), Err(EkFieldError::SerialNumber));
         }
+        let by = |issuer_key: &str, base| wire::EndorsementKey {
+            issuer_key: issuer_key.into(),
+            ..base
+        };
+        for other in ["ab", "xy", &"g".repeat(64)] {
+            check(by(other, key("", ISSUER, "0a")), Err(EkFieldError::IssuerKey));
+        }
+        check(by(HASH, key(HASH, "", "")), Err(EkFieldError::Incomplete));
         let claimed = wire::EndorsementKey {
             certificate_verified: true,
             ..key(HASH, "", "")

@@ -13,6 +13,9 @@
 //!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
 //!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
 //! ```
+//!
+//! Evidence that other software captured, by keys of other templates, is looked at by [`CapturedQuote`]; it lets no
+//! host in.
 
 mod ak;
 mod alg;

@@ -25,8 +25,9 @@ const NTZ: VendorId = VendorId::new(*b"NTZ\0");
 const STM: VendorId = VendorId::new(*b"STM\0");
 
 const VENDORS: [Vendor; 8] = [
+    // Pluton is Microsoft's, in processors of AMD: its TPMs may name either, and AMD certifies them.
     Vendor {
-        ids: &[AMD],
+        ids: &[AMD, MSFT],
         roots: include_bytes!("../../roots/AMD-roots.pem"),
         intermediates: include_bytes!("../../roots/AMD-intermediates.pem"),
     },
@@ -40,7 +41,6 @@ const VENDORS: [Vendor; 8] = [
         roots: include_bytes!("../../roots/INTC-roots.pem"),
         intermediates: include_bytes!("../../roots/INTC-intermediates.pem"),
     },
-    // Pluton of Microsoft's makes TPMs in processors of AMD and Intel, too.
     Vendor {
         ids: &[MSFT],
         roots: include_bytes!("../../roots/MSFT-roots.pem"),

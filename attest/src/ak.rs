@@ -3,6 +3,7 @@
 use crate::{
     HashAlg, Name, Part, Reject,
     credential::KeyBinding,
+    strength,
     wire::{Curve, Public, PublicKey, Scheme, Symmetric},
 };
 
@@ -29,7 +30,7 @@ const ESSENTIAL: u32 = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRI
 const TEMPLATE: u32 = 0x0005_0472;
 
 impl AttestationKey {
-    /// Reads a TPMT_PUBLIC, and checks that it is made by our template (17, 18, 19, 23).
+    /// Reads a TPMT_PUBLIC, and checks that it is made by our template (10, 17, 18, 19, 23).
     ///
     /// A TPM loads a key whose private half it was given only without fixedTPM, fixedParent and restricted, so
     /// these attributes are the whole defence against a key made in software.
@@ -39,15 +40,11 @@ impl AttestationKey {
     /// The first check that fails.
     pub fn parse(public: &[u8]) -> Result<Self, Reject> {
         let public = Public::parse(public).map_err(|error| Reject::Malformed(Part::AttestationKey, error))?;
-        if public.attributes & (ESSENTIAL | DECRYPT) != ESSENTIAL {
-            return Err(Reject::AkAttributes);
-        }
-        if public.name_alg == HashAlg::Sha1 {
-            return Err(Reject::AkNameHash);
-        }
+        check_essential(&public)?;
         if !is_template(&public) {
             return Err(Reject::AkTemplate);
         }
+        strength::check(&public.key).map_err(|_| Reject::AkWeak)?;
         Ok(Self {
             name: public.name(),
             public,
@@ -99,6 +96,23 @@ impl VerifiedAk {
     }
 }
 
+/// Checks what keeps a key in its TPM, and keeps it from signing what others hand it; and that no other key has its
+/// Name (17, 19).
+pub(crate) fn check_essential(public: &Public) -> Result<(), Reject> {
+    if public.attributes & (ESSENTIAL | DECRYPT) != ESSENTIAL {
+        return Err(Reject::AkAttributes);
+    }
+    if public.name_alg == HashAlg::Sha1 {
+        return Err(Reject::AkNameHash);
+    }
+    Ok(())
+}
+
+/// Whether a key can be in no other place than its TPM, and signs whatever it is given (25).
+pub(crate) fn is_plain_signing_key(public: &Public) -> bool {
+    public.attributes & (ESSENTIAL | DECRYPT) == ESSENTIAL & !RESTRICTED && public.name_alg != HashAlg::Sha1
+}
+
 fn is_template(public: &Public) -> bool {
     let PublicKey::Ecc(key) = &public.key else {
         return false;
@@ -115,6 +129,10 @@ fn is_template(public: &Public) -> bool {
 mod tests {
     use super::*;
 
+    /// The generator of P-256 (FIPS 186-4 §D.1.2.3).
+    const X: &str = "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";
+    const Y: &str = "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+
     /// TPMT_PUBLIC of our template with these attributes, name hash, scheme hash, curve and policy.
     fn public(attributes: u32, name_alg: u16, hash: u16, curve: u16, policy: &[u8]) -> Vec<u8> {
         let words = |words: &[u16]| {
@@ -130,8 +148,8 @@ mod tests {
             attributes.to_be_bytes().to_vec(),
             sized(policy),
             words(&[0x0010, 0x0018, hash, curve, 0x0010]),
-            sized(&[1; 32]),
-            sized(&[2; 32]),
+            sized(&hex::decode(X).unwrap()),
+            sized(&hex::decode(Y).unwrap()),
         ]
         .concat()
     }
@@ -143,6 +161,13 @@ mod tests {
     #[test]
     fn our_template_is_accepted() {
         check(&public(TEMPLATE, 0x0b, 0x0b, 3, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_point_off_the_curve_is_refused() {
+        let mut public = public(TEMPLATE, 0x0b, 0x0b, 3, &[]);
+        *public.last_mut().unwrap() ^= 1;
+        check(&public, Err(Reject::AkWeak));
     }
 
     #[test]

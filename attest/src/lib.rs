@@ -13,10 +13,16 @@
 //!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
 //!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
 //! ```
+//!
+//! Evidence that other software captured, by keys of other templates, is looked at by [`CapturedQuote`]; it lets no
+//! host in.
 
 mod ak;
 mod alg;
 mod binding;
+mod captured;
+mod certify;
+mod continuity;
 pub mod credential;
 pub mod ek;
 pub mod event_log;
@@ -24,11 +30,17 @@ mod name;
 mod pcr;
 mod quote;
 mod reject;
+mod signing;
+mod statement;
+mod strength;
 pub mod wire;
 
 pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
 pub use binding::{Binding, EvidenceKind};
+pub use captured::{CapturedKey, CapturedQuote};
+pub use certify::{Certification, CertifiedKey};
+pub use continuity::{Continuity, Standing};
 pub use name::Name;
 pub use pcr::{PcrSelection, PcrSelectionError, PcrSet, PcrValues};
 pub use quote::{Quote, SelectedQuote, VerifiedPcrs, VerifiedQuote};

@@ -1,25 +1,18 @@
 //! Quotes: what the TPM signed of its PCRs.
 
-use aws_lc_rs::{
-    constant_time,
-    signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey},
-};
-
 use crate::{
-    Binding, HashAlg, Part, PcrSelection, PcrSet, PcrValues, Reject, VerifiedAk,
+    Binding, HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedAk,
     event_log::{self, EventLog},
-    wire::{Attest, Attested, ClockInfo, PublicKey, Signature},
+    statement::Statement,
+    wire::{Attested, ClockInfo, PublicKey},
 };
 
 /// A quote as it came in, parsed; nothing of it is verified.
 #[derive(Clone, Debug)]
 pub struct Quote {
-    /// TPMS_ATTEST, as signed.
-    statement: Vec<u8>,
-    attest: Attest,
+    statement: Statement,
     selection: PcrSelection,
     pcr_digest: Box<[u8]>,
-    signature: Signature,
 }
 
 /// What the TPM of a verified attestation key said, about this connection. Only [`Quote::verify`] makes one.
@@ -31,6 +24,8 @@ pub struct VerifiedQuote {
     pub firmware_version: u64,
     selection: PcrSelection,
     pcr_digest: Box<[u8]>,
+    /// The hash over the PCR values: that of the attestation key's scheme (Part 3 §18.4).
+    pcr_hash: HashAlg,
 }
 
 /// A verified quote that covers the PCRs it should. Only [`VerifiedQuote::over`] makes one.
@@ -44,7 +39,7 @@ pub struct VerifiedPcrs {
     values: PcrValues,
 }
 
-/// The hash over the PCR values: that of the attestation key's scheme (Part 3 §18.4).
+/// That of our attestation keys.
 const PCR_HASH: HashAlg = HashAlg::Sha256;
 /// PCRs that firmware extends on every machine whose boot is measured.
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
@@ -56,25 +51,18 @@ impl Quote {
     ///
     /// One of them is malformed, the TPM did not make the statement, or it is no quote.
     pub fn parse(statement: &[u8], signature: &[u8]) -> Result<Self, Reject> {
-        let attest = Attest::parse(statement).map_err(|error| Reject::Malformed(Part::Statement, error))?;
-        let signature =
-            Signature::parse(signature).map_err(|error| Reject::Malformed(Part::Signature, error))?;
-        if attest.magic != Attest::MAGIC {
-            return Err(Reject::AttestMagic);
-        }
+        let statement = Statement::parse(statement, signature)?;
         let Attested::Quote {
             selection,
             pcr_digest,
-        } = attest.attested.clone()
+        } = statement.attest.attested.clone()
         else {
             return Err(Reject::AttestType);
         };
         Ok(Self {
-            statement: statement.into(),
-            attest,
+            statement,
             selection,
             pcr_digest,
-            signature,
         })
     }
 
@@ -84,8 +72,7 @@ impl Quote {
     ///
     /// [`Reject::ExtraData`] if it is about something else.
     pub fn check_binding(&self, binding: &Binding<'_>) -> Result<(), Reject> {
-        constant_time::verify_slices_are_equal(&self.attest.extra_data, &binding.extra_data())
-            .map_err(|_| Reject::ExtraData)
+        self.statement.check_extra_data(&binding.extra_data())
     }
 
     /// Verifies it: about `binding`, signed by `ak`, a primary key of the endorsement hierarchy (23, 24, 30–33).
@@ -94,52 +81,37 @@ impl Quote {
     ///
     /// The first check that fails.
     pub fn verify(self, ak: &VerifiedAk, binding: &Binding<'_>) -> Result<VerifiedQuote, Reject> {
-        self.check_binding(binding)?;
-        self.check_signature(ak)?;
-        // In any other hierarchy the TPM obfuscates clock and counts, and in the null hierarchy keys are nobody's.
-        let signer = ak.key().name().qualified_under_endorsement();
-        if signer.is_none_or(|signer| *signer.as_bytes() != *self.attest.qualified_signer) {
-            return Err(Reject::QualifiedSigner);
-        }
-        Ok(VerifiedQuote {
-            clock: self.attest.clock,
-            firmware_version: self.attest.firmware_version,
+        self.statement.check(ak, binding)?;
+        Ok(self.verified(PCR_HASH))
+    }
+
+    /// Verifies one that other software took: about `extra_data`, signed by `key`. The caller sees to it that the result
+    /// lets no host in.
+    pub(crate) fn verify_captured(
+        self,
+        key: &PublicKey,
+        pcr_hash: HashAlg,
+        extra_data: &[u8],
+    ) -> Result<VerifiedQuote, Reject> {
+        self.statement.check_extra_data(extra_data)?;
+        self.statement.check_signature(key)?;
+        Ok(self.verified(pcr_hash))
+    }
+
+    /// Qualified Name of the key that it says signed it.
+    pub(crate) fn qualified_signer(&self) -> &[u8] {
+        &self.statement.attest.qualified_signer
+    }
+
+    fn verified(self, pcr_hash: HashAlg) -> VerifiedQuote {
+        VerifiedQuote {
+            clock: self.statement.attest.clock,
+            firmware_version: self.statement.attest.firmware_version,
             selection: self.selection,
             pcr_digest: self.pcr_digest,
-        })
+            pcr_hash,
+        }
     }
-
-    fn check_signature(&self, ak: &VerifiedAk) -> Result<(), Reject> {
-        let Signature::Ecdsa {
-            hash: HashAlg::Sha256,
-            r,
-            s,
-        } = &self.signature
-        else {
-            return Err(Reject::SignatureScheme);
-        };
-        let PublicKey::Ecc(key) = &ak.key().public().key else {
-            return Err(Reject::SignatureScheme);
-        };
-        let point = [&[4], &*key.x, &*key.y].concat();
-        let signature = [fixed(r)?, fixed(s)?].concat();
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-            .verify(&self.statement, &signature)
-            .map_err(|_| Reject::SignatureInvalid)
-    }
-}
-
-/// Half a signature in 32 bytes: some TPMs leave leading zeros out.
-fn fixed(half: &[u8]) -> Result<[u8; 32], Reject> {
-    let mut fixed = [0; 32];
-    let padding = fixed
-        .len()
-        .checked_sub(half.len())
-        .ok_or(Reject::SignatureInvalid)?;
-    for (to, from) in fixed.iter_mut().skip(padding).zip(half) {
-        *to = *from;
-    }
-    Ok(fixed)
 }
 
 impl VerifiedQuote {
@@ -188,7 +160,13 @@ impl SelectedQuote {
     ///
     /// The first check that fails.
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<VerifiedPcrs, Reject> {
-        let values = event_log::explain(&self.0.selection, &self.0.pcr_digest, PCR_HASH, claimed, log)?;
+        let values = event_log::explain(
+            &self.0.selection,
+            &self.0.pcr_digest,
+            self.0.pcr_hash,
+            claimed,
+            log,
+        )?;
         let pcrs = VerifiedPcrs::new(values, &self.0.selection)?;
         for (alg, set) in self.0.selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
             event_log::Measurements::verify(log.clone(), alg, set)?;
@@ -202,7 +180,7 @@ impl SelectedQuote {
     ///
     /// [`Reject::PcrDigest`] if it signs others.
     pub fn matches(&self, values: &PcrValues) -> Result<VerifiedPcrs, Reject> {
-        if values.digest(&self.0.selection, PCR_HASH).as_bytes() != &*self.0.pcr_digest {
+        if values.digest(&self.0.selection, self.0.pcr_hash).as_bytes() != &*self.0.pcr_digest {
             return Err(Reject::PcrDigest);
         }
         VerifiedPcrs::new(values.select(&self.0.selection), &self.0.selection)

@@ -9,8 +9,8 @@ use crate::{HashAlg, wire::WireError};
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reject {
     // --- Endorsement key and its certificate ---
-    /// (1) No path to a configured root: a certificate from any other CA passes for a vendor's.
-    #[error("endorsement key certificate leads to no configured root")]
+    /// (1) No path to a root of a vendor or of the operator: a certificate from any other CA passes for a vendor's.
+    #[error("endorsement key certificate leads to no root of a vendor or of the operator")]
     EkChainUnknown,
     /// (1) A signature on the path does not verify: a forged certificate.
     #[error("a signature in the endorsement key's certificate chain does not verify")]
@@ -21,6 +21,9 @@ pub enum Reject {
     /// (2) An issuer is no CA, may not sign, or not so deep: an end certificate passes for a CA.
     #[error("an issuer in the endorsement key's chain is not allowed to issue")]
     EkChainNotCa,
+    /// (9, 10) A CA on the path has a key that can be factored: anybody issues in its name.
+    #[error("a CA in the endorsement key's certificate chain has a weak key")]
+    EkChainWeak,
     /// (3) The leaf is a CA, or made for another use: a vendor's other certificate passes for that of an EK.
     #[error("certificate is not made for an endorsement key")]
     EkCertificateUsage,
@@ -33,6 +36,18 @@ pub enum Reject {
     /// (7, 8) Not a certificate, also not with a vendor's wrapper: parsers that differ see different keys.
     #[error("endorsement key certificate is malformed")]
     EkCertificateMalformed,
+    /// (6) The root is another vendor's: who broke one vendor's CA vouches for all TPMs.
+    #[error("endorsement key certificate is of another vendor's TPM than its root may vouch for")]
+    EkManufacturer,
+    /// (11) A CA on the path revoked the certificate below it: a stolen or broken CA, or a TPM known to be bad.
+    #[error("a certificate in the endorsement key's chain is revoked")]
+    EkRevoked,
+    /// (11) No CRL of a CA on the path is in force, and one is wanted: a revocation is held back.
+    #[error("no current CRL of a CA in the endorsement key's chain is at hand")]
+    EkCrlStale,
+    /// (9) Primes of a generator known to be broken (CVE-2017-15361): the private key can be computed.
+    #[error("endorsement key is of a broken generator, and can be factored (ROCA)")]
+    EkRoca,
     /// (10) Too small, of another exponent, or off the curve: a key that can be computed.
     #[error("endorsement key is weak")]
     EkWeak,
@@ -45,11 +60,20 @@ pub enum Reject {
     /// (15) The key belongs to another host: a cloned identity.
     #[error("endorsement key belongs to another host")]
     EkOfOtherHost,
+    /// (15) Another CA's certificate than the one the host is known by: a CA that takes the issuer's name.
+    #[error("endorsement key certificate is not of the CA, or for the key, that the host is known by")]
+    EkIssuer,
+    /// (16) An advisory denies this TPM: its keys can be taken out of it.
+    #[error("an advisory denies this TPM: its manufacturer, model and firmware")]
+    EkAdvisory,
 
     // --- Attestation key and credential ---
     /// (15, 22) The key belongs to another host: a cloned identity.
     #[error("attestation key belongs to another host")]
     AkOfOtherHost,
+    /// (9, 10) Too short, off the curve, or of a broken generator: the private key can be computed.
+    #[error("attestation key is weak")]
+    AkWeak,
     /// (17) Not bound to this TPM, not made in it, or not restricted: a software key signs what it likes.
     #[error("attestation key is not a restricted signing key of this TPM alone")]
     AkAttributes,
@@ -68,6 +92,12 @@ pub enum Reject {
     /// (24) The signature does not verify: nothing it covers is true.
     #[error("signature does not verify")]
     SignatureInvalid,
+    /// (25) The certified key may leave the TPM, was not made in it, or is not for signing: a key in software.
+    #[error("certified key is not a signing key of this TPM alone")]
+    CertifiedAttributes,
+    /// (26) The certification is of another key than the request is for: another key is passed off as the TPM's.
+    #[error("certification is not of the key in the request")]
+    CertifiedName,
 
     // --- Quote ---
     /// (28) The magic is not the TPM's: a key that signs anything signed a forgery.
@@ -76,7 +106,7 @@ pub enum Reject {
     /// (29) A statement of another kind: one passes for the other.
     #[error("statement is not of the expected kind")]
     AttestType,
-    /// (30) Signed under another hierarchy: a key that anybody may re-create elsewhere.
+    /// (30, 44) Signed under another hierarchy: a key that anybody may re-create elsewhere.
     #[error("statement is not signed by a primary key of the endorsement hierarchy")]
     QualifiedSigner,
     /// (31–33) Another connection, nonce, CSR or hello: replayed or relayed evidence.
@@ -85,7 +115,7 @@ pub enum Reject {
     /// (34) Another selection than asked for: PCRs that anyone may reset pass for firmware's.
     #[error("quote covers other PCRs than were asked for")]
     PcrSelection,
-    /// (36) The values do not have the signed digest.
+    /// (36) The values do not have the signed digest: invented ones decide.
     #[error("PCR values do not have the digest that was signed")]
     PcrDigest,
     /// (37) Only a SHA-1 bank: collisions can be made.
@@ -94,6 +124,15 @@ pub enum Reject {
     /// (38) A PCR of the firmware was never extended: measured boot is off, anybody can extend it.
     #[error("PCR {0} was never extended: measured boot is off")]
     PcrUninitialized(u8),
+    /// (39, 40) Clock or counts went back under one key: state of the TPM was rolled back, or it was cleared.
+    #[error("the TPM's clock or reset counts went back: it was cleared, or its state rolled back")]
+    TpmCleared,
+    /// (42) The machine slept since: what woke it may have put PCRs back as it liked.
+    #[error("the TPM was suspended and resumed, which no host is expected to do")]
+    TpmResumed,
+    /// (43) Older firmware than before: a downgrade to one with known flaws.
+    #[error("the TPM's firmware is older than it was")]
+    FirmwareOlder,
 
     // --- Event log ---
     /// (54) The log has no digests of this bank: one of SHA-1 alone passes for SHA-256.
@@ -102,16 +141,16 @@ pub enum Reject {
     /// (45) Larger or of more parts than any real log: memory is exhausted.
     #[error("event log exceeds a limit")]
     LogLimit,
-    /// (45) Not a log.
+    /// (45) Not a log: parsers that differ replay different things.
     #[error("event log is malformed")]
     LogMalformed,
     /// (46) The log does not explain this PCR: events were hidden or invented.
     #[error("event log does not replay to PCR {1} of bank {0}")]
     LogMismatch(HashAlg, u8),
-    /// (46) The log does not explain the quote, and no values came that would tell which PCR.
+    /// (46) The log does not explain the quote, and no values came that would tell which PCR: events were hidden.
     #[error("event log does not replay to the quoted digest")]
     LogUnexplained,
-    /// (46) There is no log at all, and no policy pins the values.
+    /// (46) There is no log at all, and no policy pins the values: anything may have booted.
     #[error("no event log was sent")]
     LogMissing,
     /// (48) An event's data does not have its digest: the text was swapped, the digest kept.
@@ -125,13 +164,13 @@ pub enum Reject {
     LogBanks(u32),
 
     // --- Message ---
-    /// (28) Not the structure that it should be.
+    /// (28) Not the structure that it should be: parsers that differ read different things.
     #[error("{0} is malformed")]
     Malformed(Part, #[source] WireError),
     /// (—) A message out of turn, or of the wrong form.
     #[error("message is not the expected one")]
     Unexpected,
-    /// (45) More keys, certificates or bytes than any host has.
+    /// (45) More keys, certificates or bytes than any host has: memory is exhausted.
     #[error("message exceeds a limit")]
     TooLarge,
 }
@@ -169,9 +208,13 @@ impl Reject {
             Self::AkNameHash => "ak_name_hash",
             Self::AkOfOtherHost => "ak_of_other_host",
             Self::AkTemplate => "ak_template",
+            Self::AkWeak => "ak_weak",
             Self::AttestMagic => "attest_magic",
             Self::AttestType => "attest_type",
+            Self::CertifiedAttributes => "certified_attributes",
+            Self::CertifiedName => "certified_name",
             Self::CredentialMismatch => "credential_mismatch",
+            Self::EkAdvisory => "ek_advisory",
             Self::EkCertificateAttributes => "ek_certificate_attributes",
             Self::EkCertificateCritical => "ek_certificate_critical",
             Self::EkCertificateMalformed => "ek_certificate_malformed",
@@ -180,11 +223,18 @@ impl Reject {
             Self::EkChainNotCa => "ek_chain_not_ca",
             Self::EkChainSignature => "ek_chain_signature",
             Self::EkChainUnknown => "ek_chain_unknown",
+            Self::EkChainWeak => "ek_chain_weak",
+            Self::EkCrlStale => "ek_crl_stale",
+            Self::EkIssuer => "ek_issuer",
+            Self::EkManufacturer => "ek_manufacturer",
             Self::EkMismatch => "ek_mismatch",
             Self::EkOfOtherHost => "ek_of_other_host",
+            Self::EkRevoked => "ek_revoked",
+            Self::EkRoca => "ek_roca",
             Self::EkTemplate => "ek_template",
             Self::EkWeak => "ek_weak",
             Self::ExtraData => "extra_data",
+            Self::FirmwareOlder => "firmware_older",
             Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
             Self::LogEventData(_) => "log_event_data",
@@ -203,6 +253,8 @@ impl Reject {
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureScheme => "signature_scheme",
             Self::TooLarge => "too_large",
+            Self::TpmCleared => "tpm_cleared",
+            Self::TpmResumed => "tpm_resumed",
             Self::Unexpected => "unexpected_message",
         }
     }

@@ -24,7 +24,7 @@ pub use ca::{ca_certificates, write_ca_certificates};
 pub use log::{Extend, Measured, read_log};
 pub use ports::free as free_port;
 pub use proxy::Proxy;
-pub use software::{SoftwareTpm, structures};
+pub use software::{SoftwareTpm, structures, vendor};
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::{new_dir, run, work_in};
 pub use world::{

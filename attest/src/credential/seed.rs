@@ -61,7 +61,7 @@ fn share_by_ecdh(key: &EccKey, hash: HashAlg) -> Result<(Seed, Vec<u8>), Unspeci
     let (x, y) = coordinates
         .split_at_checked(key.curve.coordinate_len())
         .ok_or(Unspecified)?;
-    let peer = UnparsedPublicKey::new(algorithm, [&[4], &*key.x, &*key.y].concat());
+    let peer = UnparsedPublicKey::new(algorithm, key.point());
     let seed = agreement::agree(&ephemeral, peer, Unspecified, |z| kdfe(hash, z, x, &key.x))?;
     Ok((seed, [sized(x), sized(y)].concat()))
 }

@@ -86,15 +86,11 @@ impl EkCertificate {
     /// Checks that it is for `key` (13). The algorithm that it names is not looked at: some vendors name one that
     /// only encrypts, and the key's own public area says more.
     pub(super) fn check_key(&self, key: &PublicKey) -> Result<(), Reject> {
-        let bits = match key {
-            PublicKey::Ecc(key) => der::point(key),
-            PublicKey::Rsa(key) => der::rsa_public_key(key),
+        let is_same = match key {
+            PublicKey::Ecc(key) => self.key_bits == key.point(),
+            PublicKey::Rsa(key) => der::is_rsa_key(&self.key_bits, key),
         };
-        if self.key_bits == bits {
-            Ok(())
-        } else {
-            Err(Reject::EkMismatch)
-        }
+        if is_same { Ok(()) } else { Err(Reject::EkMismatch) }
     }
 }
 
@@ -194,16 +190,18 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
 }
 
 /// Critical extensions are those that we process (4). No policy is required of anyone, so that of certificate
-/// policies is processed by ignoring it (RFC 5280 §6.1).
+/// policies is processed by ignoring it (RFC 5280 §6.1). Key identifiers are hints, and restrict nothing.
 pub(super) fn check_critical(certificate: &X509Certificate<'_>) -> Result<(), Reject> {
     let is_processed = |extension: &ParsedExtension<'_>| {
         matches!(
             extension,
-            ParsedExtension::BasicConstraints(_)
+            ParsedExtension::AuthorityKeyIdentifier(_)
+                | ParsedExtension::BasicConstraints(_)
                 | ParsedExtension::CertificatePolicies(_)
                 | ParsedExtension::ExtendedKeyUsage(_)
                 | ParsedExtension::KeyUsage(_)
                 | ParsedExtension::SubjectAlternativeName(_)
+                | ParsedExtension::SubjectKeyIdentifier(_)
         )
     };
     let mut critical = certificate

@@ -1,201 +1,71 @@
-//! The way from an endorsement certificate to a root that an operator configured (1, 2). Never a root of the web,
-//! or of the operating system.
+//! The way from an endorsement certificate to a root (1, 2, 6). Never a root of the web, or of the operating system.
 
-use std::collections::HashMap;
+use x509_parser::certificate::X509Certificate;
 
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use x509_parser::{
-    certificate::X509Certificate,
-    oid_registry::{
-        OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA256WITHRSA,
-        OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256,
-        OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
-        asn1_rs::{Oid, oid},
-    },
-    prelude::FromDer,
-    signature_algorithm::RsaSsaPssParams,
-    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
+use super::{
+    CaCertificate, CaKey, EkRoots, Expiry, VendorId, ca::check_strength, certificate::check_critical, signed,
 };
-
-use super::{EkCertificate, certificate::check_critical};
 use crate::Reject;
-
-/// A certificate of a CA: a root, or one between a root and an endorsement certificate.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CaCertificate {
-    der: Vec<u8>,
-    /// Subject in DER.
-    subject: Vec<u8>,
-    is_self_issued: bool,
-}
-
-/// An endorsement certificate that leads to a root. Only [`EkRoots::verify`] makes one.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TrustedCertificate(EkCertificate);
-
-/// Bytes are no certificate of a CA.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum CaError {
-    /// Not X.509 in DER, or something follows it.
-    #[error("not an X.509 certificate in DER")]
-    Malformed,
-    /// It may not issue.
-    #[error("not a CA certificate")]
-    NotCa,
-}
-
-/// The roots that endorsement certificates may lead to, and certificates that may stand between.
-#[derive(Clone, Debug, Default)]
-pub struct EkRoots {
-    roots: HashMap<Vec<u8>, Vec<CaCertificate>>,
-    intermediates: HashMap<Vec<u8>, Vec<CaCertificate>>,
-    expiry: Expiry,
-}
-
-/// What counts of the time until which certificates of vendors are valid.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Expiry {
-    /// Ended ones are refused.
-    #[default]
-    Enforced,
-    /// Ended ones are accepted: some vendors' CAs ended before the machines did.
-    Ignored,
-}
 
 /// Most certificates between an endorsement certificate and a root.
 const MAX_DEPTH: usize = 5;
 /// Most signatures that are checked for one certificate.
 const MAX_SIGNATURES: usize = 32;
 
-impl CaCertificate {
-    /// Parses a CA's certificate in DER.
-    ///
-    /// # Errors
-    ///
-    /// It is none.
-    pub fn parse(der: &[u8]) -> Result<Self, CaError> {
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| CaError::Malformed)?;
-        if !rest.is_empty() {
-            return Err(CaError::Malformed);
-        }
-        // Version 1 has no extensions that would say so; it only serves as a root.
-        if certificate.version() != x509_parser::x509::X509Version::V1 && !certificate.is_ca() {
-            return Err(CaError::NotCa);
-        }
-        Ok(Self {
-            der: der.into(),
-            subject: certificate.subject().as_raw().into(),
-            is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
-        })
-    }
-
-    /// Whether it names itself as its issuer, as roots do.
-    #[must_use]
-    pub const fn is_self_issued(&self) -> bool {
-        self.is_self_issued
-    }
-
-    fn parsed(&self) -> Result<X509Certificate<'_>, Reject> {
-        let parsed = X509Certificate::from_der(&self.der).map_err(|_| Reject::EkCertificateMalformed)?;
-        Ok(parsed.1)
-    }
-}
-
-impl TrustedCertificate {
-    /// The certificate.
-    #[must_use]
-    pub const fn get(&self) -> &EkCertificate {
-        &self.0
-    }
-}
-
-impl EkRoots {
-    /// Nothing leads anywhere.
-    #[must_use]
-    pub fn new(expiry: Expiry) -> Self {
-        Self {
-            expiry,
-            ..Self::default()
-        }
-    }
-
-    /// Trusts a root.
-    pub fn add_root(&mut self, root: CaCertificate) {
-        self.roots.entry(root.subject.clone()).or_default().push(root);
-    }
-
-    /// Knows a certificate that may stand on a way; it is not trusted by itself.
-    pub fn add_intermediate(&mut self, intermediate: CaCertificate) {
-        self.intermediates
-            .entry(intermediate.subject.clone())
-            .or_default()
-            .push(intermediate);
-    }
-
-    /// How many roots there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.roots.values().map(Vec::len).sum()
-    }
-
-    /// Whether there are no roots.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.roots.is_empty()
-    }
-
-    /// Finds a way from `leaf` to a root at `now` (seconds since the epoch), over known certificates and those
-    /// that were sent along (1, 2).
-    ///
-    /// # Errors
-    ///
-    /// There is none; of the ways that fail, the last says why.
-    pub fn verify(
-        &self,
-        leaf: EkCertificate,
-        sent: &[CaCertificate],
-        now: i64,
-    ) -> Result<TrustedCertificate, Reject> {
-        let (_, certificate) =
-            X509Certificate::from_der(leaf.as_der()).map_err(|_| Reject::EkCertificateMalformed)?;
-        self.check_dates(&certificate, now)?;
-        Search {
-            roots: self,
-            sent,
-            now,
-            signatures: 0,
-        }
-        .find(&certificate, 0)?;
-        Ok(TrustedCertificate(leaf))
-    }
-
-    fn check_dates(&self, certificate: &X509Certificate<'_>, now: i64) -> Result<(), Reject> {
-        let validity = certificate.validity();
-        let has_begun = validity.not_before.timestamp() <= now;
-        let has_ended = validity.not_after.timestamp() < now && self.expiry == Expiry::Enforced;
-        if has_begun && !has_ended {
-            Ok(())
-        } else {
-            Err(Reject::EkChainExpired)
-        }
-    }
+/// Who vouches for an endorsement certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Way {
+    /// The CA that issued it.
+    pub(super) issuer: CaKey,
+    /// Where the way ends.
+    pub(super) root: CaKey,
 }
 
 /// A search for a way, bounded in depth and in work.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     roots: &'a EkRoots,
+    /// Whose TPM it is, as the endorsement certificate says.
+    vendor: Option<VendorId>,
     sent: &'a [CaCertificate],
     now: i64,
     signatures: usize,
 }
 
 impl<'a> Search<'a> {
-    fn find(&mut self, certificate: &X509Certificate<'_>, depth: usize) -> Result<(), Reject> {
+    pub(super) const fn new(
+        roots: &'a EkRoots,
+        vendor: Option<VendorId>,
+        sent: &'a [CaCertificate],
+        now: i64,
+    ) -> Self {
+        Self {
+            roots,
+            vendor,
+            sent,
+            now,
+            signatures: 0,
+        }
+    }
+
+    /// Finds a way from an endorsement certificate.
+    pub(super) fn find(mut self, leaf: &X509Certificate<'_>) -> Result<Way, Reject> {
+        self.above(leaf, 0)
+    }
+
+    /// Finds a way from `certificate`, below which stand `depth` others. Its `issuer` is the CA above `certificate`.
+    fn above(&mut self, certificate: &X509Certificate<'_>, depth: usize) -> Result<Way, Reject> {
         let issuer = certificate.issuer().as_raw();
         let mut reason = Reject::EkChainUnknown;
-        for root in self.roots.roots.get(issuer).into_iter().flatten() {
-            match self.step(certificate, &root.parsed()?, depth) {
-                Ok(()) => return Ok(()),
+        for root in self.roots.roots_of(issuer) {
+            let key = root.certificate.key();
+            match self.step(certificate, &root.certificate.parsed()?, depth) {
+                Ok(()) if root.vouches_for(self.vendor) => {
+                    return Ok(Way {
+                        issuer: key,
+                        root: key,
+                    });
+                }
+                Ok(()) => reason = Reject::EkManufacturer,
                 Err(reject) => reason = reject,
             }
         }
@@ -206,23 +76,37 @@ impl<'a> Search<'a> {
             let parsed = between.parsed()?;
             let found = check_says_ca(&parsed)
                 .and_then(|()| self.step(certificate, &parsed, depth))
-                .and_then(|()| self.find(&parsed, depth + 1));
+                .and_then(|()| self.above(&parsed, depth + 1));
             match found {
-                Ok(()) => return Ok(()),
+                Ok(way) => {
+                    return Ok(Way {
+                        issuer: between.key(),
+                        ..way
+                    });
+                }
                 Err(reject) => reason = reject,
             }
         }
         Err(reason)
     }
 
+    /// Certificates of this name. What was sent along is passed over where it gives a name that we know to another
+    /// key: hosts are enrolled by the name of their issuer.
     fn between(&self, subject: &[u8]) -> Vec<&'a CaCertificate> {
-        let known = self.roots.intermediates.get(subject).into_iter().flatten();
-        known
-            .chain(self.sent.iter().filter(|sent| sent.subject == subject))
-            .collect()
+        let (roots, sent) = (self.roots, self.sent);
+        let known = roots.intermediates_of(subject);
+        let keys = || {
+            let of_roots = roots.roots_of(subject).iter().map(|root| root.certificate.key());
+            of_roots.chain(known.iter().map(CaCertificate::key))
+        };
+        let is_new = |sent: &&CaCertificate| {
+            sent.subject() == subject && (keys().next().is_none() || keys().any(|key| key == sent.key()))
+        };
+        known.iter().chain(sent.iter().filter(is_new)).collect()
     }
 
-    /// Checks that `issuer` issued `certificate`, and may: dates, CA, certificate signing, depth below it.
+    /// Checks that `issuer` issued `certificate`, and may: dates, CA, certificate signing, depth below it, a key that
+    /// is its own; and that it has not revoked it.
     fn step(
         &mut self,
         certificate: &X509Certificate<'_>,
@@ -230,23 +114,25 @@ impl<'a> Search<'a> {
         depth: usize,
     ) -> Result<(), Reject> {
         check_issuer(issuer, depth)?;
-        self.roots.check_dates(issuer, self.now)?;
+        check_dates(issuer, self.roots.expiry, self.now)?;
         self.signatures += 1;
         if self.signatures > MAX_SIGNATURES {
             return Err(Reject::TooLarge);
         }
-        // RFC 5280 §4.1.1.2: what names the algorithm is signed too.
-        if certificate.signature_algorithm != certificate.tbs_certificate.signature {
-            return Err(Reject::EkChainSignature);
-        }
-        let signature = &certificate.signature_value.data;
-        verify(
-            issuer.public_key(),
-            &certificate.signature_algorithm,
-            certificate.tbs_certificate.as_ref(),
-            signature,
-        )
-        .ok_or(Reject::EkChainSignature)
+        check_strength(issuer.public_key())?;
+        check_signature(certificate, issuer)?;
+        self.roots.crls.check(certificate, issuer, self.now)
+    }
+}
+
+pub(super) fn check_dates(certificate: &X509Certificate<'_>, expiry: Expiry, now: i64) -> Result<(), Reject> {
+    let validity = certificate.validity();
+    let has_begun = validity.not_before.timestamp() <= now;
+    let has_ended = validity.not_after.timestamp() < now && expiry == Expiry::Enforced;
+    if has_begun && !has_ended {
+        Ok(())
+    } else {
+        Err(Reject::EkChainExpired)
     }
 }
 
@@ -279,106 +165,16 @@ fn check_issuer(issuer: &X509Certificate<'_>, depth: usize) -> Result<(), Reject
     Ok(())
 }
 
-/// Checks a signature over a certificate; SHA-1 is not accepted.
-fn verify(
-    key: &SubjectPublicKeyInfo<'_>,
-    algorithm: &AlgorithmIdentifier<'_>,
-    message: &[u8],
-    signature: &[u8],
-) -> Option<()> {
-    let verification = verification(key, algorithm)?;
-    UnparsedPublicKey::new(verification, &key.subject_public_key.data)
-        .verify(message, signature)
-        .ok()
-}
-
-fn verification(
-    key: &SubjectPublicKeyInfo<'_>,
-    algorithm: &AlgorithmIdentifier<'_>,
-) -> Option<&'static dyn VerificationAlgorithm> {
-    let named = &algorithm.algorithm;
-    if *named == OID_PKCS1_RSASSAPSS {
-        return pss(algorithm);
+fn check_signature(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> Result<(), Reject> {
+    // RFC 5280 §4.1.1.2: what names the algorithm is signed too.
+    if certificate.signature_algorithm != certificate.tbs_certificate.signature {
+        return Err(Reject::EkChainSignature);
     }
-    let curve = key
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok());
-    let table: &[(Oid<'_>, Option<Oid<'_>>, &'static dyn VerificationAlgorithm)] = &[
-        (
-            OID_PKCS1_SHA256WITHRSA,
-            None,
-            &signature::RSA_PKCS1_2048_8192_SHA256,
-        ),
-        (
-            OID_PKCS1_SHA384WITHRSA,
-            None,
-            &signature::RSA_PKCS1_2048_8192_SHA384,
-        ),
-        (
-            OID_PKCS1_SHA512WITHRSA,
-            None,
-            &signature::RSA_PKCS1_2048_8192_SHA512,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA256,
-            Some(OID_EC_P256),
-            &signature::ECDSA_P256_SHA256_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA384,
-            Some(OID_EC_P256),
-            &signature::ECDSA_P256_SHA384_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA256,
-            Some(OID_NIST_EC_P384),
-            &signature::ECDSA_P384_SHA256_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA384,
-            Some(OID_NIST_EC_P384),
-            &signature::ECDSA_P384_SHA384_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA512,
-            Some(OID_NIST_EC_P384),
-            &signature::ECDSA_P384_SHA512_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA256,
-            Some(OID_NIST_EC_P521),
-            &signature::ECDSA_P521_SHA256_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA384,
-            Some(OID_NIST_EC_P521),
-            &signature::ECDSA_P521_SHA384_ASN1,
-        ),
-        (
-            OID_SIG_ECDSA_WITH_SHA512,
-            Some(OID_NIST_EC_P521),
-            &signature::ECDSA_P521_SHA512_ASN1,
-        ),
-    ];
-    let fits = |(oid, wanted, _): &&(Oid<'_>, Option<Oid<'_>>, _)| {
-        oid == named && (wanted.is_none() || *wanted == curve)
-    };
-    table.iter().find(fits).map(|(_, _, verification)| *verification)
-}
-
-const SHA256: Oid<'static> = oid!(2.16.840.1.101.3.4.2.1);
-const SHA384: Oid<'static> = oid!(2.16.840.1.101.3.4.2.2);
-const SHA512: Oid<'static> = oid!(2.16.840.1.101.3.4.2.3);
-
-/// RSASSA-PSS names its hash in its parameters (RFC 4055 §3.1).
-fn pss(algorithm: &AlgorithmIdentifier<'_>) -> Option<&'static dyn VerificationAlgorithm> {
-    let parameters = RsaSsaPssParams::try_from(algorithm.parameters.as_ref()?).ok()?;
-    match parameters.hash_algorithm_oid() {
-        oid if *oid == SHA256 => Some(&signature::RSA_PSS_2048_8192_SHA256),
-        oid if *oid == SHA384 => Some(&signature::RSA_PSS_2048_8192_SHA384),
-        oid if *oid == SHA512 => Some(&signature::RSA_PSS_2048_8192_SHA512),
-        _ => None,
-    }
+    signed::verify(
+        issuer.public_key(),
+        &certificate.signature_algorithm,
+        certificate.tbs_certificate.as_ref(),
+        &certificate.signature_value.data,
+    )
+    .ok_or(Reject::EkChainSignature)
 }

@@ -1,6 +1,6 @@
 //! The DER form of a key, rebuilt from the key (RFC 5280 §4.1.2.7, RFC 3279 §2.3.1, RFC 5480 §2).
 
-use crate::wire::{Curve, EccKey, PublicKey, RsaKey};
+use crate::wire::{Curve, PublicKey, RsaKey};
 
 /// rsaEncryption with NULL parameters.
 const RSA_ALGORITHM: [u8; 13] = [
@@ -17,22 +17,49 @@ const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
 
 /// SubjectPublicKeyInfo of a key.
-pub(super) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
+pub(crate) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
     let (algorithm, bits) = match key {
-        PublicKey::Ecc(key) => (ec_algorithm(key.curve), point(key)),
+        PublicKey::Ecc(key) => (ec_algorithm(key.curve), key.point()),
         PublicKey::Rsa(key) => (RSA_ALGORITHM.to_vec(), rsa_public_key(key)),
     };
     let bits = element(BIT_STRING, &[&[0], bits.as_slice()].concat());
     element(SEQUENCE, &[element(SEQUENCE, &algorithm), bits].concat())
 }
 
-/// An uncompressed point (SEC 1 §2.3.3).
-pub(super) fn point(key: &EccKey) -> Vec<u8> {
-    [&[4], &*key.x, &*key.y].concat()
+/// Whether the content of a certificate's BIT STRING is this key: some vendors pad its numbers with zeros, which parsers
+/// of DER refuse.
+pub(super) fn is_rsa_key(bits: &[u8], key: &RsaKey) -> bool {
+    let numbers = || {
+        let (numbers, rest) = content(SEQUENCE, bits)?;
+        let (modulus, exponent) = content(INTEGER, numbers)?;
+        let (exponent, end) = content(INTEGER, exponent)?;
+        (rest.is_empty() && end.is_empty()).then_some((modulus, exponent))
+    };
+    let expected: (&[u8], &[u8]) = (&key.modulus, &key.exponent.to_be_bytes());
+    numbers().is_some_and(|(modulus, exponent)| {
+        significant(modulus) == significant(expected.0) && significant(exponent) == significant(expected.1)
+    })
+}
+
+/// The content of an element of up to 65,535 bytes, and what follows it.
+fn content(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [first, 0x82, high, low, rest @ ..] if *first == tag => {
+            rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))
+        }
+        [first, 0x81, length, rest @ ..] if *first == tag => rest.split_at_checked(usize::from(*length)),
+        [first, length @ 0..=0x7f, rest @ ..] if *first == tag => rest.split_at_checked(usize::from(*length)),
+        _ => None,
+    }
+}
+
+fn significant(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 /// RSAPublicKey (RFC 8017 §A.1.1).
-pub(super) fn rsa_public_key(key: &RsaKey) -> Vec<u8> {
+fn rsa_public_key(key: &RsaKey) -> Vec<u8> {
     element(
         SEQUENCE,
         &[integer(&key.modulus), integer(&key.exponent.to_be_bytes())].concat(),

@@ -3,11 +3,18 @@
 //! A key is proven either by a certificate that leads to a configured root, or by an operator who enrolled its
 //! hash. Its certificate may be anybody's: what counts is the key.
 
+mod advisory;
+mod ca;
 mod certificate;
 mod chain;
+mod crl;
 mod der;
 mod names;
+mod roots;
+mod shipped;
+mod signed;
 mod template;
+mod vendor;
 
 use std::{fmt, str::FromStr};
 
@@ -16,9 +23,15 @@ use crate::{
     wire::{Public, PublicKey},
 };
 
+pub use advisory::{Action, Advisories, Advisory, VersionError, VersionRange};
+pub use ca::{CaCertificate, CaError, CaKey};
 pub use certificate::{CertificateId, EkCertificate};
-pub use chain::{CaCertificate, CaError, EkRoots, Expiry, TrustedCertificate};
+pub use crl::{Crl, CrlError, Freshness};
 pub use names::TpmAttributes;
+pub use roots::{EkRoots, Expiry, TrustedCertificate};
+pub use vendor::{VendorId, VendorIdError};
+
+pub(crate) use der::subject_public_key_info;
 
 /// The public area of an endorsement key that is made by a known template, and not weak.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,11 +48,11 @@ pub struct EkHash(pub [u8; 32]);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedEk {
     key: EndorsementKey,
-    certificate: Option<CertificateId>,
+    certificate: Option<TrustedCertificate>,
 }
 
 impl EndorsementKey {
-    /// Reads a TPMT_PUBLIC, and checks that it is an endorsement key's (10, 14).
+    /// Reads a TPMT_PUBLIC, and checks that it is an endorsement key's (9, 10, 14).
     ///
     /// # Errors
     ///
@@ -77,7 +90,7 @@ impl EndorsementKey {
         certificate.get().check_key(&self.public.key)?;
         Ok(VerifiedEk {
             key: self,
-            certificate: Some(certificate.get().id()),
+            certificate: Some(certificate.clone()),
         })
     }
 
@@ -106,7 +119,7 @@ impl VerifiedEk {
 
     /// The certificate that proved it, if one did.
     #[must_use]
-    pub const fn certificate(&self) -> Option<&CertificateId> {
+    pub const fn certificate(&self) -> Option<&TrustedCertificate> {
         self.certificate.as_ref()
     }
 }
@@ -115,7 +128,7 @@ impl EkHash {
     /// Of a key.
     #[must_use]
     pub fn of(key: &PublicKey) -> Self {
-        let digest = crate::HashAlg::Sha256.digest(&[&der::subject_public_key_info(key)]);
+        let digest = crate::HashAlg::Sha256.digest(&[&subject_public_key_info(key)]);
         Self(digest.as_bytes().first_chunk().copied().unwrap_or_default())
     }
 }

@@ -8,6 +8,7 @@ use x509_parser::{
     x509::X509Name,
 };
 
+use super::VendorId;
 use crate::Reject;
 
 const MANUFACTURER: Oid<'static> = oid!(2.23.133.2.1);
@@ -23,6 +24,14 @@ pub struct TpmAttributes {
     pub model: String,
     /// Such as `id:00010102`: firmware version.
     pub version: String,
+}
+
+impl TpmAttributes {
+    /// The manufacturer, where it is named as the TCG registry has it.
+    #[must_use]
+    pub fn vendor(&self) -> Option<VendorId> {
+        self.manufacturer.parse().ok()
+    }
 }
 
 /// Reads the attributes: one of each, in the subject alternative name (5).

@@ -1,15 +1,10 @@
 //! The templates of the EK Credential Profile (v2.6 §B.3, §B.4): a key that is made by another one is no
 //! endorsement key, but might be an ordinary key that decrypts what it is given.
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ParsedPublicKey,
-    VerificationAlgorithm,
-};
-
-use super::der;
 use crate::{
     HashAlg, Reject,
-    wire::{Curve, EccKey, Public, PublicKey, RsaKey, Scheme, Symmetric},
+    strength::{self, Weakness},
+    wire::{Curve, EccKey, Public, PublicKey, Scheme, Symmetric},
 };
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
@@ -25,7 +20,7 @@ const POLICY_B_SHA384: &str =
     "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12";
 const POLICY_B_SHA512: &str = "b8221ca69e8550a4914de3faa6a18c072cc01208073a928d5d66d59ef79e49a429c41a6b269571d57edb25fbdb1838425608b413cd616a5f6db5b6071af99bea";
 
-/// Checks that a public area is one of the templates, and its key a sound one (10, 14).
+/// Checks that a public area is one of the templates, and its key a sound one (9, 10, 14).
 pub(super) fn check(public: &Public) -> Result<(), Reject> {
     let policy = hex::encode(&public.auth_policy);
     let is_known = match (&public.key, public.name_alg) {
@@ -47,7 +42,10 @@ pub(super) fn check(public: &Public) -> Result<(), Reject> {
     if !is_known || !has_known_parameters(&public.key) {
         return Err(Reject::EkTemplate);
     }
-    check_strength(&public.key)
+    strength::check(&public.key).map_err(|weakness| match weakness {
+        Weakness::Invalid => Reject::EkWeak,
+        Weakness::Roca => Reject::EkRoca,
+    })
 }
 
 fn is_small(key: &PublicKey) -> bool {
@@ -72,28 +70,4 @@ fn has_known_parameters(key: &PublicKey) -> bool {
     };
     let bits = if is_small(key) { 128 } else { 256 };
     symmetric == Symmetric::AesCfb(bits) && scheme == Scheme::Null
-}
-
-fn check_strength(key: &PublicKey) -> Result<(), Reject> {
-    let is_sound = match key {
-        PublicKey::Ecc(key) => is_on_curve(key),
-        PublicKey::Rsa(key) => is_sound_rsa(key),
-    };
-    if is_sound { Ok(()) } else { Err(Reject::EkWeak) }
-}
-
-/// Exponent 65537; a modulus that is odd and has its top bit set.
-fn is_sound_rsa(key: &RsaKey) -> bool {
-    let top = key.modulus.first().is_some_and(|byte| byte & 0x80 != 0);
-    let odd = key.modulus.last().is_some_and(|byte| byte & 1 == 1);
-    key.exponent == 65537 && top && odd
-}
-
-fn is_on_curve(key: &EccKey) -> bool {
-    let algorithm: &'static dyn VerificationAlgorithm = match key.curve {
-        Curve::P256 => &ECDSA_P256_SHA256_ASN1,
-        Curve::P384 => &ECDSA_P384_SHA384_ASN1,
-        Curve::P521 => &ECDSA_P521_SHA512_ASN1,
-    };
-    ParsedPublicKey::new(algorithm, der::point(key)).is_ok()
 }

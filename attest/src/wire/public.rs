@@ -177,6 +177,12 @@ impl RsaKey {
 }
 
 impl EccKey {
+    /// The uncompressed point (SEC 1 §2.3.3).
+    #[must_use]
+    pub fn point(&self) -> Vec<u8> {
+        [&[4], &*self.x, &*self.y].concat()
+    }
+
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let symmetric = Symmetric::read(reader)?;
         let scheme = Scheme::read(reader)?;

@@ -2,11 +2,12 @@
 
 use attest::{
     HashAlg, Reject,
-    ek::{EkCertificate, EkHash, EndorsementKey, Expiry},
+    ek::{EkCertificate, EkHash, EndorsementKey, Expiry, TrustedCertificate},
 };
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm};
 
 use crate::{
+    fixtures::weak_key,
     tpm::{AES_128_CFB, AES_256_CFB, Area, ECDSA, Key, NULL, SHA1, SHA256, SHA384},
     vendor::{Ca, NOW, element, roots},
 };
@@ -130,6 +131,32 @@ fn keys_that_can_be_computed_are_refused() {
     }
 }
 
+/// A modulus as the broken generator made them, and one with a small factor.
+#[test]
+fn keys_that_can_be_factored_are_refused() {
+    let roca = weak_key("roca.pem");
+    check_changed(&roca, |_| (), Err(Reject::EkRoca));
+    // 255 × 2^2040 + 255: it has its top bit, and is odd.
+    check_changed(
+        &rsa(),
+        |area| {
+            set_rsa(area, |_, modulus| {
+                modulus.fill(0);
+                modulus[0] = 0xff;
+                modulus[255] = 0xff;
+            });
+        },
+        Err(Reject::EkWeak),
+    );
+}
+
+#[test]
+fn sound_keys_have_no_fingerprint() {
+    for _ in 0..8 {
+        check_changed(&rsa(), |_| (), Ok(()));
+    }
+}
+
 fn set_rsa(area: &mut Area, change: fn(&mut u32, &mut Vec<u8>)) {
     if let Key::Rsa { exponent, modulus } = &mut area.key {
         change(exponent, modulus);
@@ -187,6 +214,35 @@ fn a_key_may_be_marked_for_oaep_alone() {
     assert_eq!(certify(&key, ek), Ok(()));
 }
 
+/// Some vendors put more zeros before a modulus than its sign needs.
+#[test]
+fn a_modulus_may_be_padded() {
+    let key = rsa();
+    let (modulus, exponent) = (&key.der_bytes()[8..265], &key.der_bytes()[265..]);
+    let padded = element(0x30, &[&element(0x02, &[&[0, 0], modulus]), exponent]);
+    let other = element(0x30, &[&element(0x02, &[&modulus[..256], &[1]]), exponent]);
+    let as_certified = |bits| PaddedKey { bits };
+    assert_eq!(certify(&as_certified(padded), parse(&key)), Ok(()));
+    assert_eq!(
+        certify(&as_certified(other), parse(&key)),
+        Err(Reject::EkMismatch)
+    );
+}
+
+struct PaddedKey {
+    bits: Vec<u8>,
+}
+
+impl PublicKeyData for PaddedKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
 #[test]
 fn an_operator_vouches_for_one_key() {
     let key = p256();
@@ -210,7 +266,7 @@ fn certify(key: &impl PublicKeyData, ek: EndorsementKey) -> Result<(), Reject> {
         .verify(leaf.clone(), &[], NOW)
         .unwrap();
     let verified = ek.certified(&trusted)?;
-    assert_eq!(verified.certificate(), Some(&leaf.id()));
+    assert_eq!(verified.certificate().map(TrustedCertificate::get), Some(&leaf));
     Ok(())
 }
 

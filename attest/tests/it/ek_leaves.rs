@@ -130,6 +130,44 @@ fn a_header_and_padding_are_taken_off() {
     }
 }
 
+/// Not as RFC 5280 §4.1.2.2 wants them; there are such TPMs.
+#[test]
+fn serial_numbers_may_be_long_or_negative() {
+    let long = [0x7f; 20];
+    let der =
+        Ca::root("root", |_| ()).endorse_with(|params| params.serial_number = Some(long.to_vec().into()));
+    let at = der.windows(20).position(|bytes| bytes == long).unwrap();
+    let serial = |der: &[u8]| EkCertificate::parse(der).unwrap().id().serial().to_vec();
+    assert_eq!(serial(&der), long);
+    let mut negative = der.clone();
+    negative[at] = 0x80;
+    assert_eq!(serial(&negative), negative[at..at + 20]);
+    // Two bytes more, in the number, what is signed, and the certificate.
+    let mut longer = [&der[..at], &[0x7f; 2], &der[at..]].concat();
+    longer[at - 1] += 2;
+    for length in [2, 6] {
+        let grown = u16::from_be_bytes([longer[length], longer[length + 1]]) + 2;
+        longer[length..length + 2].copy_from_slice(&grown.to_be_bytes());
+    }
+    assert_eq!(serial(&longer), [0x7f; 22]);
+}
+
+#[test]
+fn a_certificate_may_have_no_end() {
+    let root = Ca::root("root", |_| ());
+    let endless: Change = |params| params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+    let known = roots(Expiry::Enforced, &[&root]);
+    assert!(known.verify(root.leaf(endless), &[], NOW).is_ok());
+}
+
+#[test]
+fn the_alternative_name_need_not_be_critical() {
+    check_changed(
+        |params| params.custom_extensions[0].set_criticality(false),
+        Ok(()),
+    );
+}
+
 #[test]
 fn other_bytes_are_no_certificate() {
     let der = endorse(|_| ());

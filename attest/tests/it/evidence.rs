@@ -9,7 +9,7 @@ use aws_lc_rs::signature::EcdsaKeyPair;
 
 use crate::{
     fixtures::{event_log, pcrs},
-    tpm::{Area, SHA256, Statement, quoted, sign, signing_key},
+    tpm::{Area, SHA256, Said, Statement, quoted, sign, signing_key},
 };
 
 /// What the evidence is about.
@@ -108,6 +108,7 @@ pub(crate) fn statement(key: &EcdsaKeyPair, values: &PcrValues) -> Statement {
         kind: 0x8018,
         signer: qualified_name(key, ENDORSEMENT),
         extra_data: BINDING.extra_data().into(),
+        said: Said::default(),
         attested: quoted(&[(SHA256, QUOTED)], digest.as_bytes()),
     }
 }

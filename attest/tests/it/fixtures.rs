@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use attest::{
     Digest, HashAlg, PcrValues,
-    ek::{CaCertificate, EkRoots, Expiry},
+    ek::{CaCertificate, CaKey, EkRoots, Expiry},
 };
+use rcgen::KeyPair;
 
 /// An event log.
 pub(crate) fn event_log(name: &str) -> Vec<u8> {
@@ -26,37 +27,83 @@ pub(crate) fn ek_certificate(name: &str) -> Vec<u8> {
     }
 }
 
-/// The names of all endorsement certificates, sorted.
+/// The names of all certificates that might be endorsement keys', sorted.
 pub(crate) fn ek_certificates() -> Vec<String> {
-    files("ek")
+    let platform = files("ek/platform")
+        .into_iter()
+        .map(|name| format!("platform/{name}"));
+    files("ek").into_iter().chain(platform).collect()
 }
 
-/// The roots and intermediates of all vendors.
+/// The names of all certificates of vendors' CAs, sorted.
+pub(crate) fn ca_certificates() -> Vec<String> {
+    files("ek/cas")
+}
+
+/// A certificate of a vendor's CA.
+pub(crate) fn ca_certificate(name: &str) -> Vec<u8> {
+    ek_certificate(&format!("cas/{name}"))
+}
+
+/// An RSA key in software that anybody can factor.
+pub(crate) fn weak_key(name: &str) -> KeyPair {
+    let pem = pem::parse(read(&directory("ek/weak").join(name))).unwrap();
+    KeyPair::try_from(pem.contents()).unwrap()
+}
+
+/// The roots and intermediates of all vendors, as they are shipped.
 pub(crate) fn ek_roots(expiry: Expiry) -> EkRoots {
-    let of = |file: &str| {
-        let bytes = read(&directory("ek/roots").join(file));
-        let ders = match pem::parse_many(&bytes) {
-            Ok(pems) if !pems.is_empty() => pems.into_iter().map(pem::Pem::into_contents).collect(),
-            _ => vec![bytes],
-        };
-        ders.into_iter().map(|der| CaCertificate::parse(&der).unwrap())
-    };
     let mut roots = EkRoots::new(expiry);
-    let names = ["tpm-ca-certificates-roots.pem", "gstpmroot.crt"];
-    names
-        .into_iter()
-        .flat_map(of)
-        .for_each(|root| roots.add_root(root));
-    let names = [
-        "tpm-ca-certificates-intermediates.pem",
-        "stmtpmekint02.crt",
-        "stmtpmekroot.crt",
-    ];
-    names
-        .into_iter()
-        .flat_map(of)
-        .for_each(|intermediate| roots.add_intermediate(intermediate));
+    roots.add_shipped();
     roots
+}
+
+/// Keys of the CAs in the shipped files of this kind, `roots` or `intermediates`: vendor and key.
+pub(crate) fn shipped(kind: &str) -> Vec<(String, CaKey)> {
+    let mut keys = Vec::new();
+    for name in files("../roots") {
+        let Some(vendor) = name.strip_suffix(&format!("-{kind}.pem")) else {
+            continue;
+        };
+        let bytes = read(&directory("../roots").join(&name));
+        for block in pem::parse_many(bytes).unwrap() {
+            let certificate = CaCertificate::parse(block.contents()).unwrap();
+            keys.push((vendor.to_owned(), certificate.key()));
+        }
+    }
+    keys
+}
+
+/// A quote that other software took.
+pub(crate) struct CapturedEvidence {
+    /// TPMT_PUBLIC, where it was kept.
+    pub(crate) ak: Option<Vec<u8>>,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) quote: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+}
+
+/// The names of all quotes, sorted.
+pub(crate) fn quotes() -> Vec<String> {
+    files("quotes")
+}
+
+/// Reads lines such as `quote ff54…`.
+pub(crate) fn quote(name: &str) -> CapturedEvidence {
+    let text = read(&directory("quotes").join(name));
+    let text = String::from_utf8(text).unwrap();
+    let field = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|digits| hex::decode(digits).unwrap())
+    };
+    CapturedEvidence {
+        ak: field("ak"),
+        nonce: field("nonce").unwrap_or_default(),
+        quote: field("quote").unwrap(),
+        signature: field("signature").unwrap(),
+    }
 }
 
 /// What a TPM said of its PCRs.

@@ -8,10 +8,16 @@
     reason = "a test fails by a panic"
 )]
 
+mod captured_quotes;
+mod certified_keys;
+mod checks;
+mod ek_cas;
 mod ek_certificates;
 mod ek_chains;
+mod ek_crls;
 mod ek_keys;
 mod ek_leaves;
+mod ek_vendors;
 mod event_logs;
 mod evidence;
 mod fixtures;
@@ -19,6 +25,5 @@ mod mutated_evidence;
 mod mutated_logs;
 mod quoted_pcrs;
 mod quotes;
-mod vendor;
 
-use swtpm_tests::structures as tpm;
+use swtpm_tests::{structures as tpm, vendor};

@@ -101,6 +101,7 @@ fn host() -> stored::Host {
             issuer: "CN=Vendor".into(),
             serial_number: vec![7; 8],
             certificate_verified: true,
+            issuer_key: vec![9; 32],
         }],
         created_at: 1_700_000_000,
         last_attested_at: 1_700_000_001,

@@ -14,7 +14,7 @@ use super::example_org;
 /// A root that signed nothing of what is in the corpora.
 const STRANGER: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../attest/testdata/ek/roots/gstpmroot.crt"
+    "/../attest/testdata/ek/cas/gstpmroot.crt"
 ));
 /// 2025-01-01.
 const NOW: Timestamp = Timestamp::from_unix(1_735_689_600);

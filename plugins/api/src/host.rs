@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Name, PcrSelection, PcrValues,
-    ek::{CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash},
     wire::{ClockInfo, Public},
 };
 use svid::Timestamp;
@@ -55,8 +55,10 @@ pub struct EnrolledEk {
     pub hash: Option<EkHash>,
     /// Its certificate.
     pub certificate: Option<CertificateId>,
-    /// Whether the certificate led to a configured root.
+    /// Whether the certificate led to a root.
     pub is_certified: bool,
+    /// Key of the CA that issued the certificate: names are text, which other CAs can take.
+    pub issuer_key: Option<CaKey>,
     /// Its Name, once a credential was recovered with it.
     pub name: Option<Name>,
 }
@@ -99,6 +101,14 @@ impl Host {
         self.endorsement_keys
             .iter()
             .any(|key| key.hash.as_ref() == Some(hash))
+    }
+
+    /// The endorsement key that it has a certificate of this name for.
+    #[must_use]
+    pub fn ek_of_certificate(&self, id: &CertificateId) -> Option<&EnrolledEk> {
+        self.endorsement_keys
+            .iter()
+            .find(|key| key.certificate.as_ref() == Some(id))
     }
 
     /// The endorsement key on record: the first with which a credential was recovered.

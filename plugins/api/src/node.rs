@@ -191,13 +191,17 @@ impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
         match reject {
             Reject::AkOfOtherHost
+            | Reject::EkAdvisory
             | Reject::EkOfOtherHost
+            | Reject::FirmwareOlder
             | Reject::LogEventData(_)
             | Reject::LogMismatch(..)
             | Reject::LogMissing
             | Reject::LogSeparator(_)
             | Reject::LogUnexplained
-            | Reject::PcrUninitialized(_) => Self::denied(reject.code(), reject),
+            | Reject::PcrUninitialized(_)
+            | Reject::TpmCleared
+            | Reject::TpmResumed => Self::denied(reject.code(), reject),
             _ => Self::invalid(reject.code(), reject),
         }
     }

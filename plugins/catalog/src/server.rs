@@ -38,7 +38,7 @@ pub enum ServerPluginError {
     Keys(#[from] KeyError),
     /// Attestation by TPM can't be used.
     #[error(transparent)]
-    NodeTpm(#[from] node_tpm::ConfigError),
+    NodeTpm(#[from] node_tpm::TrustError),
     /// Nothing says how agents attest.
     #[error("no node attestor is configured: add [plugins.node-tpm] or [plugins.node-join-token]")]
     NoNodeAttestor,

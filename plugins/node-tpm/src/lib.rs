@@ -26,7 +26,7 @@ mod server;
 mod wire;
 
 pub use agent::{Config as AgentConfig, OpenTpm, TpmProver};
-pub use server::{Config, ConfigError, EventLogs, TpmAttestor};
+pub use server::{Config, CrlPolicy, EventLogs, TpmAttestor, TrustError, TrustProblem};
 
 /// The attestor's name on the wire.
 pub const NAME: &str = "tpm";

@@ -34,7 +34,7 @@ pub(super) enum Command {
     ///   plastron-server host import --file hosts.csv
     ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
     ///
-    /// A CSV file has a header that names its columns, of name, ek_hash, issuer and serial_number:
+    /// A CSV file has a header that names its columns, of name, ek_hash, issuer, serial_number and issuer_key:
     ///   name,ek_hash
     ///   db-1,1f0a…
     ///
@@ -105,6 +105,10 @@ pub(super) struct Import {
     /// Serial number of that certificate, with or without `:`.
     #[arg(long, value_name = "HEX", requires = "issuer")]
     serial_number: Option<String>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the CA that issued it: no other CA of that name counts. Noted at the first
+    /// attestation where it is not given.
+    #[arg(long, value_name = "HEX", requires = "issuer")]
+    issuer_key: Option<String>,
     /// A file of hosts, CSV or JSON; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -254,6 +258,7 @@ impl Import {
             issuer: self.issuer.clone().unwrap_or_default(),
             serial_number: self.serial_number.clone().unwrap_or_default(),
             certificate_verified: false,
+            issuer_key: self.issuer_key.clone().unwrap_or_default(),
         };
         let host = NewHost {
             name: self.name.clone(),
@@ -429,6 +434,7 @@ Created   : 1970-01-01T00:00:00Z
             issuer: "CN=ca".into(),
             serial_number: "0a".into(),
             certificate_verified: true,
+            issuer_key: String::new(),
             ..EndorsementKey::default()
         }];
         assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));

@@ -47,13 +47,14 @@ pub enum HostFileError {
     Json(#[from] serde_json::Error),
 }
 
-const COLUMNS: &str = "name, ek_hash, issuer, serial_number";
+const COLUMNS: &str = "name, ek_hash, issuer, serial_number, issuer_key";
 
 /// What a column of a CSV file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Column {
     EkHash,
     Issuer,
+    IssuerKey,
     Name,
     SerialNumber,
 }
@@ -76,6 +77,8 @@ struct JsonKey {
     issuer: String,
     #[serde(default)]
     serial_number: String,
+    #[serde(default)]
+    issuer_key: String,
 }
 
 /// Reads the hosts of a file, whichever of the forms it has. What is said of each is for the server to judge.
@@ -145,6 +148,7 @@ fn header(line: u64, record: &StringRecord) -> Result<Vec<Column>, HostFileError
         let column = match name {
             "ek_hash" => Column::EkHash,
             "issuer" => Column::Issuer,
+            "issuer_key" => Column::IssuerKey,
             "name" => Column::Name,
             "serial_number" => Column::SerialNumber,
             _ => {
@@ -172,6 +176,7 @@ fn host_of(columns: &[Column], record: &StringRecord) -> NewHost {
         issuer: cell(Column::Issuer),
         serial_number: cell(Column::SerialNumber),
         certificate_verified: false,
+        issuer_key: cell(Column::IssuerKey),
     };
     NewHost {
         name: cell(Column::Name),
@@ -232,6 +237,7 @@ impl From<JsonKey> for EndorsementKey {
             issuer: key.issuer,
             serial_number: key.serial_number,
             certificate_verified: false,
+            issuer_key: key.issuer_key,
         }
     }
 }
@@ -274,6 +280,22 @@ mod tests {
         check("ek_hash , name\r\n bb , db-2 \r\n", &["2|db-2|bb||"]);
         check("\u{feff}ek_hash\naa", &["2||aa||"]);
         check("name\ndb-1\n", &["2|db-1|||"]);
+    }
+
+    #[test]
+    fn an_issuers_key_may_be_named() {
+        let named = |text: &str| {
+            let hosts = parse(text).unwrap();
+            let keys = hosts.into_iter().flat_map(|listed| listed.host.endorsement_keys);
+            keys.map(|key| key.issuer_key).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            named("issuer,serial_number,issuer_key\nCN=ca,0a,ab\nCN=ca,0b,\n"),
+            ["ab", ""]
+        );
+        let json =
+            r#"{"endorsement_keys": [{"issuer": "CN=ca", "serial_number": "0a", "issuer_key": "ab"}]}"#;
+        assert_eq!(named(json), ["ab"]);
     }
 
     #[test]

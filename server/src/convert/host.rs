@@ -1,6 +1,6 @@
 //! Hosts.
 
-use attest::ek::{CertificateId, EkHash, EkHashError};
+use attest::ek::{CaKey, CertificateId, EkHash, EkHashError};
 use plugin_api::{EnrolledEk, Enrolment, Host};
 use proto::plastron::host::v1 as wire;
 use svid::{Timestamp, TrustDomain};
@@ -53,6 +53,11 @@ pub enum EkFieldError {
     /// The issuer is too long.
     #[error("issuer is too long, at most {MAX_ISSUER} bytes are allowed")]
     IssuerTooLong,
+    /// The issuer's key.
+    #[error(
+        "issuer_key is not 64 hex digits: SHA-256 of the SubjectPublicKeyInfo of the CA that issued the certificate"
+    )]
+    IssuerKey,
     /// The serial number is not what certificates have.
     #[error("serial_number is not a positive number of at most {MAX_SERIAL} hex digits, with or without `:`")]
     SerialNumber,
@@ -162,9 +167,25 @@ fn ek_from_wire(wire: &wire::EndorsementKey) -> Result<EnrolledEk, EkFieldError>
     }
     Ok(EnrolledEk {
         hash: hash.transpose()?,
+        issuer_key: issuer_key(wire, certificate.as_ref())?,
         certificate,
         ..EnrolledEk::default()
     })
+}
+
+fn issuer_key(
+    wire: &wire::EndorsementKey,
+    certificate: Option<&CertificateId>,
+) -> Result<Option<CaKey>, EkFieldError> {
+    if wire.issuer_key.is_empty() {
+        return Ok(None);
+    }
+    let mut key = [0; 32];
+    hex::decode_to_slice(&wire.issuer_key, &mut key).map_err(|_| EkFieldError::IssuerKey)?;
+    if certificate.is_none() {
+        return Err(EkFieldError::Incomplete);
+    }
+    Ok(Some(CaKey(key)))
 }
 
 fn certificate_from_wire(wire: &wire::EndorsementKey) -> Result<CertificateId, EkFieldError> {
@@ -208,6 +229,7 @@ fn ek_to_wire(key: &EnrolledEk) -> wire::EndorsementKey {
         issuer: certificate.map(|id| id.issuer().into()).unwrap_or_default(),
         serial_number: certificate.map(|id| hex::encode(id.serial())).unwrap_or_default(),
         certificate_verified: key.is_certified,
+        issuer_key: key.issuer_key.map(|key| key.to_string()).unwrap_or_default(),
     }
 }
 
@@ -224,6 +246,7 @@ mod tests {
             issuer: issuer.into(),
             serial_number: serial_number.into(),
             certificate_verified: false,
+            issuer_key: String::new(),
         }
     }
 
@@ -255,6 +278,19 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_may_name_its_issuers_key() {
+        let new = wire::NewHost {
+            name: "db-1".into(),
+            endorsement_keys: vec![wire::EndorsementKey {
+                issuer_key: HASH.into(),
+                ..key("", ISSUER, "0a")
+            }],
+        };
+        let read = new_host_from_wire("id".into(), new).unwrap();
+        assert_eq!(read.endorsement_keys[0].issuer_key, Some(CaKey([0x11; 32])));
+    }
+
+    #[test]
     fn refuses_keys_that_are_malformed() {
         check(key("", "", ""), Err(EkFieldError::Incomplete));
         check(key(HASH, ISSUER, ""), Err(EkFieldError::Incomplete));
@@ -269,6 +305,14 @@ mod tests {
         for serial in ["0", "00:00", "0x0a", "a:1b", "0a:", "0a 1b", "é", &"1".repeat(65)] {
             check(key("", ISSUER, serial), Err(EkFieldError::SerialNumber));
         }
+        let by = |issuer_key: &str, base| wire::EndorsementKey {
+            issuer_key: issuer_key.into(),
+            ..base
+        };
+        for other in ["ab", "xy", &"g".repeat(64)] {
+            check(by(other, key("", ISSUER, "0a")), Err(EkFieldError::IssuerKey));
+        }
+        check(by(HASH, key(HASH, "", "")), Err(EkFieldError::Incomplete));
         let claimed = wire::EndorsementKey {
             certificate_verified: true,
             ..key(HASH, "", "")

@@ -197,6 +197,7 @@ fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
     known.hash = known.hash.or(new.hash);
     known.certificate = known.certificate.take().or_else(|| new.certificate.clone());
     known.is_certified |= new.is_certified;
+    known.issuer_key = known.issuer_key.or(new.issuer_key);
     known.name = known.name.take().or_else(|| new.name.clone());
     true
 }

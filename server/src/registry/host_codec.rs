@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues,
-    ek::{CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash},
     wire::{ClockInfo, Public, WireError},
 };
 use plugin_api::{Appraised, EnrolledEk, Enrolment, Host, KnownLog};
@@ -64,6 +64,7 @@ fn encode_ek(key: &EnrolledEk) -> stored::EndorsementKey {
         issuer: certificate.map(|id| id.issuer().into()).unwrap_or_default(),
         serial_number: certificate.map(|id| id.serial().into()).unwrap_or_default(),
         certificate_verified: key.is_certified,
+        issuer_key: key.issuer_key.map(|key| key.0.into()).unwrap_or_default(),
     }
 }
 
@@ -131,6 +132,10 @@ fn decode_ek(record: &stored::EndorsementKey) -> Result<EnrolledEk, CodecError> 
             .map(EkHash),
         certificate: has_certificate.then(|| CertificateId::new(&record.issuer, &record.serial_number)),
         is_certified: record.certificate_verified,
+        issuer_key: is_set(&record.issuer_key)
+            .then(|| decode_hash(&record.issuer_key))
+            .transpose()?
+            .map(CaKey),
         name: is_set(&record.name)
             .then(|| Name::parse(&record.name))
             .transpose()?,

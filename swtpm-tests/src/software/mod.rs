@@ -3,6 +3,7 @@
 
 mod credential;
 pub mod structures;
+pub mod vendor;
 
 use attest::{HashAlg, Name, PcrSelection, PcrSet, PcrValues};
 use aws_lc_rs::{
@@ -13,7 +14,7 @@ use plugin_api::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
-use structures::{Area, Statement, quoted, sign, signing_key};
+use structures::{Area, Said, Statement, quoted, sign, signing_key};
 
 /// A TPM with a P-256 endorsement key (template L-2) and one attestation key.
 pub struct SoftwareTpm {
@@ -28,6 +29,8 @@ pub struct SoftwareTpm {
     pub banks: Vec<HashAlg>,
     /// The certificate that it shows for its endorsement key.
     pub certificate: Option<Vec<u8>>,
+    /// What it says of itself.
+    pub said: Said,
     /// How many quotes it made.
     pub quotes: usize,
     /// What it does to a statement before it signs it.
@@ -50,6 +53,7 @@ impl Default for SoftwareTpm {
             values: PcrValues::default(),
             banks: vec![HashAlg::Sha256],
             certificate: None,
+            said: Said::default(),
             quotes: 0,
             alter: |_| (),
         }
@@ -96,6 +100,7 @@ impl SoftwareTpm {
             kind: 0x8018,
             signer: self.qualified_name(),
             extra_data: extra_data.to_vec(),
+            said: self.said,
             attested: quoted(&banks, digest.as_bytes()),
         }
     }

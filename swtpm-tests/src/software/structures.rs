@@ -150,22 +150,53 @@ pub struct Statement {
     pub signer: Vec<u8>,
     /// What the caller had signed along.
     pub extra_data: Vec<u8>,
+    /// What the TPM says of itself.
+    pub said: Said,
     /// TPMU_ATTEST.
     pub attested: Vec<u8>,
+}
+
+/// TPMS_CLOCK_INFO and the firmware version.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// Milliseconds.
+    pub clock: u64,
+    /// Resets.
+    pub reset_count: u32,
+    /// Restarts and resumes since the last reset.
+    pub restart_count: u32,
+    /// Vendor's firmware version.
+    pub firmware_version: u64,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            clock: 9,
+            reset_count: 7,
+            restart_count: 1,
+            firmware_version: 3,
+        }
+    }
 }
 
 impl Statement {
     /// TPMS_ATTEST.
     pub fn marshal(&self) -> Vec<u8> {
-        // TPMS_CLOCK_INFO: clock, resetCount, restartCount, safe; then firmwareVersion.
-        let clock = [words(&[0, 0, 0, 9]), words(&[0, 7]), words(&[0, 1]), vec![1]].concat();
+        let said = &self.said;
+        let clock: [&[u8]; 4] = [
+            &said.clock.to_be_bytes(),
+            &said.reset_count.to_be_bytes(),
+            &said.restart_count.to_be_bytes(),
+            &[1],
+        ];
         [
             self.magic.to_be_bytes().into(),
             words(&[self.kind]),
             sized(&self.signer),
             sized(&self.extra_data),
-            clock,
-            words(&[0, 0, 0, 3]),
+            clock.concat(),
+            said.firmware_version.to_be_bytes().into(),
             self.attested.clone(),
         ]
         .concat()

@@ -1,26 +1,34 @@
 //! `[plugins.node-tpm]` of the server.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use attest::{
-    PcrSelection,
-    ek::{CaCertificate, CaError, EkRoots, Expiry},
-};
+use attest::PcrSelection;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{Rules, TpmAttestor};
+use super::{
+    Rules, TpmAttestor,
+    trust::{CrlPolicy, Trust, TrustError},
+};
 
 /// `[plugins.node-tpm]` of the server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Folder of CA certificates of TPM vendors, PEM or DER: those that issued themselves are roots, others may stand
-    /// between. Without it, hosts are known by the hash of their endorsement key alone.
+    /// Whether the roots of TPM vendors that come with the server count, each for the TPMs of its vendor.
+    pub vendor_roots: bool,
+    /// Folder of CA certificates that count for the TPMs of all vendors, PEM or DER: those that issued themselves are
+    /// roots, others may stand between.
     pub ek_roots: Option<PathBuf>,
+    /// Folder of CA certificates that may stand between a TPM's and a root, PEM or DER: none is trusted by itself.
+    pub ek_intermediates: Option<PathBuf>,
+    /// Folder of CRLs of vendors, PEM or DER.
+    pub ek_crls: Option<PathBuf>,
+    /// What CRLs decide that have ended or are missing.
+    pub ek_crl_policy: CrlPolicy,
+    /// File of advisories: which TPMs have a published flaw.
+    pub tpm_advisories: Option<PathBuf>,
+    /// Whether a host may suspend and resume its TPM: what wakes it might put PCRs back as it likes (CVE-2018-6622).
+    pub accept_suspend: bool,
     /// Whether certificates of vendors are good after their end: some CAs ended before the machines did.
     pub accept_expired_ek_certificates: bool,
     /// Whether a host must send its firmware's event log.
@@ -44,45 +52,16 @@ pub enum EventLogs {
     Required,
 }
 
-/// The plugin can't be used as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file is no CA certificate.
-    #[error("`{}` in ek_roots of [plugins.node-tpm] holds something else than CA certificates", path.display())]
-    Certificate {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: CaError,
-    },
-    /// A file is neither PEM nor DER.
-    #[error("`{}` in ek_roots of [plugins.node-tpm] is no PEM", path.display())]
-    Pem {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: pem::PemError,
-    },
-    /// A file or the folder can't be read.
-    #[error("cannot read `{}`, named by ek_roots of [plugins.node-tpm]", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// No root came out of it.
-    #[error("`{}`, named by ek_roots of [plugins.node-tpm], holds no root: a CA certificate that issued itself", path.display())]
-    NoRoot {
-        /// The folder.
-        path: PathBuf,
-    },
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
+            vendor_roots: true,
             ek_roots: None,
+            ek_intermediates: None,
+            ek_crls: None,
+            ek_crl_policy: CrlPolicy::default(),
+            tpm_advisories: None,
+            accept_suspend: false,
             accept_expired_ek_certificates: false,
             event_log: EventLogs::default(),
             pcrs: PcrSelection::standard(),
@@ -98,74 +77,18 @@ fn pcrs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PcrSelection, D::E
 }
 
 impl TpmAttestor {
-    /// Reads the roots.
+    /// Reads the files that the settings name.
     ///
     /// # Errors
     ///
-    /// A file can't be read or is no certificate of a CA.
-    pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        let expiry = if config.accept_expired_ek_certificates {
-            Expiry::Ignored
-        } else {
-            Expiry::Enforced
-        };
-        let mut roots = EkRoots::new(expiry);
-        if let Some(folder) = &config.ek_roots {
-            read_folder(folder, &mut roots)?;
-        }
+    /// One of them can't be read, or is not what it should be.
+    pub fn new(config: &Config) -> Result<Self, TrustError> {
         Ok(Self(Arc::new(Rules {
-            roots,
+            trust: Trust::read(config)?,
             pcrs: config.pcrs.clone(),
             all_banks: config.all_banks,
             event_logs: config.event_log,
+            accept_suspend: config.accept_suspend,
         })))
     }
-}
-
-fn read_folder(folder: &Path, roots: &mut EkRoots) -> Result<(), ConfigError> {
-    let unreadable = |source| ConfigError::Read {
-        path: folder.into(),
-        source,
-    };
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.is_file() {
-            read_file(&path, roots)?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(ConfigError::NoRoot { path: folder.into() });
-    }
-    Ok(())
-}
-
-fn read_file(path: &Path, roots: &mut EkRoots) -> Result<(), ConfigError> {
-    let content = fs::read(path).map_err(|source| ConfigError::Read {
-        path: path.into(),
-        source,
-    })?;
-    for der in certificates(path, content)? {
-        let certificate = CaCertificate::parse(&der).map_err(|source| ConfigError::Certificate {
-            path: path.into(),
-            source,
-        })?;
-        if certificate.is_self_issued() {
-            roots.add_root(certificate);
-        } else {
-            roots.add_intermediate(certificate);
-        }
-    }
-    Ok(())
-}
-
-/// DER begins with a SEQUENCE, which no PEM does.
-fn certificates(path: &Path, content: Vec<u8>) -> Result<Vec<Vec<u8>>, ConfigError> {
-    if content.first() == Some(&0x30) {
-        return Ok(vec![content]);
-    }
-    let blocks = pem::parse_many(content).map_err(|source| ConfigError::Pem {
-        path: path.into(),
-        source,
-    })?;
-    Ok(blocks.into_iter().map(pem::Pem::into_contents).collect())
 }

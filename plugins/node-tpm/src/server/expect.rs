@@ -26,7 +26,7 @@ impl Expect for ExpectCredential {
         let binding = self.credential.verify(&wire::credential(answer)?)?;
         let ak = self.opening.attestation_key.clone().activated(&binding)?;
         // 2. Whose TPM that is.
-        let (ek, host) = keys::identify(&self.ek, &self.rules.roots, context.records, context.now)?;
+        let (ek, host) = keys::identify(&self.ek, &self.rules.trust.roots, context.records, context.now)?;
         let Some(host) = host else {
             // It signed the first message: it is this TPM that asks, over this connection.
             self.opening.quote.verify(&ak, &self.subject.binding(&NO_NONCE))?;
@@ -57,6 +57,7 @@ impl Expect for ExpectSupplied {
         let supplied = wire::supplied(answer)?;
         let binding = self.subject.binding(&self.nonce);
         let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
+        self.rules.check_continuity(&quote, &self.proven)?;
         let selected = quote.over(&self.missing.pcrs)?;
         let appraised = self.rules.appraise_supplied(&selected, supplied, self.missing)?;
         Ok(Step::Done(self.proven.attested(appraised)))

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use attest::{
     Reject, VerifiedAk,
-    ek::{EkRoots, VerifiedEk},
+    ek::{EkRoots, TpmAttributes, TrustedCertificate, VerifiedEk},
 };
 use plugin_api::{EnrolledEk, Host, Records};
 use svid::Timestamp;
 
+use super::Proven;
 use crate::wire::{OfferedEk, Opening};
 
 /// The enrolled host that the attestation key was activated for before, if there is one (15).
@@ -61,10 +62,12 @@ pub(super) fn identify(
         Err(reject) if by_hash.is_none() && is_enrolled_by_certificate(ek, records) => return Err(reject),
         Err(_) => None,
     };
-    let certificate = certified.as_ref().and_then(VerifiedEk::certificate).cloned();
-    let by_certificate = certificate
-        .as_ref()
-        .and_then(|id| records.host_of_certificate(id));
+    let known = known(ek, certified.as_ref());
+    let by_certificate = match host_of(&known, records) {
+        // As above: the certificate does not harm a host that is enrolled by hash.
+        Err(_) if by_hash.is_some() => None,
+        by_certificate => by_certificate?,
+    };
     let mut hosts = [by_hash, by_certificate]
         .into_iter()
         .flatten()
@@ -74,13 +77,65 @@ pub(super) fn identify(
     if other.is_some() {
         return Err(Reject::EkOfOtherHost);
     }
-    let known = EnrolledEk {
-        hash: Some(ek.key.hash()),
-        is_certified: certificate.is_some(),
-        certificate,
-        name: Some(ek.key.name()),
-    };
     Ok((known, host))
+}
+
+fn known(ek: &OfferedEk, certified: Option<&VerifiedEk>) -> EnrolledEk {
+    let trusted = certified.and_then(VerifiedEk::certificate);
+    EnrolledEk {
+        hash: Some(ek.key.hash()),
+        certificate: trusted.map(|trusted| trusted.get().id()),
+        is_certified: trusted.is_some(),
+        issuer_key: trusted.map(TrustedCertificate::issuer_key),
+        name: Some(ek.key.name()),
+    }
+}
+
+/// The host that is enrolled by this key's certificate. Issuer and serial number are text, which another CA can take: the
+/// row counts for the CA and for the key that it names, or that it saw first (15).
+fn host_of(key: &EnrolledEk, records: &dyn Records) -> Result<Option<Arc<Host>>, Reject> {
+    let Some(id) = &key.certificate else {
+        return Ok(None);
+    };
+    let host = records.host_of_certificate(id).filter(|host| host.is_enrolled());
+    let on_record = host.as_ref().and_then(|host| host.ek_of_certificate(id));
+    let is_other = |known: &EnrolledEk| {
+        let is_other_ca = known.issuer_key.is_some() && known.issuer_key != key.issuer_key;
+        is_other_ca || (known.hash.is_some() && known.hash != key.hash)
+    };
+    if on_record.is_some_and(is_other) {
+        return Err(Reject::EkIssuer);
+    }
+    Ok(host)
+}
+
+/// What the verified certificate says of a host's TPM, of the first of its keys that has one. A host that had one before
+/// has to show it again: it does not get around an advisory by leaving it out (16).
+pub(super) fn attributes(
+    offered: &[OfferedEk],
+    proven: &Proven,
+    roots: &EkRoots,
+    now: Timestamp,
+) -> Result<Option<TpmAttributes>, Reject> {
+    let activated = proven.activated.as_ref();
+    let is_own = |ek: &&OfferedEk| {
+        let hash = ek.key.hash();
+        proven.host.has_ek(&hash) || activated.is_some_and(|key| key.hash == Some(hash))
+    };
+    let mut reason = Reject::EkChainUnknown;
+    for ek in offered.iter().filter(is_own) {
+        match certify(ek, roots, now) {
+            Ok(verified) => {
+                let trusted = verified.certificate();
+                return Ok(trusted.map(|trusted| trusted.get().attributes().clone()));
+            }
+            Err(reject) => reason = reject,
+        }
+    }
+    if proven.host.endorsement_keys.iter().any(|key| key.is_certified) {
+        return Err(reason);
+    }
+    Ok(None)
 }
 
 fn certify(ek: &OfferedEk, roots: &EkRoots, now: Timestamp) -> Result<VerifiedEk, Reject> {

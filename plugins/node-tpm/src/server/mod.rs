@@ -5,10 +5,12 @@ mod config;
 mod expect;
 mod keys;
 mod subject;
+mod tpm;
+mod trust;
 
 use std::sync::Arc;
 
-use attest::{EvidenceKind, PcrSelection, Reject, VerifiedAk, credential::IssuedCredential, ek::EkRoots};
+use attest::{EvidenceKind, PcrSelection, Reject, VerifiedAk, credential::IssuedCredential};
 use plugin_api::{Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, Step};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -18,9 +20,11 @@ use crate::{
     wire::{OfferedEk, Opening, first_endorsement_key},
 };
 use appraise::{Appraisal, Offered, sha256};
-pub use config::{Config, ConfigError, EventLogs};
+pub use config::{Config, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
 use subject::Subject;
+use trust::Trust;
+pub use trust::{CrlPolicy, TrustError, TrustProblem};
 
 /// Accepts enrolled hosts whose TPM proves them, and whose event log explains their PCRs.
 pub struct TpmAttestor(Arc<Rules>);
@@ -28,11 +32,13 @@ pub struct TpmAttestor(Arc<Rules>);
 /// What hosts are judged by.
 #[derive(Debug)]
 struct Rules {
-    roots: EkRoots,
+    trust: Trust,
     pcrs: PcrSelection,
     /// Whether the same PCRs of every active bank are quoted.
     all_banks: bool,
     event_logs: EventLogs,
+    /// Whether a host may sleep.
+    accept_suspend: bool,
 }
 
 /// A host whose attestation key is proven.
@@ -90,17 +96,17 @@ impl NodeAttestor for TpmAttestor {
         if host.agent_path.as_deref() != Some(path) {
             return Err(Reject::AkOfOtherHost.into());
         }
+        let proven = Proven {
+            host,
+            ak,
+            activated: None,
+        };
         let offered = Offered::of(&opening);
-        let quote = opening.quote.verify(&ak, &subject.binding(&NO_NONCE))?;
-        match self.0.appraise(quote, &host, &offered)? {
-            Appraisal::Accepted(appraised) => {
-                let proven = Proven {
-                    host,
-                    ak,
-                    activated: None,
-                };
-                Ok(proven.claim(appraised))
-            }
+        let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        self.0
+            .check_tpm(&quote, &proven, &opening.endorsement_keys, context.now)?;
+        match self.0.appraise(quote, &proven.host, &offered)? {
+            Appraisal::Accepted(appraised) => Ok(proven.claim(appraised)),
             Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
     }
@@ -165,6 +171,7 @@ impl Rules {
     ) -> Result<Step, Refusal> {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        rules.check_tpm(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match rules.appraise(quote, &proven.host, &offered)? {
             Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised))),
             Appraisal::Open(missing) => Ok(Step::Challenge {

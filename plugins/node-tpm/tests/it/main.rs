@@ -13,3 +13,5 @@ mod flipped;
 mod parties;
 mod refused;
 mod sessions;
+mod tpm;
+mod trust;

@@ -134,6 +134,10 @@ impl Server {
             hash: Some(hash),
             ..EnrolledEk::default()
         };
+        self.enrol_key(id, key);
+    }
+
+    pub(crate) fn enrol_key(&mut self, id: &str, key: EnrolledEk) {
         self.hosts.push(Arc::new(Host {
             id: id.into(),
             name: String::new(),
@@ -254,8 +258,12 @@ impl Records for Server {
         self.hosts.iter().find(|host| host.has_ek(hash)).cloned()
     }
 
-    fn host_of_certificate(&self, _id: &CertificateId) -> Option<Arc<Host>> {
-        None
+    fn host_of_certificate(&self, id: &CertificateId) -> Option<Arc<Host>> {
+        let host = self
+            .hosts
+            .iter()
+            .find(|host| host.ek_of_certificate(id).is_some());
+        host.cloned()
     }
 }
 

@@ -27,6 +27,7 @@ fn full() -> Host {
         hash: Some(EkHash([3; 32])),
         certificate: Some(CertificateId::new("CN=ca, O=Acme, Inc.", &[0, 4])),
         is_certified: true,
+        issuer_key: Some(CaKey([9; 32])),
         name: Some(ak(5).name()),
     };
     let zero = EnrolledEk {

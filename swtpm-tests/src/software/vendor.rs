@@ -2,29 +2,31 @@
 
 use attest::ek::{CaCertificate, EkCertificate, EkRoots, Expiry};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
+    CrlIssuingDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SignatureAlgorithm,
     SigningKey, date_time_ymd,
 };
 
 /// 2026-11-22, within the dates of everything that is issued here.
-pub(crate) const NOW: i64 = 1_795_305_600;
+pub const NOW: i64 = 1_795_305_600;
 
 /// Manufacturer, model and version, by the last arc of their OIDs.
-pub(crate) const ATTRIBUTES: [(u8, &str); 3] = [(1, "id:504C5354"), (2, "Carapace"), (3, "id:00010000")];
+pub const ATTRIBUTES: [(u8, &str); 3] = [(1, "id:504C5354"), (2, "Carapace"), (3, "id:00010000")];
 
 /// A CA, and its key.
-pub(crate) struct Ca {
-    pub(crate) der: Vec<u8>,
+pub struct Ca {
+    /// Its certificate.
+    pub der: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// Changes a certificate before it is signed.
-pub(crate) type Change = fn(&mut CertificateParams);
+pub type Change = fn(&mut CertificateParams);
 
 impl Ca {
     /// A root with a new key.
-    pub(crate) fn root(name: &str, change: Change) -> Self {
+    pub fn root(name: &str, change: Change) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(name, change);
         let certificate = params.self_signed(&key).unwrap();
@@ -32,15 +34,51 @@ impl Ca {
     }
 
     /// A root whose key is for `algorithm`.
-    pub(crate) fn root_for(algorithm: &'static SignatureAlgorithm) -> Self {
+    pub fn root_for(algorithm: &'static SignatureAlgorithm) -> Self {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let params = ca_params("root", |_| ());
         let certificate = params.self_signed(&key).unwrap();
         Self::new(&certificate, params, key)
     }
 
+    /// A root with this key.
+    pub fn root_with(key: KeyPair) -> Self {
+        let params = ca_params("root", |_| ());
+        let certificate = params.self_signed(&key).unwrap();
+        Self::new(&certificate, params, key)
+    }
+
+    /// A CRL that names these serial numbers, and ends on this day, in DER.
+    pub fn revoke(&self, serials: &[u8], next_update: (i32, u8, u8)) -> Vec<u8> {
+        self.revoke_as(serials, next_update, None)
+    }
+
+    /// The same, for a part of the certificates alone where a distribution point is named.
+    pub fn revoke_as(
+        &self,
+        serials: &[u8],
+        (year, month, day): (i32, u8, u8),
+        issuing_distribution_point: Option<CrlIssuingDistributionPoint>,
+    ) -> Vec<u8> {
+        let entry = |serial: &u8| RevokedCertParams {
+            serial_number: vec![*serial].into(),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(year, month, day),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().der().to_vec()
+    }
+
     /// A CA below this one.
-    pub(crate) fn issue(&self, name: &str, change: Change) -> Self {
+    pub fn issue(&self, name: &str, change: Change) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(name, change);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -48,20 +86,25 @@ impl Ca {
     }
 
     /// A certificate by this CA for the name and key of another one.
-    pub(crate) fn cross_sign(&self, name: &str, other: &Self) -> CaCertificate {
-        let params = ca_params(name, |_| ());
+    pub fn cross_sign(&self, name: &str, other: &Self) -> CaCertificate {
+        self.cross_sign_as(name, other, |_| ())
+    }
+
+    /// The same, changed.
+    pub fn cross_sign_as(&self, name: &str, other: &Self, change: Change) -> CaCertificate {
+        let params = ca_params(name, change);
         let certificate = params.signed_by(other.issuer.key(), &self.issuer).unwrap();
         CaCertificate::parse(certificate.der()).unwrap()
     }
 
     /// The endorsement certificate of a key, in DER.
-    pub(crate) fn endorse(&self, key: &impl PublicKeyData, change: Change) -> Vec<u8> {
+    pub fn endorse(&self, key: &impl PublicKeyData, change: Change) -> Vec<u8> {
         let certificate = leaf_params(change).signed_by(key, &self.issuer).unwrap();
         certificate.der().to_vec()
     }
 
     /// The endorsement certificate of a new key, changed with what stands around, in DER.
-    pub(crate) fn endorse_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    pub fn endorse_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         let mut params = leaf_params(|_| ());
         change(&mut params);
         let certificate = params
@@ -71,12 +114,12 @@ impl Ca {
     }
 
     /// The endorsement certificate of a new key, parsed.
-    pub(crate) fn leaf(&self, change: Change) -> EkCertificate {
+    pub fn leaf(&self, change: Change) -> EkCertificate {
         EkCertificate::parse(&self.endorse(&KeyPair::generate().unwrap(), change)).unwrap()
     }
 
     /// A certificate of version 1, which has no extensions, for the name and key of another CA.
-    pub(crate) fn issue_version_1(&self, [issuer, subject]: [&str; 2], other: &Self) -> CaCertificate {
+    pub fn issue_version_1(&self, [issuer, subject]: [&str; 2], other: &Self) -> CaCertificate {
         // ecdsa-with-SHA256.
         let algorithm = element(0x30, &[&[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]]);
         let date = |text: &str| element(0x17, &[text.as_bytes()]);
@@ -97,7 +140,7 @@ impl Ca {
     }
 
     /// Its certificate, parsed.
-    pub(crate) fn certificate(&self) -> CaCertificate {
+    pub fn certificate(&self) -> CaCertificate {
         CaCertificate::parse(&self.der).unwrap()
     }
 
@@ -110,26 +153,26 @@ impl Ca {
 }
 
 /// These roots, and nothing between.
-pub(crate) fn roots(expiry: Expiry, of: &[&Ca]) -> EkRoots {
+pub fn roots(expiry: Expiry, of: &[&Ca]) -> EkRoots {
     let mut roots = EkRoots::new(expiry);
     of.iter().for_each(|ca| roots.add_root(ca.certificate()));
     roots
 }
 
 /// Takes the place of the attributes; each inner slice is one relative name.
-pub(crate) fn set_attributes(params: &mut CertificateParams, names: &[&[(u8, &str)]]) {
+pub fn set_attributes(params: &mut CertificateParams, names: &[&[(u8, &str)]]) {
     params.custom_extensions = vec![alternative_name(names)];
 }
 
 /// An extension that nobody knows.
-pub(crate) fn unknown_extension(critical: bool) -> CustomExtension {
+pub fn unknown_extension(critical: bool) -> CustomExtension {
     let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], vec![0x05, 0x00]);
     extension.set_criticality(critical);
     extension
 }
 
 /// Tag, length and content.
-pub(crate) fn element(tag: u8, content: &[&[u8]]) -> Vec<u8> {
+pub fn element(tag: u8, content: &[&[u8]]) -> Vec<u8> {
     let content = content.concat();
     let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
     let header: &[u8] = match content.len() {
@@ -144,7 +187,7 @@ fn ca_params(name: &str, change: Change) -> CertificateParams {
     let mut params = base_params();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     change(&mut params);
     params
 }

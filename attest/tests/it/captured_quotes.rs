@@ -1,0 +1,247 @@
+//! Quotes of other software, by keys of other templates: which of them prove their PCRs, and what is refused.
+
+use attest::{CapturedKey, CapturedQuote, HashAlg, PcrSelection, PcrValues, Quote, Reject};
+use proptest::prelude::*;
+
+use crate::fixtures::{CapturedEvidence, pcrs, quote, quotes};
+
+/// What becomes of a quote over the PCRs that it is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    /// Signed by its key, a primary of the endorsement hierarchy or not; values are those of our own TPM.
+    Signed {
+        is_under_endorsement: bool,
+    },
+    /// Nobody kept the key: parsed, no more. Whether logs explain it, `event_logs` says.
+    NoKey,
+    Refused(&'static str),
+}
+
+const UNDER_ENDORSEMENT: Outcome = Outcome::Signed {
+    is_under_endorsement: true,
+};
+
+const CASES: &[(&str, Outcome)] = &[
+    // Its key signs with SHA-1.
+    (
+        "goattest-windows_gcp_shielded_vm.txt",
+        Outcome::Refused("signature_scheme"),
+    ),
+    // Of a TPM 1.2.
+    ("goeventlog-linux_tpm12.txt", Outcome::Refused("malformed")),
+    ("guard-IMN-DELL.txt", Outcome::NoKey),
+    ("guard-IMN-SUPERMICRO-WBCL-Quote-AIKs.txt", Outcome::NoKey),
+    ("guard-dell-notebook-5eventlogs-WBCL.txt", Outcome::NoKey),
+    ("guard-dl160-fwupd-report.txt", Outcome::NoKey),
+    ("guard-failed-1.txt", Outcome::NoKey),
+    ("guard-good-1.txt", Outcome::NoKey),
+    ("guard-hahuri-no-eventlog.txt", Outcome::NoKey),
+    ("guard-issue926-x1carbon-before.txt", Outcome::NoKey),
+    ("rustkeylime-test-quote.txt", Outcome::NoKey),
+    ("swtpm-ecdsa-p256.txt", UNDER_ENDORSEMENT),
+    // Over the SHA-256 and the SHA-384 bank.
+    ("swtpm-ecdsa-p384.txt", UNDER_ENDORSEMENT),
+    // Leaves its scheme open, and signs whatever it is given.
+    ("swtpm-no-scheme.txt", Outcome::Refused("ak_attributes")),
+    (
+        "swtpm-owner.txt",
+        Outcome::Signed {
+            is_under_endorsement: false,
+        },
+    ),
+    ("swtpm-rsapss-sha256.txt", UNDER_ENDORSEMENT),
+    ("swtpm-rsassa-sha256.txt", UNDER_ENDORSEMENT),
+    // Over the SHA-384 bank.
+    ("swtpm-rsassa-sha384.txt", UNDER_ENDORSEMENT),
+    ("swtpm-sha1-bank.txt", Outcome::Refused("pcr_bank")),
+    ("swtpm-sha1-name.txt", Outcome::Refused("ak_name_hash")),
+    ("swtpm-sha1-scheme.txt", Outcome::Refused("signature_scheme")),
+    ("swtpm-unrestricted.txt", Outcome::Refused("ak_attributes")),
+    // Its key is not restricted.
+    (
+        "veraison-parsec-tpm-evidence.txt",
+        Outcome::Refused("ak_attributes"),
+    ),
+];
+
+/// Five kinds: by an RSA key in either scheme, by an ECC key on either curve, and of the SHA-384 bank.
+const GOOD: [&str; 5] = [
+    "swtpm-ecdsa-p256.txt",
+    "swtpm-ecdsa-p384.txt",
+    "swtpm-rsapss-sha256.txt",
+    "swtpm-rsassa-sha256.txt",
+    "swtpm-rsassa-sha384.txt",
+];
+
+/// What the quotes of swtpm are over.
+fn selection(name: &str) -> PcrSelection {
+    let text = match name {
+        "swtpm-ecdsa-p384.txt" => "sha256:0-7+sha384:0-7",
+        "swtpm-rsassa-sha384.txt" => "sha384:0-7",
+        "swtpm-sha1-bank.txt" => "sha1:0-7",
+        "goattest-windows_gcp_shielded_vm.txt" => "sha1:0-23",
+        _ => "sha256:0-7",
+    };
+    banks(text)
+}
+
+/// As `sha256:0-7`; SHA-1 is none that operators can ask for.
+fn banks(text: &str) -> PcrSelection {
+    let bank = |bank: &str| {
+        let (alg, range) = bank.split_once(":0-").unwrap();
+        let alg = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384]
+            .into_iter()
+            .find(|known| known.to_string() == alg);
+        (alg.unwrap(), (0..=range.parse().unwrap()).collect())
+    };
+    PcrSelection::new(text.split('+').map(bank).collect()).unwrap()
+}
+
+fn verify(evidence: &CapturedEvidence, wanted: &PcrSelection) -> Result<CapturedQuote, Reject> {
+    let key = CapturedKey::parse(evidence.ak.as_ref().unwrap())?;
+    let quote = Quote::parse(&evidence.quote, &evidence.signature)?;
+    CapturedQuote::verify(quote, &key, &evidence.nonce, wanted)
+}
+
+fn outcome(name: &str) -> Outcome {
+    let evidence = quote(name);
+    let refused = |reject: Reject| Outcome::Refused(reject.code());
+    if evidence.ak.is_none() {
+        let parsed = Quote::parse(&evidence.quote, &evidence.signature);
+        return parsed.map_or_else(refused, |_| Outcome::NoKey);
+    }
+    let proven = |quote: CapturedQuote| {
+        let values = quote.matches(&values()).unwrap();
+        assert_eq!(values, values_of(&selection(name)), "{name}");
+        Outcome::Signed {
+            is_under_endorsement: quote.is_under_endorsement(),
+        }
+    };
+    verify(&evidence, &selection(name)).map_or_else(refused, proven)
+}
+
+fn values() -> PcrValues {
+    pcrs("swtpm").values
+}
+
+fn values_of(selection: &PcrSelection) -> PcrValues {
+    values().select(selection)
+}
+
+#[test]
+fn each_quote_proves_its_pcrs_or_is_refused() {
+    let named: Vec<_> = CASES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(quotes(), named, "the table names each quote once");
+    for (name, expected) in CASES {
+        assert_eq!(outcome(name), *expected, "{name}");
+    }
+}
+
+#[test]
+fn is_about_the_nonce_and_the_pcrs_that_were_asked_for() {
+    for name in GOOD {
+        let mut evidence = quote(name);
+        let wanted = banks("sha256:0-8");
+        assert_eq!(
+            verify(&evidence, &wanted).map(drop),
+            Err(Reject::PcrSelection),
+            "{name}"
+        );
+        evidence.nonce.pop();
+        let refused = verify(&evidence, &selection(name)).map(drop);
+        assert_eq!(refused, Err(Reject::ExtraData), "{name}");
+    }
+}
+
+/// Of what a quote with two banks signs, neither may be replaced.
+#[test]
+fn banks_stand_together() {
+    let name = "swtpm-ecdsa-p384.txt";
+    let proven = verify(&quote(name), &selection(name)).unwrap();
+    for alg in [HashAlg::Sha256, HashAlg::Sha384] {
+        let mut other = values();
+        other.set(alg, 3, std::iter::repeat_n(7, alg.digest_len()).collect());
+        assert_eq!(proven.matches(&other), Err(Reject::PcrDigest), "{alg}");
+    }
+}
+
+type Part = fn(&mut CapturedEvidence) -> &mut Vec<u8>;
+
+const PARTS: [(&str, Part); 4] = [
+    ("key", |evidence| evidence.ak.as_mut().unwrap()),
+    ("nonce", |evidence| &mut evidence.nonce),
+    ("quote", |evidence| &mut evidence.quote),
+    ("signature", |evidence| &mut evidence.signature),
+];
+
+/// The Name is the caller's to compare: nothing in a quote covers what of the public area does not take part in
+/// signing. So a changed key may verify, with another Name.
+#[test]
+fn every_bit_of_five_kinds_counts() {
+    for name in GOOD {
+        let wanted = selection(name);
+        let own_name = CapturedKey::parse(quote(name).ak.as_ref().unwrap())
+            .unwrap()
+            .name();
+        for (part_name, part) in PARTS {
+            for at in 0..part(&mut quote(name)).len() {
+                for bit in [0, 3, 7] {
+                    let mut changed = quote(name);
+                    part(&mut changed)[at] ^= 1_u8 << bit;
+                    let at = format!("bit {bit} of byte {at} of the {part_name} of {name}");
+                    if verify(&changed, &wanted).is_ok() {
+                        assert_eq!(part_name, "key", "{at}");
+                        let key = CapturedKey::parse(changed.ak.as_ref().unwrap()).unwrap();
+                        assert_ne!(key.name(), own_name, "{at}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_are_whole_and_do_not_fit_other_evidence() {
+    for name in GOOD {
+        for (part_name, part) in PARTS {
+            for len in 0..part(&mut quote(name)).len() {
+                let mut cut = quote(name);
+                part(&mut cut).truncate(len);
+                assert!(
+                    verify(&cut, &selection(name)).is_err(),
+                    "{name}: {len} of {part_name}"
+                );
+            }
+            for other in GOOD
+                .into_iter()
+                .filter(|other| *other != name && part_name != "nonce")
+            {
+                let mut mixed = quote(name);
+                part(&mut mixed).clone_from(part(&mut quote(other)));
+                assert!(
+                    verify(&mixed, &selection(name)).is_err(),
+                    "{part_name} of {other} in {name}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever is written over a part: it is refused, or proves what was proven before.
+    #[test]
+    fn nothing_else_is_accepted(
+        which in 0..GOOD.len(), part in 1..PARTS.len(), at in 0_usize..600,
+        bytes in proptest::collection::vec(any::<u8>(), 1..40),
+    ) {
+        let mut changed = quote(GOOD[which]);
+        let target = PARTS[part].1(&mut changed);
+        let before = target.clone();
+        let at = at % target.len();
+        target.splice(at..(at + bytes.len()).min(before.len()), bytes);
+        let is_same = *target == before;
+        prop_assert_eq!(verify(&changed, &selection(GOOD[which])).is_ok(), is_same);
+    }
+}

@@ -12,6 +12,7 @@
 //!   VerifiedAk + quote + binding ─────────────────▶ VerifiedQuote
 //!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
 //!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
+//!   quoted PCRs + measurement list ───────────────▶ ProvenList
 //! ```
 
 mod ak;
@@ -20,6 +21,7 @@ mod binding;
 pub mod credential;
 pub mod ek;
 pub mod event_log;
+pub mod ima;
 mod name;
 mod pcr;
 mod quote;

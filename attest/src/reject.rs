@@ -124,6 +124,38 @@ pub enum Reject {
     #[error("event {0} does not have one digest for each bank")]
     LogBanks(u32),
 
+    // --- Measurement list of the kernel ---
+    /// (57) The first entry is no digest over the quoted PCRs: the list of another boot is shown.
+    #[error("measurement list does not begin with the digest over this boot's PCRs")]
+    ImaBootAggregate,
+    /// (58) Another boot, or entries left out: bad ones are skipped over.
+    #[error("measurement list does not go on where it was left")]
+    ImaContinuity,
+    /// (45) Larger or of more parts than any real list: memory is exhausted.
+    #[error("measurement list exceeds a limit")]
+    ImaLimit,
+    /// (45) Not a list.
+    #[error("measurement list is malformed")]
+    ImaMalformed,
+    /// (56) Entries extend a PCR that was not quoted: who names another PCR hides what he ran.
+    #[error("measurement list extends PCR {0}, which was not quoted")]
+    ImaPcr(u8),
+    /// (57) The fields of an entry do not have its digest: the path was swapped, the digest kept.
+    #[error("fields of entry {0} of the measurement list do not have its digest")]
+    ImaTemplateDigest(u32),
+    /// (56) Far more entries than the quote proves: an old quote is shown with a long list.
+    #[error("measurement list has too many entries that are newer than the quote")]
+    ImaTrailing,
+    /// (56) No beginning of the list adds up to the PCR: entries were hidden or invented.
+    #[error("measurement list does not explain the PCR")]
+    ImaUnexplained,
+    /// (57) A file changed while it was measured: something else ran than what was measured.
+    #[error("entry {0} of the measurement list is a violation: the file changed while it was measured")]
+    ImaViolation(u32),
+    /// (37, 57) An old kernel fills SHA-1 digests up: collisions count in every bank.
+    #[error("kernel extends SHA-1 digests into every bank")]
+    ImaWeakHash,
+
     // --- Message ---
     /// (28) Not the structure that it should be.
     #[error("{0} is malformed")]
@@ -185,6 +217,16 @@ impl Reject {
             Self::EkTemplate => "ek_template",
             Self::EkWeak => "ek_weak",
             Self::ExtraData => "extra_data",
+            Self::ImaBootAggregate => "ima_boot_aggregate",
+            Self::ImaContinuity => "ima_continuity",
+            Self::ImaLimit => "ima_limit",
+            Self::ImaMalformed => "ima_malformed",
+            Self::ImaPcr(_) => "ima_pcr",
+            Self::ImaTemplateDigest(_) => "ima_template_digest",
+            Self::ImaTrailing => "ima_trailing",
+            Self::ImaUnexplained => "ima_unexplained",
+            Self::ImaViolation(_) => "ima_violation",
+            Self::ImaWeakHash => "ima_weak_hash",
             Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
             Self::LogEventData(_) => "log_event_data",

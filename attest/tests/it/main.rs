@@ -15,6 +15,7 @@ mod ek_leaves;
 mod event_logs;
 mod evidence;
 mod fixtures;
+mod ima_lists;
 mod mutated_evidence;
 mod mutated_logs;
 mod quoted_pcrs;

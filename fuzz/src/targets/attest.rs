@@ -7,6 +7,7 @@ use attest::{
     credential::IssuedCredential,
     ek::{CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry},
     event_log::{self, EventLog, Measurement, Measurements},
+    ima::{self, Entry, MeasurementList, Progress, Quoted},
     wire::{Attest, Attested, Public, Signature},
 };
 
@@ -272,4 +273,24 @@ fn content(alg: HashAlg, measurement: &Measurement<'_>) -> Option<usize> {
         .variable()
         .and_then(|variable| variable.name());
     Some(bytes.len())
+}
+
+/// [`MeasurementList::parse`], and what is done with a list: its own PCRs prove all of it, and others nothing.
+pub fn ima_list(bytes: &[u8]) {
+    let Ok(list) = MeasurementList::parse(bytes) else {
+        return;
+    };
+    let shown: usize = list.entries().filter_map(|entry| shown(&entry)).sum();
+    assert!(shown <= 2 * bytes.len(), "entries are not larger than the list");
+    let mut pcrs = PcrValues::default();
+    (0..PcrSet::COUNT).for_each(|pcr| pcrs.set(HashAlg::Sha256, pcr, Digest::filled(0xaa, HashAlg::Sha256)));
+    let unexplained = ima::explain(list.clone(), 0, &Progress::of_boot(0), 0, &Quoted::Values(&pcrs));
+    assert!(unexplained.is_err(), "PCRs that nothing leads to are not proven");
+}
+
+/// The length of what an entry shows.
+fn shown(entry: &Entry<'_>) -> Option<usize> {
+    let digest = entry.file_digest().map_or(0, |file| file.digest.len());
+    let others = [entry.path(), entry.signature(), entry.buffer()];
+    Some(digest + others.into_iter().flatten().map(<[u8]>::len).sum::<usize>())
 }

@@ -48,6 +48,8 @@ pub struct VerifiedPcrs {
 const PCR_HASH: HashAlg = HashAlg::Sha256;
 /// PCRs that firmware extends on every machine whose boot is measured.
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
+/// PCRs that a dynamic launch resets and extends, of which we read no log: ones since the TPM was started.
+const DYNAMIC: std::ops::RangeInclusive<u8> = 17..=22;
 
 impl Quote {
     /// Parses TPMS_ATTEST and TPMT_SIGNATURE (28, 29).
@@ -218,6 +220,9 @@ impl VerifiedPcrs {
             let extended = value.as_bytes().iter().rev().skip(1).any(|byte| *byte != 0);
             if counts && (!extended || value.is_filled(0xff)) {
                 return Err(Reject::PcrUninitialized(index));
+            }
+            if DYNAMIC.contains(&index) && !value.is_filled(0xff) {
+                return Err(Reject::PcrDynamicLaunch(index));
             }
         }
         Ok(Self { values })

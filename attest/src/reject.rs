@@ -91,6 +91,9 @@ pub enum Reject {
     /// (37) Only a SHA-1 bank: collisions can be made.
     #[error("quote covers no bank that is accepted")]
     PcrBank(HashAlg),
+    /// (55) A dynamic launch, of which no log is read: a late launch passes for firmware's.
+    #[error("PCR {0} was changed by a dynamic launch, of which no log is read")]
+    PcrDynamicLaunch(u8),
     /// (38) A PCR of the firmware was never extended: measured boot is off, anybody can extend it.
     #[error("PCR {0} was never extended: measured boot is off")]
     PcrUninitialized(u8),
@@ -117,6 +120,21 @@ pub enum Reject {
     /// (48) An event's data does not have its digest: the text was swapped, the digest kept.
     #[error("data of event {0} does not have its digest")]
     LogEventData(u32),
+    /// (52) No hand-over from firmware to a loader: applications ran before or after what the log shows.
+    #[error("event log does not show that firmware called a boot option and then ended")]
+    LogHandover,
+    /// (53) PCR 11 holds what is no section of a kernel image: a kernel, initrd or command line was swapped.
+    #[error("event {0} is no section of a unified kernel image")]
+    LogSections(u32),
+    /// (51) Lists of keys are malformed: what one parser skips, another trusts.
+    #[error("a variable of Secure Boot holds no list of keys")]
+    SecureBootKeys,
+    /// (50) Off, in setup or audit mode, or open to debuggers: anything is started.
+    #[error("Secure Boot is not enforced")]
+    SecureBootOff,
+    /// (50) Variables are missing, double or measured after firmware ended: Secure Boot is faked.
+    #[error("variables of Secure Boot were not measured once each by firmware")]
+    SecureBootVariable,
     /// (49) Separators are missing, double or of an error value: events follow the hand-over to the OS.
     #[error("separator of PCR {0} is missing, double or reports an error")]
     LogSeparator(u8),
@@ -230,22 +248,75 @@ impl Reject {
             Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
             Self::LogEventData(_) => "log_event_data",
+            Self::LogHandover => "log_handover",
             Self::LogLimit => "log_limit",
             Self::LogMalformed => "log_malformed",
             Self::LogMismatch(..) => "log_mismatch",
             Self::LogMissing => "log_missing",
+            Self::LogSections(_) => "log_sections",
             Self::LogSeparator(_) => "log_separator",
             Self::LogUnexplained => "log_unexplained",
             Self::Malformed(..) => "malformed",
             Self::PcrBank(_) => "pcr_bank",
             Self::PcrDigest => "pcr_digest",
+            Self::PcrDynamicLaunch(_) => "pcr_dynamic_launch",
             Self::PcrSelection => "pcr_selection",
             Self::PcrUninitialized(_) => "pcr_uninitialized",
             Self::QualifiedSigner => "qualified_signer",
+            Self::SecureBootKeys => "secure_boot_keys",
+            Self::SecureBootOff => "secure_boot_off",
+            Self::SecureBootVariable => "secure_boot_variable",
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureScheme => "signature_scheme",
             Self::TooLarge => "too_large",
             Self::Unexpected => "unexpected_message",
+        }
+    }
+
+    /// The number of the check in `SECURITY.md`; the first, if several refuse alike.
+    #[must_use]
+    pub const fn check(self) -> Option<u8> {
+        match self {
+            Self::EkChainSignature | Self::EkChainUnknown => Some(1),
+            Self::EkChainExpired | Self::EkChainNotCa => Some(2),
+            Self::EkCertificateUsage => Some(3),
+            Self::EkCertificateCritical => Some(4),
+            Self::EkCertificateAttributes => Some(5),
+            Self::EkCertificateMalformed => Some(7),
+            Self::EkWeak => Some(10),
+            Self::EkMismatch => Some(13),
+            Self::EkTemplate => Some(14),
+            Self::AkOfOtherHost | Self::EkOfOtherHost => Some(15),
+            Self::AkAttributes => Some(17),
+            Self::AkTemplate => Some(18),
+            Self::AkNameHash => Some(19),
+            Self::CredentialMismatch => Some(20),
+            Self::SignatureScheme => Some(23),
+            Self::SignatureInvalid => Some(24),
+            Self::AttestMagic | Self::Malformed(..) => Some(28),
+            Self::AttestType => Some(29),
+            Self::QualifiedSigner => Some(30),
+            Self::ExtraData => Some(31),
+            Self::PcrSelection => Some(34),
+            Self::PcrDigest => Some(36),
+            Self::ImaWeakHash | Self::PcrBank(_) => Some(37),
+            Self::PcrUninitialized(_) => Some(38),
+            Self::ImaLimit | Self::ImaMalformed | Self::LogLimit | Self::LogMalformed | Self::TooLarge => {
+                Some(45)
+            }
+            Self::LogMismatch(..) | Self::LogMissing | Self::LogUnexplained => Some(46),
+            Self::LogEventData(_) => Some(48),
+            Self::LogSeparator(_) => Some(49),
+            Self::SecureBootOff | Self::SecureBootVariable => Some(50),
+            Self::SecureBootKeys => Some(51),
+            Self::LogHandover => Some(52),
+            Self::LogSections(_) => Some(53),
+            Self::LogBank(_) | Self::LogBanks(_) => Some(54),
+            Self::PcrDynamicLaunch(_) => Some(55),
+            Self::ImaPcr(_) | Self::ImaTrailing | Self::ImaUnexplained => Some(56),
+            Self::ImaBootAggregate | Self::ImaTemplateDigest(_) | Self::ImaViolation(_) => Some(57),
+            Self::ImaContinuity => Some(58),
+            Self::Unexpected => None,
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use attest::{
-    Reject,
+    HashAlg, Reject,
+    event_log::EventLog,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
+    wire::{Attest, Attested},
 };
 
-use crate::fixtures::{self, ima_list, pcrs};
+use crate::fixtures::{self, event_log, ima_list, pcrs};
 
 /// Of each list: how many entries of which template in which PCR, and how many of them are violations.
 const LISTS: &str = "\
@@ -131,4 +133,32 @@ fn judge(name: &str, proven: &ProvenList) -> String {
         proven.trailing(),
         refused.join(", ")
     )
+}
+
+/// Firmware and kernel image by the log, phases of the boot by what is known of them, and what ran by the list: together
+/// they are what the TPM signed.
+#[test]
+fn log_phases_and_list_explain_a_quote_together() {
+    let list = MeasurementList::parse(&ima_list("vm-sb-systemd.bin")).unwrap();
+    let tpm = pcrs("vm-sb-systemd");
+    let Attested::Quote {
+        selection,
+        pcr_digest,
+    } = Attest::parse(&tpm.quote.unwrap()).unwrap().attested
+    else {
+        panic!("not a quote");
+    };
+    let mut others = EventLog::parse(&event_log("vm-sb-systemd.bin"))
+        .unwrap()
+        .replay(HashAlg::Sha256)
+        .unwrap();
+    others.set(HashAlg::Sha256, 11, *tpm.values.get(HashAlg::Sha256, 11).unwrap());
+    let quoted = Quoted::Digest {
+        selection: &selection,
+        pcr_digest: &pcr_digest,
+        hash: HashAlg::Sha256,
+        others: &others,
+    };
+    let proven = explain(list, 0, &Progress::of_boot(3), 3, &quoted).unwrap();
+    assert_eq!((proven.entries().count(), proven.trailing()), (338, 2));
 }

@@ -8,6 +8,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod boot_states;
 mod ek_certificates;
 mod ek_chains;
 mod ek_keys;

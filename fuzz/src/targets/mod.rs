@@ -34,7 +34,7 @@ pub const TARGETS: &[Target] = &[
         "attest/testdata/eventlogs",
     ),
     target("evidence", evidence::run, 64 * KB),
-    seeded("ima_list", attest::ima_list, 96 * KB, "attest/testdata/ima"),
+    seeded("ima_list", attest::ima_list, 128 * KB, "attest/testdata/ima"),
     target("name", attest::name, 256),
     target("pcr_selection", attest::pcr_selection, 256),
     target("public", attest::public, 2 * KB),

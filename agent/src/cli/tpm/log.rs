@@ -14,7 +14,7 @@ use crate::host_tpm;
 ///
 /// Exits with 1 if something is refused. `plastron-server verify event-log` says the same of a copy of the file.
 #[derive(Args, Debug)]
-pub(super) struct Log {
+pub(in crate::cli) struct Log {
     /// Does not ask the TPM what its PCRs hold.
     #[arg(long)]
     no_pcrs: bool,

@@ -18,7 +18,7 @@ use crate::host_tpm;
 ///   plastron-agent tpm quote --nonce $(openssl rand -hex 32) --folder evidence
 ///   plastron-server verify quote --ak evidence/ak.pub --quote evidence/quote.bin --signature evidence/quote.sig --nonce …
 #[derive(Args, Debug)]
-pub(super) struct Quote {
+pub(in crate::cli) struct Quote {
     /// The nonce: 64 hexadecimal digits. Whoever verifies the quote has to have chosen it.
     #[arg(long, value_name = "HEX", value_parser = nonce)]
     nonce: [u8; 32],

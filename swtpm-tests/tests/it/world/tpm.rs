@@ -217,8 +217,8 @@ fn tpm_quote_is_what_the_server_verifies_and_tpm_log_what_explains_it() {
         machine.proxy.tcti(),
         machine.event_log().to_str().unwrap().to_owned(),
     );
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let folder = machine.event_log().parent().unwrap();
+    let path = |name: &str| folder.join(name);
     let nonce = "5a".repeat(32);
     let made = swtpm_tests::agent_cli(&[
         "tpm",
@@ -230,7 +230,7 @@ fn tpm_quote_is_what_the_server_verifies_and_tpm_log_what_explains_it() {
         "--nonce",
         &nonce,
         "--folder",
-        folder.path().to_str().unwrap(),
+        folder.to_str().unwrap(),
     ]);
     assert_eq!(made["nonce"], nonce.as_str(), "{made}");
 

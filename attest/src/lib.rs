@@ -12,6 +12,7 @@
 //!   VerifiedAk + quote + binding ─────────────────▶ VerifiedQuote
 //!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
 //!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
+//!   quoted PCRs + measurement list ───────────────▶ ProvenList
 //! ```
 //!
 //! Evidence that other software captured, by keys of other templates, is looked at by [`CapturedQuote`]; it lets no
@@ -26,10 +27,13 @@ mod continuity;
 pub mod credential;
 pub mod ek;
 pub mod event_log;
+pub mod ima;
 mod name;
 mod pcr;
+mod pcr_file;
 mod quote;
 mod reject;
+pub mod report;
 mod signing;
 mod statement;
 mod strength;
@@ -38,10 +42,11 @@ pub mod wire;
 pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
 pub use binding::{Binding, EvidenceKind};
-pub use captured::{CapturedKey, CapturedQuote};
+pub use captured::{CapturedKey, CapturedQuote, SignedQuote};
 pub use certify::{Certification, CertifiedKey};
 pub use continuity::{Continuity, Standing};
 pub use name::Name;
 pub use pcr::{PcrSelection, PcrSelectionError, PcrSet, PcrValues};
+pub use pcr_file::PcrFileError;
 pub use quote::{Quote, SelectedQuote, VerifiedPcrs, VerifiedQuote};
 pub use reject::{Part, Reject};

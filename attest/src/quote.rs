@@ -4,7 +4,7 @@ use crate::{
     Binding, HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedAk,
     event_log::{self, EventLog},
     statement::Statement,
-    wire::{Attested, ClockInfo, PublicKey},
+    wire::{Attested, ClockInfo},
 };
 
 /// A quote as it came in, parsed; nothing of it is verified.
@@ -24,8 +24,6 @@ pub struct VerifiedQuote {
     pub firmware_version: u64,
     selection: PcrSelection,
     pcr_digest: Box<[u8]>,
-    /// The hash over the PCR values: that of the attestation key's scheme (Part 3 §18.4).
-    pcr_hash: HashAlg,
 }
 
 /// A verified quote that covers the PCRs it should. Only [`VerifiedQuote::over`] makes one.
@@ -43,6 +41,8 @@ pub struct VerifiedPcrs {
 const PCR_HASH: HashAlg = HashAlg::Sha256;
 /// PCRs that firmware extends on every machine whose boot is measured.
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
+/// PCRs that a dynamic launch resets and extends, of which we read no log: ones since the TPM was started.
+const DYNAMIC: std::ops::RangeInclusive<u8> = 17..=22;
 
 impl Quote {
     /// Parses TPMS_ATTEST and TPMT_SIGNATURE (28, 29).
@@ -82,34 +82,15 @@ impl Quote {
     /// The first check that fails.
     pub fn verify(self, ak: &VerifiedAk, binding: &Binding<'_>) -> Result<VerifiedQuote, Reject> {
         self.statement.check(ak, binding)?;
-        Ok(self.verified(PCR_HASH))
+        Ok(self.verified())
     }
 
-    /// Verifies one that other software took: about `extra_data`, signed by `key`. The caller sees to it that the result
-    /// lets no host in.
-    pub(crate) fn verify_captured(
-        self,
-        key: &PublicKey,
-        pcr_hash: HashAlg,
-        extra_data: &[u8],
-    ) -> Result<VerifiedQuote, Reject> {
-        self.statement.check_extra_data(extra_data)?;
-        self.statement.check_signature(key)?;
-        Ok(self.verified(pcr_hash))
-    }
-
-    /// Qualified Name of the key that it says signed it.
-    pub(crate) fn qualified_signer(&self) -> &[u8] {
-        &self.statement.attest.qualified_signer
-    }
-
-    fn verified(self, pcr_hash: HashAlg) -> VerifiedQuote {
+    fn verified(self) -> VerifiedQuote {
         VerifiedQuote {
             clock: self.statement.attest.clock,
             firmware_version: self.statement.attest.firmware_version,
             selection: self.selection,
             pcr_digest: self.pcr_digest,
-            pcr_hash,
         }
     }
 }
@@ -160,13 +141,7 @@ impl SelectedQuote {
     ///
     /// The first check that fails.
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<VerifiedPcrs, Reject> {
-        let values = event_log::explain(
-            &self.0.selection,
-            &self.0.pcr_digest,
-            self.0.pcr_hash,
-            claimed,
-            log,
-        )?;
+        let values = event_log::explain(&self.0.selection, &self.0.pcr_digest, PCR_HASH, claimed, log)?;
         let pcrs = VerifiedPcrs::new(values, &self.0.selection)?;
         for (alg, set) in self.0.selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
             event_log::Measurements::verify(log.clone(), alg, set)?;
@@ -180,7 +155,7 @@ impl SelectedQuote {
     ///
     /// [`Reject::PcrDigest`] if it signs others.
     pub fn matches(&self, values: &PcrValues) -> Result<VerifiedPcrs, Reject> {
-        if values.digest(&self.0.selection, self.0.pcr_hash).as_bytes() != &*self.0.pcr_digest {
+        if values.digest(&self.0.selection, PCR_HASH).as_bytes() != &*self.0.pcr_digest {
             return Err(Reject::PcrDigest);
         }
         VerifiedPcrs::new(values.select(&self.0.selection), &self.0.selection)
@@ -188,7 +163,7 @@ impl SelectedQuote {
 }
 
 impl VerifiedPcrs {
-    fn new(values: PcrValues, selection: &PcrSelection) -> Result<Self, Reject> {
+    pub(crate) fn new(values: PcrValues, selection: &PcrSelection) -> Result<Self, Reject> {
         let firmware: PcrSet = FIRMWARE.collect();
         for (alg, index, value) in values.iter() {
             let counts = firmware.contains(index) && selection.of(alg).contains(index);
@@ -196,6 +171,9 @@ impl VerifiedPcrs {
             let extended = value.as_bytes().iter().rev().skip(1).any(|byte| *byte != 0);
             if counts && (!extended || value.is_filled(0xff)) {
                 return Err(Reject::PcrUninitialized(index));
+            }
+            if DYNAMIC.contains(&index) && !value.is_filled(0xff) {
+                return Err(Reject::PcrDynamicLaunch(index));
             }
         }
         Ok(Self { values })

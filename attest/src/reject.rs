@@ -121,6 +121,9 @@ pub enum Reject {
     /// (37) Only a SHA-1 bank: collisions can be made.
     #[error("quote covers no bank that is accepted")]
     PcrBank(HashAlg),
+    /// (55) A dynamic launch, of which no log is read: a late launch passes for firmware's.
+    #[error("PCR {0} was changed by a dynamic launch, of which no log is read")]
+    PcrDynamicLaunch(u8),
     /// (38) A PCR of the firmware was never extended: measured boot is off, anybody can extend it.
     #[error("PCR {0} was never extended: measured boot is off")]
     PcrUninitialized(u8),
@@ -156,12 +159,59 @@ pub enum Reject {
     /// (48) An event's data does not have its digest: the text was swapped, the digest kept.
     #[error("data of event {0} does not have its digest")]
     LogEventData(u32),
+    /// (52) No hand-over from firmware to a loader: applications ran before or after what the log shows.
+    #[error("event log does not show that firmware called a boot option and then ended")]
+    LogHandover,
+    /// (53) PCR 11 holds what is no section of a kernel image: a kernel, initrd or command line was swapped.
+    #[error("event {0} is no section of a unified kernel image")]
+    LogSections(u32),
+    /// (51) Lists of keys are malformed: what one parser skips, another trusts.
+    #[error("a variable of Secure Boot holds no list of keys")]
+    SecureBootKeys,
+    /// (50) Off, in setup or audit mode, or open to debuggers: anything is started.
+    #[error("Secure Boot is not enforced")]
+    SecureBootOff,
+    /// (50) Variables are missing, double or measured after firmware ended: Secure Boot is faked.
+    #[error("variables of Secure Boot were not measured once each by firmware")]
+    SecureBootVariable,
     /// (49) Separators are missing, double or of an error value: events follow the hand-over to the OS.
     #[error("separator of PCR {0} is missing, double or reports an error")]
     LogSeparator(u8),
     /// (54) An event lacks a digest of a bank: the bank's value says less than the log.
     #[error("event {0} does not have one digest for each bank")]
     LogBanks(u32),
+
+    // --- Measurement list of the kernel ---
+    /// (57) The first entry is no digest over the quoted PCRs: the list of another boot is shown.
+    #[error("measurement list does not begin with the digest over this boot's PCRs")]
+    ImaBootAggregate,
+    /// (58) Another boot, or entries left out: bad ones are skipped over.
+    #[error("measurement list does not go on where it was left")]
+    ImaContinuity,
+    /// (45) Larger or of more parts than any real list: memory is exhausted.
+    #[error("measurement list exceeds a limit")]
+    ImaLimit,
+    /// (45) Not a list: parsers that differ see different files.
+    #[error("measurement list is malformed")]
+    ImaMalformed,
+    /// (56) Entries extend a PCR that was not quoted: who names another PCR hides what he ran.
+    #[error("measurement list extends PCR {0}, which was not quoted")]
+    ImaPcr(u8),
+    /// (57) The fields of an entry do not have its digest: the path was swapped, the digest kept.
+    #[error("fields of entry {0} of the measurement list do not have its digest")]
+    ImaTemplateDigest(u32),
+    /// (56) Far more entries than the quote proves: an old quote is shown with a long list.
+    #[error("measurement list has too many entries that are newer than the quote")]
+    ImaTrailing,
+    /// (56) No beginning of the list adds up to the PCR: entries were hidden or invented.
+    #[error("measurement list does not explain the PCR")]
+    ImaUnexplained,
+    /// (57) A file changed while it was measured: something else ran than what was measured.
+    #[error("entry {0} of the measurement list is a violation: the file changed while it was measured")]
+    ImaViolation(u32),
+    /// (37, 57) An old kernel fills SHA-1 digests up: collisions count in every bank.
+    #[error("kernel extends SHA-1 digests into every bank")]
+    ImaWeakHash,
 
     // --- Message ---
     /// (28) Not the structure that it should be: parsers that differ read different things.
@@ -235,27 +285,99 @@ impl Reject {
             Self::EkWeak => "ek_weak",
             Self::ExtraData => "extra_data",
             Self::FirmwareOlder => "firmware_older",
+            Self::ImaBootAggregate => "ima_boot_aggregate",
+            Self::ImaContinuity => "ima_continuity",
+            Self::ImaLimit => "ima_limit",
+            Self::ImaMalformed => "ima_malformed",
+            Self::ImaPcr(_) => "ima_pcr",
+            Self::ImaTemplateDigest(_) => "ima_template_digest",
+            Self::ImaTrailing => "ima_trailing",
+            Self::ImaUnexplained => "ima_unexplained",
+            Self::ImaViolation(_) => "ima_violation",
+            Self::ImaWeakHash => "ima_weak_hash",
             Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
             Self::LogEventData(_) => "log_event_data",
+            Self::LogHandover => "log_handover",
             Self::LogLimit => "log_limit",
             Self::LogMalformed => "log_malformed",
             Self::LogMismatch(..) => "log_mismatch",
             Self::LogMissing => "log_missing",
+            Self::LogSections(_) => "log_sections",
             Self::LogSeparator(_) => "log_separator",
             Self::LogUnexplained => "log_unexplained",
             Self::Malformed(..) => "malformed",
             Self::PcrBank(_) => "pcr_bank",
             Self::PcrDigest => "pcr_digest",
+            Self::PcrDynamicLaunch(_) => "pcr_dynamic_launch",
             Self::PcrSelection => "pcr_selection",
             Self::PcrUninitialized(_) => "pcr_uninitialized",
             Self::QualifiedSigner => "qualified_signer",
+            Self::SecureBootKeys => "secure_boot_keys",
+            Self::SecureBootOff => "secure_boot_off",
+            Self::SecureBootVariable => "secure_boot_variable",
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureScheme => "signature_scheme",
             Self::TooLarge => "too_large",
             Self::TpmCleared => "tpm_cleared",
             Self::TpmResumed => "tpm_resumed",
             Self::Unexpected => "unexpected_message",
+        }
+    }
+
+    /// The number of the check in `SECURITY.md`; the first, if several refuse alike.
+    #[must_use]
+    pub const fn check(self) -> Option<u8> {
+        match self {
+            Self::EkChainSignature | Self::EkChainUnknown => Some(1),
+            Self::EkChainExpired | Self::EkChainNotCa => Some(2),
+            Self::EkCertificateUsage => Some(3),
+            Self::EkCertificateCritical => Some(4),
+            Self::EkCertificateAttributes => Some(5),
+            Self::EkManufacturer => Some(6),
+            Self::EkCertificateMalformed => Some(7),
+            Self::AkWeak | Self::EkChainWeak | Self::EkRoca => Some(9),
+            Self::EkWeak => Some(10),
+            Self::EkCrlStale | Self::EkRevoked => Some(11),
+            Self::EkMismatch => Some(13),
+            Self::EkTemplate => Some(14),
+            Self::AkOfOtherHost | Self::EkIssuer | Self::EkOfOtherHost => Some(15),
+            Self::EkAdvisory => Some(16),
+            Self::AkAttributes => Some(17),
+            Self::AkTemplate => Some(18),
+            Self::AkNameHash => Some(19),
+            Self::CredentialMismatch => Some(20),
+            Self::SignatureScheme => Some(23),
+            Self::SignatureInvalid => Some(24),
+            Self::CertifiedAttributes => Some(25),
+            Self::CertifiedName => Some(26),
+            Self::AttestMagic | Self::Malformed(..) => Some(28),
+            Self::AttestType => Some(29),
+            Self::QualifiedSigner => Some(30),
+            Self::ExtraData => Some(31),
+            Self::PcrSelection => Some(34),
+            Self::PcrDigest => Some(36),
+            Self::ImaWeakHash | Self::PcrBank(_) => Some(37),
+            Self::PcrUninitialized(_) => Some(38),
+            Self::TpmCleared => Some(39),
+            Self::TpmResumed => Some(42),
+            Self::FirmwareOlder => Some(43),
+            Self::ImaLimit | Self::ImaMalformed | Self::LogLimit | Self::LogMalformed | Self::TooLarge => {
+                Some(45)
+            }
+            Self::LogMismatch(..) | Self::LogMissing | Self::LogUnexplained => Some(46),
+            Self::LogEventData(_) => Some(48),
+            Self::LogSeparator(_) => Some(49),
+            Self::SecureBootOff | Self::SecureBootVariable => Some(50),
+            Self::SecureBootKeys => Some(51),
+            Self::LogHandover => Some(52),
+            Self::LogSections(_) => Some(53),
+            Self::LogBank(_) | Self::LogBanks(_) => Some(54),
+            Self::PcrDynamicLaunch(_) => Some(55),
+            Self::ImaPcr(_) | Self::ImaTrailing | Self::ImaUnexplained => Some(56),
+            Self::ImaBootAggregate | Self::ImaTemplateDigest(_) | Self::ImaViolation(_) => Some(57),
+            Self::ImaContinuity => Some(58),
+            Self::Unexpected => None,
         }
     }
 }

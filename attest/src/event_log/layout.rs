@@ -47,11 +47,16 @@ impl Layout {
             .strip_prefix(SPEC_ID)
             .filter(|_| first.kind == EventKind::NO_ACTION);
         Ok(match spec_id {
-            Some(spec_id) => Self {
-                format: Format::CryptoAgile,
-                banks: read_banks(spec_id)?,
-                start: bytes.len() - reader.rest().len(),
-            },
+            Some(spec_id) => {
+                let (banks, vendor) = read_banks(spec_id)?;
+                // Some firmware leaves the vendor's part out of the length of the event.
+                let _vendor = reader.take(vendor)?;
+                Self {
+                    format: Format::CryptoAgile,
+                    banks,
+                    start: bytes.len() - reader.rest().len(),
+                }
+            }
             None => Self {
                 format: Format::Legacy,
                 banks: [Bank::new(HashAlg::Sha1.to_tpm(), HashAlg::Sha1.digest_len())?].into(),
@@ -92,8 +97,9 @@ impl Layout {
     }
 }
 
-/// Reads what follows the signature of a TCG_EfiSpecIDEvent.
-fn read_banks(spec_id: &[u8]) -> Result<Box<[Bank]>, Reject> {
+/// Reads what follows the signature of a TCG_EfiSpecIDEvent. Gives the banks, and how long the vendor's part is that
+/// follows the event.
+fn read_banks(spec_id: &[u8]) -> Result<(Box<[Bank]>, usize), Reject> {
     let mut reader = LeReader::new(spec_id);
     let _class_version_and_uintn_size = reader.take(8)?;
     let count = reader.u32()? as usize;
@@ -108,12 +114,12 @@ fn read_banks(spec_id: &[u8]) -> Result<Box<[Bank]>, Reject> {
         }
         banks.push(bank);
     }
-    let vendor_len = reader.u8()?;
-    let _vendor = reader.take(usize::from(vendor_len))?;
-    if banks.is_empty() || !reader.rest().is_empty() {
+    let vendor_len = usize::from(reader.u8()?);
+    let vendor = reader.rest().len();
+    if banks.is_empty() || (vendor != vendor_len && vendor != 0) {
         return Err(Reject::LogMalformed);
     }
-    Ok(banks.into())
+    Ok((banks.into(), vendor_len - vendor))
 }
 
 impl Bank {

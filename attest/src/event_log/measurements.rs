@@ -71,6 +71,12 @@ impl Measurements {
         })
     }
 
+    /// The bank.
+    #[must_use]
+    pub const fn alg(&self) -> HashAlg {
+        self.alg
+    }
+
     /// All that was measured into a PCR, in this order; nothing if it was not checked. An event that a policy
     /// does not know must not be skipped.
     pub fn of(&self, pcr: u8) -> Option<impl Iterator<Item = Measurement<'_>>> {

@@ -1,5 +1,5 @@
 //! The firmware's event log: what was measured into the PCRs on the way to the operating system (TCG PC
-//! Client Platform Firmware Profile, PFP; checks 45–49 and 54 of the list in `SECURITY.md`).
+//! Client Platform Firmware Profile, PFP; checks 45–54 of the list in `SECURITY.md`).
 //!
 //! The host sends the log, and whoever owns the host can write what he likes into it. The TPM signed the
 //! PCRs. So nothing in a log is true but what the PCRs prove:
@@ -15,6 +15,9 @@
 //!                                       │                   a variable whose data was swapped (48, 49)
 //!                                       ▼
 //!   PCR ────▶ Measurements::of ────▶ Measurement   gives: digest, phase, and the bytes that have the digest
+//!                                       │
+//!                                       ▼
+//!   SecureBoot::of, Handover::of, uki_sections     refuses: what a policy can't rest on (50–53)
 //! ```
 //!
 //! # What a log can't be trusted for
@@ -37,19 +40,13 @@
 //! All events of a PCR count, those of firmware apart; what is not understood is refused:
 //!
 //! ```
-//! use attest::event_log::{Measurements, Phase};
+//! use attest::{Reject, event_log::{Measurements, SecureBoot}};
 //!
-//! const EFI_GLOBAL_VARIABLE: u128 = 0x61dfe48b_ca93d211_aa0d00e0_98032b8c;
-//!
-//! /// The value of `SecureBoot`, if firmware measured it once, and nothing but variables besides.
-//! fn secure_boot(measurements: &Measurements) -> Option<&[u8]> {
-//!     let firmware = measurements.of(7)?.filter(|event| event.phase == Phase::Firmware);
-//!     let variables: Vec<_> = firmware.map(|event| event.content.variable()).collect::<Option<_>>()?;
-//!     let mut found = variables.iter().filter(|variable| {
-//!         variable.vendor == EFI_GLOBAL_VARIABLE.to_be_bytes() && variable.name().as_deref() == Some("SecureBoot")
-//!     });
-//!     let only = found.next()?;
-//!     found.next().is_none().then_some(only.data)
+//! /// Whether nothing started but what `db` lets pass, and nothing older than a certain `dbx`.
+//! fn check(measurements: &Measurements, floor: &[u8]) -> Result<(), Reject> {
+//!     let secure_boot = SecureBoot::of(measurements)?.enforced()?;
+//!     let is_forbidden = secure_boot.dbx.iter().any(|entry| entry.data == floor);
+//!     is_forbidden.then_some(()).ok_or(Reject::SecureBootOff)
 //! }
 //! ```
 //!
@@ -58,11 +55,16 @@
 
 mod content;
 mod event;
+mod handover;
 mod layout;
 mod measurements;
 mod record;
+mod remark;
 mod replay;
+mod secure_boot;
 mod separator;
+mod signatures;
+mod uki;
 mod variable;
 
 #[cfg(test)]
@@ -72,9 +74,13 @@ use crate::{HashAlg, Reject};
 
 pub use content::Content;
 pub use event::{Digests, Event, EventKind};
+pub use handover::Handover;
 pub use layout::Format;
 pub use measurements::{Measurement, Measurements, Phase};
 pub use replay::explain;
+pub use secure_boot::{Authority, SecureBoot, SecureBootMode};
+pub use signatures::{Signature, SignatureKind, signatures};
+pub use uki::{PHASES, UKI_PCR, UkiSection, boot_phases, uki_sections};
 pub use variable::EfiVariable;
 
 use layout::Layout;
@@ -129,6 +135,12 @@ impl EventLog {
     /// The banks of which it has digests; a legacy log has SHA-1 only. Unknown ones are left out.
     pub fn banks(&self) -> impl Iterator<Item = HashAlg> {
         self.layout.banks()
+    }
+
+    /// The locality from which the TPM was started: 0, 3, or 4 after an H-CRTM. PCR 0 begins with it.
+    #[must_use]
+    pub const fn startup_locality(&self) -> u8 {
+        self.startup_locality
     }
 
     /// The events that extended a PCR, in the order of the log.

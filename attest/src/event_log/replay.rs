@@ -6,10 +6,12 @@ use super::{
     EventLog,
     event::EventKind,
     record::{Record, Records},
+    uki::{UKI_PCR, completions},
 };
 use crate::{Digest, HashAlg, PcrSelection, PcrValues, Reject};
 
 /// The PCRs of `selection` as `log` explains them, if a quote over them holds `pcr_digest`, made with `hash`.
+/// In PCR 11 systemd extends each [phase](super::PHASES) of the boot without telling the log: known ones are tried.
 /// `claimed` are the values that the prover read: they only serve to say which PCR is not explained.
 ///
 /// # Errors
@@ -32,13 +34,26 @@ pub fn explain(
     if is_signed(&replayed) {
         return Ok(replayed);
     }
+    let mut completions = completions(selection, &replayed, log);
+    if let Some(signed) = completions.iter().find(|values| is_signed(values)) {
+        return Ok(signed.clone());
+    }
     let Some(claimed) = claimed else {
         return Err(Reject::LogUnexplained);
     };
     if !is_signed(claimed) {
         return Err(Reject::PcrDigest);
     }
-    Err(mismatch(selection, claimed, &replayed))
+    // What another PCR is refused for must not be put down to a phase that the log lacks.
+    completions.retain(|values| {
+        let mut banks = selection.banks().filter(|(_, set)| set.contains(UKI_PCR));
+        banks.all(|(alg, _)| values.get(alg, UKI_PCR) == claimed.get(alg, UKI_PCR))
+    });
+    Err(mismatch(
+        selection,
+        claimed,
+        completions.first().unwrap_or(&replayed),
+    ))
 }
 
 fn replay(selection: &PcrSelection, log: &EventLog) -> Result<PcrValues, Reject> {

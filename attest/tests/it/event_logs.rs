@@ -59,7 +59,7 @@ tpm2tools-event-uefiaction.bin | crypto-agile sha1+sha256+sha384+sha512, 1 event
 tpm2tools-event-uefiservices.bin | crypto-agile sha1+sha256, 1 events: log_separator
 tpm2tools-event-uefivar.bin | crypto-agile sha1+sha256+sha384+sha512, 1 events: log_banks
 tpm2tools-event.bin | crypto-agile sha1+sha256+sha384+sha512, 1 events: log_separator
-tpm2tools-specid-vendordata.bin | log_malformed
+tpm2tools-specid-vendordata.bin | crypto-agile sha1+sha256, 0 events: log_separator
 vm-mem512.bin | crypto-agile sha256, 36 events: 18 whole, 4 part, 14 absent
 vm-nosb-53c.bin | crypto-agile sha256, 36 events: 18 whole, 4 part, 14 absent
 vm-nosb-56c-again.bin | crypto-agile sha256, 36 events: 18 whole, 4 part, 14 absent

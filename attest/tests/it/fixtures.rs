@@ -18,6 +18,26 @@ pub(crate) fn event_logs() -> Vec<String> {
     files("eventlogs")
 }
 
+/// A measurement list of the kernel.
+pub(crate) fn ima_list(name: &str) -> Vec<u8> {
+    read(&directory("ima").join(name))
+}
+
+/// The names of all measurement lists, sorted.
+pub(crate) fn ima_lists() -> Vec<String> {
+    files("ima")
+}
+
+/// A key or list of keys of Secure Boot.
+pub(crate) fn secure_boot_file(name: &str) -> Vec<u8> {
+    read(&directory("secure-boot").join(name))
+}
+
+/// The names of all files of keys of Secure Boot, sorted.
+pub(crate) fn secure_boot_files() -> Vec<String> {
+    files("secure-boot")
+}
+
 /// A certificate as it stands in NV memory.
 pub(crate) fn ek_certificate(name: &str) -> Vec<u8> {
     let bytes = read(&directory("ek").join(name));

@@ -8,6 +8,8 @@
     reason = "a test fails by a panic"
 )]
 
+mod boot_states;
+mod captured_forms;
 mod captured_quotes;
 mod certified_keys;
 mod checks;
@@ -21,6 +23,7 @@ mod ek_vendors;
 mod event_logs;
 mod evidence;
 mod fixtures;
+mod ima_lists;
 mod mutated_evidence;
 mod mutated_logs;
 mod quoted_pcrs;

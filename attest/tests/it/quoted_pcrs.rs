@@ -90,6 +90,24 @@ fn firmware_extended_its_pcrs() {
 }
 
 #[test]
+fn nothing_was_launched_dynamically() {
+    let wanted = selection(HashAlg::Sha256, QUOTED | 1 << 17);
+    let check = |value: u8, expected| {
+        let mut other = values();
+        other.set(HashAlg::Sha256, 17, Digest::filled(value, HashAlg::Sha256));
+        let digest = other.digest(&wanted, HashAlg::Sha256);
+        let mut evidence = Evidence::changed(|statement| {
+            statement.attested = quoted(&[(SHA256, QUOTED | 1 << 17)], digest.as_bytes());
+        });
+        evidence.wanted = wanted.clone();
+        assert_eq!(evidence.selected().unwrap().matches(&other).map(drop), expected);
+    };
+    check(0xff, Ok(()));
+    check(0, Err(Reject::PcrDynamicLaunch(17)));
+    check(7, Err(Reject::PcrDynamicLaunch(17)));
+}
+
+#[test]
 fn the_log_explains_each_pcr() {
     for pcr in 0..=8 {
         let mut other = values();

@@ -1,4 +1,4 @@
-//! The command line. `run` is the server; `audit` and `restore` read files; everything else talks to a running
+//! The command line. `run` is the server; `audit`, `restore` and `verify` read files; everything else talks to a running
 //! server over its local socket.
 
 mod agent;
@@ -17,6 +17,7 @@ mod output;
 mod run;
 mod token;
 mod upstreamauthority;
+mod verify;
 mod x509;
 
 use std::path::PathBuf;
@@ -94,6 +95,8 @@ enum Command {
     /// Authorities of others in the bundle: roots of the server's own, and what was appended.
     #[command(subcommand)]
     Upstreamauthority(upstreamauthority::Command),
+    #[command(subcommand)]
+    Verify(verify::Command),
     /// X509-SVIDs without a workload.
     #[command(subcommand)]
     X509(x509::Command),
@@ -195,6 +198,7 @@ impl Cli {
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
             Command::Upstreamauthority(command) => connect::block_on(command.execute()),
+            Command::Verify(command) => command.execute(),
             Command::X509(command) => connect::block_on(command.execute()),
         }
     }

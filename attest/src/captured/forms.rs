@@ -1,0 +1,86 @@
+//! Keys and signatures in the forms that other tools write, as those of a TPM.
+
+use x509_parser::{
+    oid_registry::asn1_rs::{Integer, Sequence},
+    prelude::FromDer,
+    public_key::PublicKey as SpkiKey,
+    x509::SubjectPublicKeyInfo,
+};
+
+use crate::{
+    HashAlg,
+    wire::{Curve, EccKey, PublicKey, RsaKey, Scheme, Signature, Symmetric},
+};
+
+/// A SubjectPublicKeyInfo in DER. It fixes no scheme.
+pub(super) fn subject_public_key(der: &[u8]) -> Option<PublicKey> {
+    let (_, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
+    match info.parsed().ok()? {
+        SpkiKey::RSA(key) => Some(PublicKey::Rsa(RsaKey {
+            symmetric: Symmetric::Null,
+            scheme: Scheme::Null,
+            exponent: u32::try_from(key.try_exponent().ok()?).ok()?,
+            modulus: trimmed(key.modulus).into(),
+        })),
+        SpkiKey::EC(point) => {
+            let coordinates = point.data().strip_prefix(&[4])?;
+            let mut curves = [Curve::P256, Curve::P384, Curve::P521].into_iter();
+            let curve = curves.find(|curve| coordinates.len() == 2 * curve.coordinate_len())?;
+            let (x, y) = coordinates.split_at_checked(curve.coordinate_len())?;
+            Some(PublicKey::Ecc(EccKey {
+                symmetric: Symmetric::Null,
+                scheme: Scheme::Null,
+                curve,
+                x: x.into(),
+                y: y.into(),
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// What a plain signature by `key` may be: DER for ECDSA, a number as long as the modulus for RSA.
+pub(super) fn plain(key: &PublicKey, bytes: &[u8]) -> Option<Vec<Signature>> {
+    match key {
+        PublicKey::Ecc(key) => {
+            let hash = match (key.scheme, key.curve) {
+                (Scheme::Ecdsa(hash), _) => hash,
+                (_, Curve::P256) => HashAlg::Sha256,
+                (_, Curve::P384) => HashAlg::Sha384,
+                (_, Curve::P521) => HashAlg::Sha512,
+            };
+            let (r, s) = halves(bytes)?;
+            Some(vec![Signature::Ecdsa { hash, r, s }])
+        }
+        PublicKey::Rsa(key) if bytes.len() == key.modulus.len() => {
+            let pss = |hash| Signature::RsaPss {
+                hash,
+                signature: bytes.into(),
+            };
+            let ssa = |hash| Signature::RsaSsa {
+                hash,
+                signature: bytes.into(),
+            };
+            Some(match key.scheme {
+                Scheme::RsaPss(hash) => vec![pss(hash)],
+                Scheme::RsaSsa(hash) => vec![ssa(hash)],
+                _ => vec![ssa(HashAlg::Sha256), pss(HashAlg::Sha256)],
+            })
+        }
+        PublicKey::Rsa(_) => None,
+    }
+}
+
+/// Ecdsa-Sig-Value (RFC 3279 §2.2.3), with nothing behind it.
+fn halves(der: &[u8]) -> Option<(Box<[u8]>, Box<[u8]>)> {
+    let (rest, sequence) = Sequence::from_der(der).ok()?;
+    let (after_r, r) = Integer::from_der(&sequence.content).ok()?;
+    let (after_s, s) = Integer::from_der(after_r).ok()?;
+    let is_whole = rest.is_empty() && after_s.is_empty();
+    is_whole.then(|| (trimmed(r.as_ref()).into(), trimmed(s.as_ref()).into()))
+}
+
+fn trimmed(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
+}

@@ -17,6 +17,7 @@
 mod ak;
 mod alg;
 mod binding;
+mod clock;
 pub mod credential;
 pub mod ek;
 pub mod event_log;
@@ -28,7 +29,8 @@ pub mod wire;
 
 pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
-pub use binding::{Binding, EvidenceKind};
+pub use binding::{Binding, EvidenceKind, hello_digest};
+pub use clock::Passage;
 pub use name::Name;
 pub use pcr::{PcrSelection, PcrSelectionError, PcrSet, PcrValues};
 pub use quote::{Quote, SelectedQuote, VerifiedPcrs, VerifiedQuote};

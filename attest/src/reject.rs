@@ -88,6 +88,9 @@ pub enum Reject {
     /// (36) The values do not have the signed digest.
     #[error("PCR values do not have the digest that was signed")]
     PcrDigest,
+    /// (39, 40) Counters or clock of the TPM went back: it was cleared, or a copy of its state is used.
+    #[error("the TPM's counters or clock went back: it was cleared")]
+    TpmCleared,
     /// (37) Only a SHA-1 bank: collisions can be made.
     #[error("quote covers no bank that is accepted")]
     PcrBank(HashAlg),
@@ -203,6 +206,7 @@ impl Reject {
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureScheme => "signature_scheme",
             Self::TooLarge => "too_large",
+            Self::TpmCleared => "tpm_cleared",
             Self::Unexpected => "unexpected_message",
         }
     }

@@ -12,6 +12,7 @@ pub mod convert;
 pub mod issue;
 pub mod journal;
 pub mod meters;
+pub mod pulses;
 pub mod registry;
 pub mod sessions;
 pub mod store;
@@ -168,6 +169,7 @@ impl Server {
             source,
         })?;
         let tls = tls::server_config(shown.clone(), bundles(registry.clone()), clock)?;
+        let (pulses, evidence) = (pulses::Pulses::default(), config.evidence_times());
         let (ready_sender, ready) = watch::channel(false);
         let (course, followed) = watch::channel(Course::Serve);
         let api = Api {
@@ -180,6 +182,8 @@ impl Server {
             jwt_profile: config.jwt_profile(),
             certificate: shown.clone(),
             log,
+            pulses: pulses.clone(),
+            evidence,
             admin_ids: config.server.admin_ids.clone(),
             limits: config.server.ratelimit,
             clock,
@@ -192,6 +196,7 @@ impl Server {
         tasks.spawn(named("registry", owner.run()));
         tasks.spawn(named("sessions", hub.run()));
         tasks.spawn(named("rotation", rotation.run()));
+        tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
         tasks.spawn(named("prune", prune(registry)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));

@@ -18,7 +18,7 @@ pub(crate) const BINDING: Binding<'static> = Binding {
     exporter: &[1; 32],
     nonce: &[2; 32],
     csr: b"csr",
-    hello: b"hello",
+    hello: &[3; 32],
 };
 /// PCRs that the log explains.
 pub(crate) const QUOTED: u32 = 0x1ff;
@@ -108,6 +108,8 @@ pub(crate) fn statement(key: &EcdsaKeyPair, values: &PcrValues) -> Statement {
         kind: 0x8018,
         signer: qualified_name(key, ENDORSEMENT),
         extra_data: BINDING.extra_data().into(),
+        clock: 9,
+        resets: 7,
         attested: quoted(&[(SHA256, QUOTED)], digest.as_bytes()),
     }
 }

@@ -16,7 +16,10 @@ use svid::{SpiffeId, x509::CertificateRequest};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
-use super::{attest, filter, gate, limit::Limiter, page, refusals::Refusals, shares::Shares, status};
+use super::{
+    attest, filter, gate, limit::Limiter, page, refusals::Refusals, shares::Shares, status,
+    verdicts::Verdicts,
+};
 use crate::{
     ca::Ca,
     convert,
@@ -35,6 +38,7 @@ pub(super) struct AgentService {
     pub(super) attest_limit: Limiter,
     pub(super) refusals: Refusals,
     pub(super) meters: Meters,
+    pub(super) verdicts: Verdicts,
     pub(super) conversations: Shares,
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,

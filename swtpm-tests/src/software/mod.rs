@@ -30,6 +30,10 @@ pub struct SoftwareTpm {
     pub certificate: Option<Vec<u8>>,
     /// How many quotes it made.
     pub quotes: usize,
+    /// Its clock; each quote takes a millisecond.
+    pub clock: u64,
+    /// How often it was reset since it was cleared.
+    pub resets: u32,
     /// What it does to a statement before it signs it.
     pub alter: fn(&mut Statement),
 }
@@ -51,6 +55,8 @@ impl Default for SoftwareTpm {
             banks: vec![HashAlg::Sha256],
             certificate: None,
             quotes: 0,
+            clock: 1_000_000,
+            resets: 7,
             alter: |_| (),
         }
     }
@@ -96,6 +102,8 @@ impl SoftwareTpm {
             kind: 0x8018,
             signer: self.qualified_name(),
             extra_data: extra_data.to_vec(),
+            clock: self.clock,
+            resets: self.resets,
             attested: quoted(&banks, digest.as_bytes()),
         }
     }
@@ -116,6 +124,7 @@ impl TpmDevice for SoftwareTpm {
 
     fn quote(&mut self, extra_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
         self.quotes += 1;
+        self.clock += 1;
         let mut statement = self.statement(extra_data, selection);
         (self.alter)(&mut statement);
         let attest = statement.marshal();

@@ -150,6 +150,10 @@ pub struct Statement {
     pub signer: Vec<u8>,
     /// What the caller had signed along.
     pub extra_data: Vec<u8>,
+    /// Milliseconds that the TPM was powered.
+    pub clock: u64,
+    /// Resets of the TPM.
+    pub resets: u32,
     /// TPMU_ATTEST.
     pub attested: Vec<u8>,
 }
@@ -158,7 +162,8 @@ impl Statement {
     /// TPMS_ATTEST.
     pub fn marshal(&self) -> Vec<u8> {
         // TPMS_CLOCK_INFO: clock, resetCount, restartCount, safe; then firmwareVersion.
-        let clock = [words(&[0, 0, 0, 9]), words(&[0, 7]), words(&[0, 1]), vec![1]].concat();
+        let (clock, resets) = (self.clock.to_be_bytes(), self.resets.to_be_bytes());
+        let clock = [&clock[..], &resets, &words(&[0, 1]), &[1]].concat();
         [
             self.magic.to_be_bytes().into(),
             words(&[self.kind]),

@@ -4,12 +4,15 @@ mod appraise;
 mod config;
 mod expect;
 mod keys;
+mod rounds;
 mod subject;
 
 use std::sync::Arc;
 
-use attest::{EvidenceKind, PcrSelection, Reject, VerifiedAk, credential::IssuedCredential, ek::EkRoots};
-use plugin_api::{Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, Step};
+use attest::{
+    EvidenceKind, PcrSelection, Reject, VerifiedAk, credential::IssuedCredential, ek::EkRoots, hello_digest,
+};
+use plugin_api::{Asked, Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, SessionBinding, Step};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
@@ -88,17 +91,27 @@ impl NodeAttestor for TpmAttestor {
         }
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&ak, &subject.binding(&NO_NONCE))?;
-        match self.0.appraise(quote, &host, &offered)? {
+        let appraisal = self.0.appraise(quote, &host, &offered);
+        match appraisal.map_err(|reject| Refusal::from(reject).said_by(&host))? {
             Appraisal::Accepted(appraised) => {
                 let proven = Proven {
                     host,
                     ak,
                     activated: None,
                 };
-                Ok(proven.claim(appraised))
+                Ok(proven.claim(appraised, subject.hello))
             }
             Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
+    }
+
+    fn begin_round(
+        &self,
+        host: &Arc<Host>,
+        session: &SessionBinding,
+        context: &Context<'_>,
+    ) -> Option<Asked> {
+        rounds::begin(&self.0, host, session, context)
     }
 }
 
@@ -115,7 +128,7 @@ fn open(payload: &[u8], kind: EvidenceKind, context: &Context<'_>) -> Result<(Op
         kind,
         exporter,
         csr: context.csr.into(),
-        hello: opening.hello.clone(),
+        hello: hello_digest(&opening.hello),
     };
     opening.quote.check_binding(&subject.binding(&NO_NONCE))?;
     Ok((opening, subject))
@@ -161,8 +174,9 @@ impl Rules {
     ) -> Result<Step, Refusal> {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
-        match rules.appraise(quote, &proven.host, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised))),
+        let appraisal = rules.appraise(quote, &proven.host, &offered);
+        match appraisal.map_err(|reject| Refusal::from(reject).said_by(&proven.host))? {
+            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised, subject.hello))),
             Appraisal::Open(missing) => Ok(Step::Challenge {
                 send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
                 next: Box::new(ExpectSupplied {

@@ -12,4 +12,5 @@ mod banks;
 mod flipped;
 mod parties;
 mod refused;
+mod rounds;
 mod sessions;

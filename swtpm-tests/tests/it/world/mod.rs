@@ -16,5 +16,6 @@ mod python;
 mod rotation;
 mod rust;
 mod tpm;
+mod verdict;
 mod withdrawal;
 mod workload_api;

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attest::HashAlg;
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use svid::x509::{SerialNumber, X509Svid};
@@ -98,7 +97,7 @@ fn a_host_that_is_changed_while_it_runs_loses_everything_until_it_is_good_and_re
     watch.wait_for(WEB);
     let serial = serial(&agent);
 
-    machine.tpm.extend(4, HashAlg::Sha256, &[1; 32]);
+    machine.measure_unlogged(4);
 
     // Its workload loses the SVID while it waits, and relying parties that read the CRL refuse it.
     let withdrawal = agent.daemon().wait_for("Server withdrew this host's standing");
@@ -128,7 +127,7 @@ fn a_host_that_is_changed_while_it_runs_loses_everything_until_it_is_good_and_re
 #[test]
 fn a_quarantine_outlives_the_server_and_good_evidence_until_it_is_released() {
     let (mut world, machine, agent, host) = serving(OFTEN);
-    machine.tpm.extend(4, HashAlg::Sha256, &[1; 32]);
+    machine.measure_unlogged(4);
     agent.daemon().wait_for("host_quarantined");
     drop(agent);
     // The machine boots as it should.

@@ -32,11 +32,16 @@ fn verdict(world: &World, host: &str) -> Value {
     world.cli(&["host", "show", "--id", host])["verdict"].clone()
 }
 
+/// What the audit trail has of `event`.
+fn recorded(world: &World, event: &str) -> Vec<Value> {
+    world.audit(&["query", "--event", event, "--output", "json"])
+}
+
 /// Waits until the audit trail has `event` `times` times.
 fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let found = world.audit(&["query", "--event", event]);
+        let found = recorded(world, event);
         if found.len() >= times {
             return found;
         }
@@ -185,5 +190,5 @@ fn a_server_that_was_away_quarantines_nobody() {
 
     let shown = verdict(&world, &host);
     assert_eq!(shown["finding"], "FINDING_VERIFIED", "{shown}");
-    assert_eq!(world.audit(&["query", "--event", "host_quarantined"]).len(), 0);
+    assert_eq!(recorded(&world, "host_quarantined").len(), 0);
 }

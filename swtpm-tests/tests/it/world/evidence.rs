@@ -248,4 +248,17 @@ async fn a_late_answer_is_nothing_and_a_wrong_one_takes_every_right_away() {
     let csr = csr();
     let evidence = host.evidence(other.exporter, &csr);
     quarantined(other.attest(evidence, &csr).await.unwrap_err());
+
+    // Its release does not verify it, either: it attests anew, and what it had before stays void.
+    host.release();
+    let mut older = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(older.exporter);
+    let refused = older.open_session(Some(&evidence)).await.unwrap_err();
+    assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+    let mut anew = host.dial().await;
+    let evidence = host.evidence(anew.exporter, &csr);
+    assert!(matches!(anew.attest(evidence, &csr).await, Ok(Said::Svid(_))));
+    let mut entries = EntryClient::new(anew.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    anew.during(asked).await.unwrap();
 }

@@ -119,6 +119,14 @@ impl Host {
         }
     }
 
+    /// Has an operator lift the quarantine of the first host.
+    pub(super) fn release(&self) {
+        let listed = self.world.cli(&["host", "list"]);
+        let id = listed["hosts"][0]["id"].as_str().unwrap();
+        let released = self.world.cli(&["host", "release", "--id", id]);
+        assert_eq!(released["verdict"]["code"], "released", "{released}");
+    }
+
     pub(super) async fn dial(&self) -> Connection {
         self.connect(None).await
     }

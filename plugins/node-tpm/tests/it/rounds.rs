@@ -62,14 +62,15 @@ impl Session {
     /// Questions and answers until it is decided; says how many it took.
     fn round(&mut self) -> (Result<Round, Refusal>, usize) {
         let mut asked = self.ask();
-        for sent in 1.. {
+        let mut sent = 0;
+        loop {
+            sent += 1;
             let answer = self.answer(&asked.send);
             match self.hear(asked, &answer) {
                 Ok(Round::Ask(more)) => asked = more,
                 outcome => return (outcome, sent),
             }
         }
-        unreachable!("a round ends")
     }
 
     /// A round that finds nothing new.

@@ -89,6 +89,16 @@ impl Prover {
             .map_err(|_| AttestError::Unexpected("session evidence"))
     }
 
+    /// Answers what the server asks in the session on the connection with this TLS exporter.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now, or does not answer that.
+    pub async fn answer(&self, exporter: Exporter, asked: Vec<u8>) -> Result<Vec<u8>, AttestError> {
+        self.with(move |prover| prover.answer_round(&exporter, &asked))
+            .await
+    }
+
     /// Compares the Name of the endorsement key that the server has on record with the host's own.
     ///
     /// # Errors

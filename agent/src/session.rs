@@ -7,8 +7,9 @@ use proto::{
     bytes::Bytes,
     plastron::{
         agent::v1::{
-            Ack, AgentMessage, KnownEntry, Open, ServerMessage, Update, agent_message::Message as ToServer,
-            agent_session_client::AgentSessionClient, server_message::Message as FromServer,
+            Ack, AgentMessage, Answer, KnownEntry, Open, Question, ServerMessage, Update,
+            agent_message::Message as ToServer, agent_session_client::AgentSessionClient,
+            server_message::Message as FromServer,
         },
         attest::v1::Evidence,
     },
@@ -36,6 +37,8 @@ pub struct Session {
 
 /// What the server says.
 pub enum SessionEvent {
+    /// The host is to show anew what it is.
+    Asked(Question),
     /// Something changed.
     Pushed {
         /// What.
@@ -152,6 +155,7 @@ impl Session {
                         return Ok(SessionEvent::Pushed { pushed, revision });
                     }
                 }
+                FromServer::Question(question) => return Ok(SessionEvent::Asked(question)),
                 FromServer::Welcome(_) => {}
                 FromServer::Withdrawal(withdrawal) => {
                     return Ok(SessionEvent::Withdrawn {
@@ -170,6 +174,18 @@ impl Session {
     pub async fn acknowledge(&self, revision: u64) -> Result<(), Lost> {
         let message = AgentMessage {
             message: Some(ToServer::Ack(Ack { revision })),
+        };
+        self.outgoing.send(message).await.map_err(|_| Lost)
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    ///
+    /// The connection ended.
+    pub async fn answer(&self, answer: Answer) -> Result<(), Lost> {
+        let message = AgentMessage {
+            message: Some(ToServer::Answer(answer)),
         };
         self.outgoing.send(message).await.map_err(|_| Lost)
     }

@@ -33,8 +33,8 @@ pub struct Binding<'a> {
     pub nonce: &'a [u8; 32],
     /// The certificate request in DER; empty where there is none.
     pub csr: &'a [u8],
-    /// The hello, as sent.
-    pub hello: &'a [u8],
+    /// [`hello_digest`] of the hello, as sent.
+    pub hello: &'a [u8; 32],
 }
 
 impl Binding<'_> {
@@ -51,15 +51,14 @@ impl Binding<'_> {
         } else {
             sha256(&[self.csr])
         };
-        sha256(&[
-            LABEL,
-            &[kind],
-            self.exporter,
-            self.nonce,
-            &csr,
-            &sha256(&[self.hello]),
-        ])
+        sha256(&[LABEL, &[kind], self.exporter, self.nonce, &csr, self.hello])
     }
+}
+
+/// SHA-256 of a hello: all that later evidence on its connection needs of it.
+#[must_use]
+pub fn hello_digest(hello: &[u8]) -> [u8; 32] {
+    sha256(&[hello])
 }
 
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -80,20 +79,12 @@ mod tests {
         exporter: &[1; 32],
         nonce: &[0; 32],
         csr: b"csr",
-        hello: b"hello",
+        hello: &[3; 32],
     };
 
     #[test]
     fn is_the_hash_that_the_protocol_says() {
-        let message = [
-            LABEL,
-            &[1],
-            &[1; 32],
-            &[0; 32],
-            &sha256(&[b"csr"]),
-            &sha256(&[b"hello"]),
-        ]
-        .concat();
+        let message = [LABEL, &[1], &[1; 32], &[0; 32], &sha256(&[b"csr"]), &[3; 32]].concat();
         assert_eq!(BASE.extra_data(), sha256(&[&message]));
         assert_eq!(message.len(), LABEL.len() + 1 + 4 * 32);
     }
@@ -120,7 +111,7 @@ mod tests {
             Binding { csr: b"cst", ..BASE },
             Binding { csr: b"", ..BASE },
             Binding {
-                hello: b"hellp",
+                hello: &[4; 32],
                 ..BASE
             },
         ];

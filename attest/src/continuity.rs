@@ -18,37 +18,49 @@ pub enum Continuity {
     Booted,
     /// It resumed: the machine slept, and PCRs are what was saved, if nobody kept the TPM from saving them.
     Resumed,
-    /// Nothing.
+    /// It ran on.
     Running,
+    /// Not even its clock moved.
+    Still,
 }
 
-impl Standing {
-    /// Compares with what the TPM said `before`.
+impl Continuity {
+    /// From what a TPM said `then` to what it says `now`, under one key.
     ///
-    /// Over a reset the clock may go back: after a power cut it goes on from its last save. Many TPMs save it once in 70
-    /// minutes, so `safe` decides nothing.
+    /// Over a reset or a resumption the clock may go back: after a power cut it goes on from its last save. Many TPMs
+    /// save it once in 70 minutes, so `safe` decides nothing. Within a boot a clock that went back by `slack` milliseconds
+    /// or less counts as still: without a nonce, the statement that was made first may arrive second.
     ///
     /// # Errors
     ///
-    /// [`Reject::TpmCleared`] if the reset count went back, or within a boot the restart count or the clock;
-    /// [`Reject::FirmwareOlder`] if the firmware is older.
-    pub fn follow(&self, before: &Self) -> Result<Continuity, Reject> {
-        let (now, then) = (self.clock, before.clock);
-        let continuity = if now.reset_count != then.reset_count {
-            Continuity::Booted
-        } else if now.restart_count != then.restart_count {
-            Continuity::Resumed
-        } else {
-            Continuity::Running
-        };
-        let order = |clock: ClockInfo| match continuity {
-            Continuity::Booted => (clock.reset_count, 0, 0),
-            Continuity::Resumed => (clock.reset_count, clock.restart_count, 0),
-            Continuity::Running => (clock.reset_count, clock.restart_count, clock.clock),
-        };
-        if order(now) < order(then) {
+    /// [`Reject::TpmCleared`] if a count went back, or the clock within the same counts.
+    pub fn between(then: &ClockInfo, now: &ClockInfo, slack: u64) -> Result<Self, Reject> {
+        let counts = |clock: &ClockInfo| (clock.reset_count, clock.restart_count);
+        if counts(now) < counts(then)
+            || counts(now) == counts(then) && now.clock.saturating_add(slack) < then.clock
+        {
             return Err(Reject::TpmCleared);
         }
+        Ok(if now.reset_count != then.reset_count {
+            Self::Booted
+        } else if now.restart_count != then.restart_count {
+            Self::Resumed
+        } else if now.clock > then.clock {
+            Self::Running
+        } else {
+            Self::Still
+        })
+    }
+}
+
+impl Standing {
+    /// Compares with what the TPM said `before`; `slack` is that of [`Continuity::between`].
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::TpmCleared`] as there; [`Reject::FirmwareOlder`] if the firmware is older.
+    pub fn follow(&self, before: &Self, slack: u64) -> Result<Continuity, Reject> {
+        let continuity = Continuity::between(&before.clock, &self.clock, slack)?;
         if self.firmware_version < before.firmware_version {
             return Err(Reject::FirmwareOlder);
         }
@@ -83,28 +95,36 @@ mod tests {
 
     const BEFORE: Standing = standing(7, 2, 1000, 50);
 
-    fn check(now: Standing, expected: Result<Continuity, Reject>) {
-        assert_eq!(now.follow(&BEFORE), expected, "{now:?}");
+    fn check(now: Standing, slack: u64, expected: Result<Continuity, Reject>) {
+        // Whether the clock is safe is recorded, and decides nothing.
+        for safe in [false, true] {
+            let mut now = now;
+            now.clock.safe = safe;
+            assert_eq!(now.follow(&BEFORE, slack), expected, "{now:?}");
+        }
     }
 
     #[test]
     fn within_a_boot_the_clock_grows() {
-        check(standing(7, 2, 1001, 50), Ok(Continuity::Running));
-        check(BEFORE, Ok(Continuity::Running));
-        check(standing(7, 2, 999, 50), Err(Reject::TpmCleared));
+        check(standing(7, 2, 1001, 50), 0, Ok(Continuity::Running));
+        check(BEFORE, 0, Ok(Continuity::Still));
+        check(standing(7, 2, 999, 50), 0, Err(Reject::TpmCleared));
+        check(standing(7, 2, 999, 50), 1, Ok(Continuity::Still));
+        check(standing(7, 2, 998, 50), 1, Err(Reject::TpmCleared));
     }
 
     #[test]
-    fn counts_grow() {
-        check(standing(8, 0, 0, 50), Ok(Continuity::Booted));
-        check(standing(6, 2, 2000, 50), Err(Reject::TpmCleared));
-        check(standing(7, 3, 1, 50), Ok(Continuity::Resumed));
-        check(standing(7, 1, 2000, 50), Err(Reject::TpmCleared));
+    fn counts_grow_and_no_slack_helps() {
+        check(standing(8, 0, 0, 50), 0, Ok(Continuity::Booted));
+        check(standing(6, 2, 2000, 50), 5000, Err(Reject::TpmCleared));
+        check(standing(0, 0, 2000, 50), 5000, Err(Reject::TpmCleared));
+        check(standing(7, 3, 1, 50), 0, Ok(Continuity::Resumed));
+        check(standing(7, 1, 2000, 50), 5000, Err(Reject::TpmCleared));
     }
 
     #[test]
     fn firmware_is_not_replaced_by_an_older_one() {
-        check(standing(8, 0, 0, 51), Ok(Continuity::Booted));
-        check(standing(8, 0, 0, 49), Err(Reject::FirmwareOlder));
+        check(standing(8, 0, 0, 51), 0, Ok(Continuity::Booted));
+        check(standing(8, 0, 0, 49), 0, Err(Reject::FirmwareOlder));
     }
 }

@@ -41,7 +41,7 @@ pub mod wire;
 
 pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
-pub use binding::{Binding, EvidenceKind};
+pub use binding::{Binding, EvidenceKind, hello_digest};
 pub use captured::{CapturedKey, CapturedQuote, SignedQuote};
 pub use certify::{Certification, CertifiedKey};
 pub use continuity::{Continuity, Standing};

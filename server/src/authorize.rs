@@ -30,6 +30,8 @@ pub struct Caller {
     name: CallerName,
     agent: Option<Arc<Agent>>,
     first_use: bool,
+    /// Of the verdict on its host, where it has one that counts.
+    verdict: Option<u64>,
 }
 
 /// Who calls, for logs and the audit trail.
@@ -75,6 +77,12 @@ pub enum Denied {
     /// An SVID only names an agent whose host proves itself: the proof is missing on this connection.
     #[error("agent {0} has not proven its host on this connection")]
     AgentNotProven(SpiffeId),
+    /// The host said what is refused, and an operator has not released it.
+    #[error("host of agent {0} is quarantined; an operator runs `plastron-server host release`")]
+    HostQuarantined(SpiffeId),
+    /// The host has not shown lately that it is what it should be.
+    #[error("host of agent {0} gave no good evidence lately")]
+    HostStale(SpiffeId),
     /// The caller is of no class that may call.
     #[error("authorization denied for method {0}")]
     Method(String),
@@ -93,6 +101,8 @@ impl Denied {
             Self::AgentNotActive(_) => "agent_not_active",
             Self::AgentNotAttested(_) => "agent_not_attested",
             Self::AgentNotProven(_) => "agent_not_proven",
+            Self::HostQuarantined(_) => "host_quarantined",
+            Self::HostStale(_) => "host_stale",
             Self::Method(_) => "method_not_allowed",
             Self::Revoked(_) => "svid_revoked",
         }
@@ -104,6 +114,28 @@ impl Caller {
     #[must_use]
     pub fn agent(&self) -> Option<&Arc<Agent>> {
         self.agent.as_ref()
+    }
+
+    /// Looks at the agent again before it is answered: whoever lost its standing while something was signed does not
+    /// get it, since the CRL may not have it. So does whoever lost and regained it: the verdict moved.
+    ///
+    /// # Errors
+    ///
+    /// It was banned or evicted meanwhile, or the verdict on its host is another one.
+    pub fn still_stands(&self, snapshot: &Snapshot) -> Result<(), Denied> {
+        let (Some(agent), CallerName::Id(id)) = (&self.agent, &self.name) else {
+            return Ok(());
+        };
+        let known = snapshot.agents.get(&agent.path);
+        let known = known.ok_or_else(|| Denied::AgentNotAttested(id.clone()))?;
+        if known.banned {
+            return Err(Denied::AgentBanned(id.clone()));
+        }
+        if check_host(agent, true, snapshot, id)? == self.verdict {
+            Ok(())
+        } else {
+            Err(Denied::HostStale(id.clone()))
+        }
     }
 
     /// Whether the agent uses an SVID for the first time: its predecessor is over.
@@ -141,6 +173,7 @@ pub fn authorize(
         name,
         agent: None,
         first_use: false,
+        verdict: None,
     };
     match presented {
         Presented::Local { uid, pid } if access.local || access.anyone => {
@@ -152,13 +185,14 @@ pub fn authorize(
         Presented::Proven(svid) | Presented::Svid(svid) => {
             let is_agent = is_agent_path(svid.id.path()) && svid.id.is_member_of(&snapshot.trust_domain);
             if is_agent && access.agent {
-                let is_proven = access.unproven || matches!(presented, Presented::Proven(_));
-                return agent(svid, is_proven, snapshot, now);
+                let is_proven = matches!(presented, Presented::Proven(_));
+                return agent(svid, is_proven, access.unproven, snapshot, now);
             }
             let administers = access.admin && is_admin(svid, admin_ids, snapshot, now);
             if is_agent && administers {
                 // An agent that lost its standing administers nothing either.
-                agent(svid, matches!(presented, Presented::Proven(_)), snapshot, now)?;
+                let is_proven = matches!(presented, Presented::Proven(_));
+                agent(svid, is_proven, false, snapshot, now)?;
             }
             let is_downstream = access.downstream && has_entry(svid, snapshot, now, |entry| entry.downstream);
             if !access.anyone && (administers || is_downstream) && snapshot.is_revoked(&svid.serial) {
@@ -172,21 +206,14 @@ pub fn authorize(
     }
 }
 
-/// Looks at an agent again before it is answered: whoever lost its standing while something was signed does not get
-/// it, since the CRL may not have it.
-///
-/// # Errors
-///
-/// It was banned or evicted meanwhile.
-pub fn still_stands(snapshot: &Snapshot, agent: &Agent, id: &SpiffeId) -> Result<(), Denied> {
-    match snapshot.agents.get(&agent.path) {
-        Some(known) if known.banned => Err(Denied::AgentBanned(id.clone())),
-        Some(_) => Ok(()),
-        None => Err(Denied::AgentNotAttested(id.clone())),
-    }
-}
-
-fn agent(svid: &X509Svid, is_proven: bool, snapshot: &Snapshot, now: Timestamp) -> Result<Caller, Denied> {
+/// `may_prove`: the method is where a host proves itself, or heals.
+fn agent(
+    svid: &X509Svid,
+    is_proven: bool,
+    may_prove: bool,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Caller, Denied> {
     let id = || svid.id.clone();
     if svid.not_after < now {
         return Err(Denied::AgentExpired(id()));
@@ -202,14 +229,37 @@ fn agent(svid: &X509Svid, is_proven: bool, snapshot: &Snapshot, now: Timestamp) 
     if agent.current.serial != svid.serial && !first_use {
         return Err(Denied::AgentNotActive(id()));
     }
-    if agent.host.is_some() && !is_proven {
+    if agent.host.is_some() && !is_proven && !may_prove {
         return Err(Denied::AgentNotProven(id()));
     }
+    let verdict = check_host(agent, !may_prove, snapshot, &svid.id)?;
     Ok(Caller {
         name: CallerName::Id(id()),
         agent: Some(Arc::clone(agent)),
         first_use,
+        verdict,
     })
+}
+
+/// Looks at the verdict on the agent's host; answers with its generation, where the attestor knows hosts.
+fn check_host(
+    agent: &Agent,
+    has_to_be_fresh: bool,
+    snapshot: &Snapshot,
+    id: &SpiffeId,
+) -> Result<Option<u64>, Denied> {
+    let Some(host) = &agent.host else {
+        return Ok(None);
+    };
+    let host = snapshot.hosts.get(host);
+    let verdict = &host.ok_or_else(|| Denied::AgentNotAttested(id.clone()))?.verdict;
+    if verdict.is_quarantined() {
+        return Err(Denied::HostQuarantined(id.clone()));
+    }
+    if has_to_be_fresh && !verdict.is_verified() {
+        return Err(Denied::HostStale(id.clone()));
+    }
+    Ok(Some(verdict.generation))
 }
 
 fn is_agent_path(path: &str) -> bool {

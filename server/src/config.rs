@@ -11,6 +11,7 @@ use svid::{SpiffeId, TrustDomain};
 
 use crate::{
     issue::{JwtProfile, Lifetimes},
+    pulses::EvidenceTimes,
     store,
 };
 
@@ -74,6 +75,15 @@ pub struct Server {
     /// How long agents' SVIDs live; as `default_x509_svid_ttl` if not set.
     #[serde(default, with = "humantime_serde")]
     pub agent_ttl: Option<Duration>,
+    /// How often a host that attests by TPM shows anew what it is, at least.
+    #[serde(default = "default_evidence_interval", with = "humantime_serde")]
+    pub evidence_interval: Duration,
+    /// Nothing is signed for a host that was silent for longer; two intervals and 10 s if not set.
+    #[serde(default, with = "humantime_serde")]
+    pub evidence_ttl: Option<Duration>,
+    /// What was signed for a host that is silent for longer is revoked; never if not set.
+    #[serde(default, with = "humantime_serde")]
+    pub lost_after: Option<Duration>,
     /// SPIFFE IDs that administer the server.
     #[serde(default)]
     pub admin_ids: HashSet<SpiffeId>,
@@ -113,12 +123,18 @@ impl Default for RateLimits {
 /// A configuration that reads well and can't work.
 #[derive(Debug, thiserror::Error)]
 pub enum Unworkable {
+    /// Every host would be stale before it is asked.
+    #[error("evidence_ttl must be longer than evidence_interval, which must be at least 1s")]
+    EvidenceTtl,
     /// The health listener.
     #[error(transparent)]
     Health(#[from] health::BadPaths),
     /// The collector of metrics.
     #[error(transparent)]
     Otlp(#[from] otlp::BadConfig),
+    /// It is stale first.
+    #[error("lost_after must be longer than evidence_ttl")]
+    LostAfter,
     /// No verifier would take it.
     #[error("jwt_issuer must be 1 to {MAX_ISSUER} characters, none of them a control character")]
     Issuer,
@@ -181,12 +197,35 @@ impl Config {
         if self.server.jwt_issuer.as_ref().is_some_and(unusable) {
             return Err(Unworkable::Issuer);
         }
+        let EvidenceTimes {
+            interval,
+            ttl,
+            lost_after,
+        } = self.evidence_times();
+        if interval < Duration::from_secs(1) || ttl <= interval {
+            return Err(Unworkable::EvidenceTtl);
+        }
+        if lost_after.is_some_and(|after| after <= ttl) {
+            return Err(Unworkable::LostAfter);
+        }
         self.server.health_checks.check()?;
         if let Some(otlp) = &self.server.otlp {
             otlp.check()?;
         }
         self.plugins.check()?;
         Ok(())
+    }
+
+    /// How often hosts are asked for evidence, and what their silence means.
+    #[must_use]
+    pub fn evidence_times(&self) -> EvidenceTimes {
+        let interval = self.server.evidence_interval;
+        let default = interval.saturating_mul(2).saturating_add(SLACK);
+        EvidenceTimes {
+            interval,
+            ttl: self.server.evidence_ttl.unwrap_or(default),
+            lost_after: self.server.lost_after,
+        }
     }
 
     /// What is the same in all JWT-SVIDs.
@@ -212,6 +251,8 @@ impl Config {
 
 /// Longest issuer in bytes.
 const MAX_ISSUER: usize = 1024;
+/// What a host may be late beyond a question that it missed.
+const SLACK: Duration = Duration::from_secs(10);
 const DEFAULT_JWT_TTL: Duration = Duration::from_secs(300);
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/plastron/server.toml";
@@ -240,6 +281,10 @@ const fn default_ca_ttl() -> Duration {
 
 const fn default_svid_ttl() -> Duration {
     Duration::from_secs(3600)
+}
+
+const fn default_evidence_interval() -> Duration {
+    Duration::from_secs(60)
 }
 
 const fn default_key_kind() -> KeyKind {
@@ -283,6 +328,10 @@ mod tests {
         assert_eq!(config.server.bind_port, 8081);
         assert_eq!(config.lifetimes().agent, Duration::from_secs(3600));
         assert_eq!(config.jwt_profile().ttl, Duration::from_secs(300));
+        let evidence = config.evidence_times();
+        assert_eq!(evidence.interval, Duration::from_secs(60));
+        assert_eq!(evidence.ttl, Duration::from_secs(130));
+        assert_eq!(evidence.lost_after, None);
     }
 
     #[test]
@@ -304,6 +353,12 @@ mod tests {
         assert!(long.starts_with("default_jwt_svid_ttl"), "{long}");
         assert!(refused("jwt_issuer = \"\"\n[plugins.node-join-token]\n").contains("jwt_issuer"));
         assert!(refused("agent_ttl = \"1ms\"\n[plugins.node-join-token]\n").contains("at least 1s"));
+        let short = refused("evidence_ttl = \"60s\"\n[plugins.node-join-token]\n");
+        assert!(short.contains("longer than evidence_interval"), "{short}");
+        let never = refused("evidence_interval = \"0s\"\n[plugins.node-join-token]\n");
+        assert!(never.contains("at least 1s"), "{never}");
+        let early = refused("lost_after = \"130s\"\n[plugins.node-join-token]\n");
+        assert!(early.contains("lost_after"), "{early}");
         let both = refused("[plugins.node-join-token]\n[plugins.keys-disk]\n[plugins.keys-memory]\n");
         assert!(both.contains("exclude each other"), "{both}");
     }

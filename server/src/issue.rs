@@ -99,6 +99,13 @@ pub fn minted_jwt(
     }
 }
 
+/// How long anything that was signed for an agent with these entries, or for workloads on it, may live.
+#[must_use]
+pub fn longest_life<'a>(lifetimes: &Lifetimes, entries: impl Iterator<Item = &'a Entry>) -> Duration {
+    let workloads = entries.map(|entry| entry.x509_svid_ttl.unwrap_or(lifetimes.x509_svid));
+    workloads.fold(lifetimes.agent, Duration::max)
+}
+
 /// The certificate of an agent.
 #[must_use]
 pub fn agent_svid(
@@ -290,6 +297,22 @@ mod tests {
         check_jwt(Some(900), Some("h"), 86400, 300);
         check_jwt(Some(60), Some("h"), 86400, 60);
         check_jwt(None, Some("h"), 86400, 300);
+    }
+
+    #[test]
+    fn the_longest_life_is_the_exposure_of_a_host() {
+        let entry = |ttl: Option<u64>| Entry {
+            x509_svid_ttl: ttl.map(Duration::from_secs),
+            ..Entry::default()
+        };
+        let check = |entries: &[Entry], expected: u64| {
+            let longest = longest_life(&LIFETIMES, entries.iter());
+            assert_eq!(longest, Duration::from_secs(expected));
+        };
+        check(&[], 1800);
+        check(&[entry(Some(60))], 1800);
+        check(&[entry(Some(60)), entry(None)], 3600);
+        check(&[entry(Some(7200)), entry(None)], 7200);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod convert;
 pub mod issue;
 pub mod journal;
 pub mod meters;
+pub mod pulses;
 pub mod registry;
 pub mod sessions;
 pub mod store;
@@ -178,6 +179,7 @@ impl Server {
             source,
         })?;
         let tls = tls::server_config(shown.clone(), bundles(registry.clone()), clock)?;
+        let (pulses, evidence) = (pulses::Pulses::default(), config.evidence_times());
         let (ready_sender, ready) = watch::channel(false);
         let (course, followed) = watch::channel(Course::Serve);
         let api = Api {
@@ -191,6 +193,8 @@ impl Server {
             jwt_profile: config.jwt_profile(),
             certificate: shown.clone(),
             log,
+            pulses: pulses.clone(),
+            evidence,
             admin_ids: config.server.admin_ids.clone(),
             limits: config.server.ratelimit,
             proxies: config.server.proxy_protocol_trusted_cidrs.clone(),
@@ -204,6 +208,7 @@ impl Server {
         tasks.spawn(named("registry", owner.run()));
         tasks.spawn(named("sessions", hub.run()));
         tasks.spawn(named("rotation", rotation.run()));
+        tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
         tasks.spawn(named("prune", prune(registry)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));

@@ -15,6 +15,10 @@ use crate::{
 pub struct Meters {
     /// Attestations by attestor and code: `ok`, or that of the refusal.
     pub attestations: Tally<2>,
+    /// New evidence of hosts in their sessions, by what came of it.
+    pub evidence: Tally<1>,
+    /// Hosts that were quarantined, by code.
+    pub quarantines: Tally<1>,
     /// gRPC calls.
     pub calls: Arc<Calls>,
     /// SVIDs that were issued.
@@ -79,6 +83,16 @@ impl Meters {
             refusals: metrics.tally(
                 "plastron_server_refusals_total",
                 "Calls that were not allowed and evidence that was refused, by code.",
+                ["code"],
+            ),
+            evidence: metrics.tally(
+                "plastron_server_evidence_total",
+                "New evidence of hosts in their sessions, by what came of it.",
+                ["code"],
+            ),
+            quarantines: metrics.tally(
+                "plastron_server_quarantines_total",
+                "Hosts that were quarantined, by code.",
                 ["code"],
             ),
             limited,
@@ -159,6 +173,27 @@ pub fn register_state(metrics: &mut edge::metrics::Registry, registry: &Registry
             let enrolled = hosts.len().saturating_sub(pending);
             samples.number(&[("state", "enrolled")], enrolled as u64);
             samples.number(&[("state", "pending")], pending as u64);
+        },
+    );
+    let state = registry.clone();
+    metrics.add(
+        Kind::Gauge,
+        "plastron_server_host_verdicts",
+        "Enrolled hosts, by verdict.",
+        move |samples| {
+            let hosts = &state.snapshot().hosts;
+            let verdicts = || {
+                hosts
+                    .after("")
+                    .filter(|host| host.is_enrolled())
+                    .map(|host| &host.verdict)
+            };
+            let verified = verdicts().filter(|verdict| verdict.is_verified()).count();
+            let quarantined = verdicts().filter(|verdict| verdict.is_quarantined()).count();
+            let stale = verdicts().count().saturating_sub(verified + quarantined);
+            samples.number(&[("verdict", "quarantined")], quarantined as u64);
+            samples.number(&[("verdict", "stale")], stale as u64);
+            samples.number(&[("verdict", "verified")], verified as u64);
         },
     );
     let state = registry.clone();

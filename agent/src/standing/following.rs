@@ -4,6 +4,7 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use proto::plastron::agent::v1::{Answer, Question};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
     reach::{Attested, NotOpened},
 };
 use crate::{
+    attest::{AttestError, Prover},
     backoff::at_least,
     link::Lost,
     session::{SessionError, SessionEvent},
@@ -25,10 +27,17 @@ pub(super) struct Following {
     /// Revisions that workloads are being given.
     deliveries: FuturesUnordered<Pin<Box<dyn Future<Output = u64> + Send>>>,
     renewal: Option<Renewal>,
+    /// Evidence that the TPM is asked for.
+    proof: Option<Proof>,
+    /// A question that came meanwhile: the newest, which alone is still open.
+    asked: Option<Question>,
     /// No renewal is begun before. Measured apart from the clock, which may be set meanwhile.
     pause_until: Instant,
     is_over: bool,
 }
+
+/// An answer that is being made.
+type Proof = Pin<Box<dyn Future<Output = Result<Answer, AttestError>> + Send>>;
 
 /// A step of a renewal.
 pub(super) type Renewal = Pin<Box<dyn Future<Output = Renewed> + Send>>;
@@ -45,6 +54,8 @@ pub(super) enum Renewed {
 
 /// What happens first.
 pub(super) enum Event {
+    /// There is an answer for the server, or there will be none.
+    Answered(Result<Answer, AttestError>),
     /// Workloads have this revision.
     Delivered(u64),
     /// The time has come to renew.
@@ -59,8 +70,8 @@ pub(super) enum Event {
 
 /// Pause after a renewal that failed: it does not grow, because the SVID ends.
 const RENEW_RETRY: Duration = Duration::from_secs(5);
-/// How long the server may take to take an acknowledgement.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
+/// How long the server may take to take a message.
+const SAY_WITHIN: Duration = Duration::from_secs(10);
 
 impl Following {
     pub(super) fn new(established: Established) -> Self {
@@ -69,6 +80,8 @@ impl Following {
             newer: None,
             deliveries: FuturesUnordered::new(),
             renewal: None,
+            proof: None,
+            asked: None,
             pause_until: Instant::now(),
             is_over: false,
         }
@@ -85,7 +98,8 @@ impl Following {
                 Event::Session(event.map_err(SessionError::from).flatten())
             }
             Some(revision) = self.deliveries.next(), if !self.is_over => Event::Delivered(revision),
-            renewed = step(&mut self.renewal) => Event::Renewed(renewed),
+            renewed = done(&mut self.renewal) => Event::Renewed(renewed),
+            answer = done(&mut self.proof), if !self.is_over => Event::Answered(answer),
             () = tokio::time::sleep(due_in), if !is_renewing && due_in <= LOOK => Event::Due,
             () = tokio::time::sleep(LOOK) => Event::Look,
         }
@@ -103,8 +117,37 @@ impl Following {
     /// Tells the server that workloads have this revision.
     pub(super) async fn acknowledge(&mut self, revision: u64) -> Result<(), Lost> {
         let Established { link, session, .. } = &mut self.established;
-        let said = link.during(timeout(ACKNOWLEDGE_WITHIN, session.acknowledge(revision)));
+        let said = link.during(timeout(SAY_WITHIN, session.acknowledge(revision)));
         said.await?.unwrap_or(Err(Lost))
+    }
+
+    /// Has `prover` answer a question, once it has answered the one before.
+    pub(super) fn ask(&mut self, prover: &Prover, question: Question) {
+        if self.proof.is_some() {
+            self.asked = Some(question);
+            return;
+        }
+        let (prover, exporter) = (prover.clone(), self.established.link.exporter);
+        let Question { round, need } = question;
+        self.proof = Some(Box::pin(async move {
+            let evidence = prover.answer(exporter, need).await?;
+            Ok(Answer { round, evidence })
+        }));
+    }
+
+    /// Gives the server an answer, and begins with what it asked meanwhile.
+    pub(super) async fn answer(&mut self, prover: &Prover, answer: Answer) -> Result<(), Lost> {
+        self.go_on_answering(prover);
+        let Established { link, session, .. } = &mut self.established;
+        let said = link.during(timeout(SAY_WITHIN, session.answer(answer)));
+        said.await?.unwrap_or(Err(Lost))
+    }
+
+    /// Begins with what the server asked meanwhile.
+    pub(super) fn go_on_answering(&mut self, prover: &Prover) {
+        if let Some(question) = self.asked.take() {
+            self.ask(prover, question);
+        }
     }
 
     /// Begins the next step of a renewal.
@@ -123,6 +166,7 @@ impl Following {
     pub(super) fn end(&mut self) {
         self.is_over = true;
         self.deliveries.clear();
+        (self.proof, self.asked) = (None, None);
     }
 
     /// Whether the session is over, and nothing is under way to replace it.
@@ -141,14 +185,14 @@ impl Following {
     }
 }
 
-/// Waits for a step of the renewal; for ever, where there is none.
-async fn step(renewal: &mut Option<Renewal>) -> Renewed {
-    let Some(under_way) = renewal else {
+/// Waits for what is under way; for ever, where nothing is.
+async fn done<T>(under_way: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    let Some(step) = under_way else {
         return std::future::pending().await;
     };
-    let renewed = under_way.await;
-    *renewal = None;
-    renewed
+    let outcome = step.await;
+    *under_way = None;
+    outcome
 }
 
 #[cfg(test)]

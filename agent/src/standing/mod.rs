@@ -13,6 +13,7 @@ mod reach;
 use std::{sync::Arc, time::Duration};
 
 use edge::{Chain, grpc::Client, tls::Identity};
+use proto::plastron::agent::v1::Answer;
 use rustls_pki_types::CertificateDer;
 use svid::{Bundle, Roots, Timestamp, x509::X509Svid};
 use tokio::{sync::watch, time::Instant};
@@ -238,6 +239,7 @@ impl Standing {
             self.keep();
             let due_in = now.established.svid.renew_at.since(self.reach.clock.now());
             match now.next(due_in).await {
+                Event::Answered(answer) => self.answer(&mut now, answer).await,
                 Event::Delivered(revision) => {
                     if now.acknowledge(revision).await.is_err() {
                         now.end();
@@ -246,6 +248,7 @@ impl Standing {
                 Event::Due => self.begin_renewal(&mut now),
                 Event::Look => {}
                 Event::Renewed(renewed) => self.go_on_renewing(&mut now, renewed).await,
+                Event::Session(Ok(SessionEvent::Asked(question))) => now.ask(&self.reach.prover, question),
                 Event::Session(Ok(SessionEvent::Pushed { pushed, revision })) => {
                     self.take_pushed(&mut now, *pushed, revision).await;
                 }
@@ -279,10 +282,28 @@ impl Standing {
         now.deliver(revision, keeper.deliveries().clone().delivered(number));
     }
 
+    /// Gives the server new evidence. Without any it signs nothing for this host soon, and goes on asking.
+    async fn answer(&self, now: &mut Following, answer: Result<Answer, AttestError>) {
+        let prover = &self.reach.prover;
+        match answer {
+            Ok(answer) => {
+                if now.answer(prover, answer).await.is_err() {
+                    now.end();
+                }
+            }
+            Err(error) => {
+                warn!(error = %Chain(&error), "No evidence for the server");
+                now.go_on_answering(prover);
+            }
+        }
+    }
+
     async fn withdraw(&self, code: &str) {
         error!(code, "Server withdrew this host's standing");
-        if code == BANNED {
-            say_banned();
+        match code {
+            BANNED => say_banned(),
+            QUARANTINED => say_quarantined(),
+            _ => {}
         }
         self.reach.keeper.withdraw().await;
     }
@@ -478,6 +499,15 @@ fn not_renewed(now: &mut Following, error: &StandingError) {
 
 /// Code of the withdrawal of an agent that is banned.
 const BANNED: &str = "agent_banned";
+
+/// Code of the withdrawal of a host that said what is refused.
+const QUARANTINED: &str = "host_quarantined";
+
+fn say_quarantined() {
+    error!(
+        "Host is quarantined; once it is what it should be, an operator has to release it (`plastron-server host release`)"
+    );
+}
 
 fn say_banned() {
     error!("Agent is banned; an operator has to evict it before it can attest again");

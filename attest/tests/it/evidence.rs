@@ -18,7 +18,7 @@ pub(crate) const BINDING: Binding<'static> = Binding {
     exporter: &[1; 32],
     nonce: &[2; 32],
     csr: b"csr",
-    hello: b"hello",
+    hello: &[3; 32],
 };
 /// PCRs that the log explains.
 pub(crate) const QUOTED: u32 = 0x1ff;

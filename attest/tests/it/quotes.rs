@@ -76,7 +76,7 @@ fn is_about_this_connection_and_request() {
             ..BINDING
         },
         Binding {
-            hello: b"another",
+            hello: &[9; 32],
             ..BINDING
         },
     ];

@@ -90,8 +90,18 @@ fn host() -> stored::Host {
             index: 7,
             digest: vec![4; 32],
         }],
+        pcr_digest: vec![8; 32],
+        policy_generation: 0,
+    };
+    let verdict = stored::Verdict {
+        finding: stored::Finding::Quarantined.into(),
+        since: 1_700_000_002,
+        generation: 3,
+        code: "log_mismatch".into(),
+        difference: "PCR 4".into(),
     };
     stored::Host {
+        verdict: Some(verdict),
         id: "one".into(),
         name: "rack 7".into(),
         enrolled: true,

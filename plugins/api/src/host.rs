@@ -9,6 +9,8 @@ use attest::{
 };
 use svid::Timestamp;
 
+use crate::Verdict;
+
 /// A host. Known by its endorsement keys; its row never changes its identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Host {
@@ -32,6 +34,8 @@ pub struct Host {
     pub appraised: Option<Appraised>,
     /// Path of its agent's SPIFFE ID, once it attested.
     pub agent_path: Option<Arc<str>>,
+    /// What is thought of it.
+    pub verdict: Verdict,
     /// Grows with each change of the row.
     pub revision: u64,
 }
@@ -72,6 +76,10 @@ pub struct Appraised {
     pub firmware_version: u64,
     /// Which PCRs were quoted.
     pub selection: PcrSelection,
+    /// The digest over their values, as signed.
+    pub pcr_digest: [u8; 32],
+    /// By which generation of what is required of the host it was accepted.
+    pub policy_generation: u64,
     /// The event log that explained them: its SHA-256, and the values that it replays to.
     pub event_log: Option<KnownLog>,
 }
@@ -85,9 +93,42 @@ pub struct KnownLog {
     pub values: PcrValues,
 }
 
+impl Appraised {
+    /// What is left of it where the TPM's clock and counts are to be taken as they come.
+    #[must_use]
+    pub fn without_clock(self) -> Self {
+        let clock = ClockInfo {
+            clock: 0,
+            reset_count: 0,
+            restart_count: 0,
+            safe: false,
+        };
+        Self { clock, ..self }
+    }
+}
+
 impl Host {
     /// Most endorsement keys of a host: TPMs have one for each template, and few have more than four.
     pub const MAX_KEYS: usize = 16;
+
+    /// A row of a host that is enrolled, and of which nothing else is known.
+    #[must_use]
+    pub fn enrolled(id: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            enrolment: Enrolment::Enrolled,
+            endorsement_keys: Vec::new(),
+            attestation_key: None,
+            created_at: now,
+            last_attested_at: None,
+            last_address: String::new(),
+            appraised: None,
+            agent_path: None,
+            verdict: Verdict::first(now),
+            revision: 0,
+        }
+    }
 
     /// Whether it may attest.
     #[must_use]
@@ -131,6 +172,8 @@ pub struct HostClaim {
     pub attestation_key: Public,
     /// What the evidence said.
     pub appraised: Appraised,
+    /// SHA-256 of what the host said first on this connection: its later evidence there covers it, too.
+    pub hello: [u8; 32],
 }
 
 /// A TPM that is proven to be one, and belongs to no enrolled host.

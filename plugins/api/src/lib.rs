@@ -15,15 +15,18 @@ mod prover;
 mod software;
 mod tpm;
 mod upstream;
+mod verdict;
 mod workload;
 
 pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
-    Attested, Claim, Context, Expect, JoinToken, NodeAttestor, Records, Refusal, RefusalKind, Step,
+    Asked, Attested, Claim, Context, Expect, ExpectEvidence, JoinToken, NodeAttestor, Records, Refusal,
+    RefusalKind, Round, SessionBinding, Step,
 };
 pub use prover::{Binding, NodeProver, ProverError};
 pub use software::SoftwareKey;
 pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
 pub use upstream::{Certified, UpstreamAuthority, UpstreamError};
+pub use verdict::{Finding, HostEvent, Offence, Staleness, Verdict};
 pub use workload::{Process, WorkloadAttestError, WorkloadAttestor};

@@ -1,10 +1,11 @@
 //! The server's half of node attestation: sans-IO. Bytes and what the server knows go in, a [`Step`] comes out.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use attest::{
     Name, Reject,
     ek::{CertificateId, EkHash},
+    wire::ClockInfo,
 };
 use svid::{Selector, Timestamp, TrustDomain};
 
@@ -46,6 +47,59 @@ pub trait NodeAttestor: Send + Sync {
             "hosts of this attestor open sessions without evidence",
         ))
     }
+
+    /// Begins a round of the session of `host`, on a connection where the host proved itself: what it is asked.
+    /// `None` if hosts of this attestor give no evidence in their sessions.
+    fn begin_round(
+        &self,
+        host: &Arc<Host>,
+        session: &SessionBinding,
+        context: &Context<'_>,
+    ) -> Option<Asked> {
+        let _ = (host, session, context);
+        None
+    }
+}
+
+/// What the evidence in a session is about; kept with the session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionBinding {
+    /// TLS exporter of the connection.
+    pub exporter: [u8; 32],
+    /// SHA-256 of what the host said first on it.
+    pub hello: [u8; 32],
+    /// The clock and counts that the host's TPM showed last.
+    pub clock: ClockInfo,
+}
+
+/// A question to a host in its session.
+pub struct Asked {
+    /// To the host.
+    pub send: Vec<u8>,
+    /// How long it may take to answer. Who is later said nothing.
+    pub within: Duration,
+    /// Who looks at the answer.
+    pub next: Box<dyn ExpectEvidence>,
+}
+
+/// One awaited answer in a session. Consumed by it, so a nonce is spent once.
+pub trait ExpectEvidence: Send + Sync {
+    /// Looks at the answer.
+    ///
+    /// # Errors
+    ///
+    /// The host is refused.
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Round, Refusal>;
+}
+
+/// What a round of a session came to.
+pub enum Round {
+    /// It takes more to tell.
+    Ask(Asked),
+    /// Something is new, and accepted.
+    Changed(Box<HostClaim>),
+    /// The host is what it was; its TPM shows this clock.
+    Unchanged(ClockInfo),
 }
 
 /// One awaited answer. Consumed by it, so a challenge is answered once.
@@ -152,6 +206,8 @@ pub struct Refusal {
     pub code: &'static str,
     /// How it is to be taken.
     pub kind: RefusalKind,
+    /// The host that surely said what is refused: its key signed it, for this connection or nonce.
+    pub said_by: Option<Arc<str>>,
     /// Why.
     pub source: Box<dyn Error + Send + Sync>,
 }
@@ -171,6 +227,7 @@ impl Refusal {
         Self {
             code,
             kind: RefusalKind::Invalid,
+            said_by: None,
             source: source.into(),
         }
     }
@@ -180,8 +237,16 @@ impl Refusal {
         Self {
             code,
             kind: RefusalKind::Denied,
+            said_by: None,
             source: source.into(),
         }
+    }
+
+    /// What is refused is surely what this host said.
+    #[must_use]
+    pub fn said_by(self, host: &Host) -> Self {
+        let said_by = Some(Arc::clone(&host.id));
+        Self { said_by, ..self }
     }
 }
 
@@ -203,6 +268,16 @@ impl From<Reject> for Refusal {
             | Reject::TpmCleared
             | Reject::TpmResumed => Self::denied(reject.code(), reject),
             _ => Self::invalid(reject.code(), reject),
+        }
+    }
+}
+
+impl fmt::Debug for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ask(_) => f.write_str("Ask"),
+            Self::Changed(claim) => f.debug_tuple("Changed").field(claim).finish(),
+            Self::Unchanged(clock) => f.debug_tuple("Unchanged").field(clock).finish(),
         }
     }
 }

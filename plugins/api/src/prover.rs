@@ -38,6 +38,19 @@ pub trait NodeProver: Send {
         Ok(None)
     }
 
+    /// The answer to what the server asks in the session on the connection with this TLS exporter, where the host
+    /// proved itself before.
+    ///
+    /// # Errors
+    ///
+    /// The host can't prove itself now, or is asked for something that it does not answer.
+    fn answer_round(&mut self, exporter: &[u8; 32], asked: &[u8]) -> Result<Vec<u8>, ProverError> {
+        let _ = (exporter, asked);
+        Err(ProverError::Challenge(
+            "this host gives no evidence in its session".into(),
+        ))
+    }
+
     /// Looks at the Name of the endorsement key that the server has on record for this host.
     ///
     /// # Errors

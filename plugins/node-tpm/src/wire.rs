@@ -96,11 +96,21 @@ pub(crate) fn credential(answer: &[u8]) -> Result<Bytes, Refusal> {
     }
 }
 
-/// The quote and logs in an answer.
+/// The quote and logs in an answer of AttestAgent.
+pub(crate) fn supplied_answer(answer: &[u8]) -> Result<Supplied, Refusal> {
+    match answer_step(answer)? {
+        wire::answer::Step::Supplied(supplied) => parse_supplied(supplied),
+        wire::answer::Step::Credential(_) => Err(Reject::Unexpected.into()),
+    }
+}
+
+/// The quote and logs in an answer of a session.
 pub(crate) fn supplied(answer: &[u8]) -> Result<Supplied, Refusal> {
-    let wire::answer::Step::Supplied(supplied) = answer_step(answer)? else {
-        return Err(Reject::Unexpected.into());
-    };
+    check_len(answer, MAX_ANSWER)?;
+    parse_supplied(wire::Supplied::decode(answer).map_err(malformed)?)
+}
+
+fn parse_supplied(supplied: wire::Supplied) -> Result<Supplied, Refusal> {
     if supplied.logs.len() > MAX_LOGS {
         return Err(Reject::TooLarge.into());
     }
@@ -210,6 +220,16 @@ fn values(values: Vec<wire::PcrValue>) -> Result<Option<PcrValues>, Reject> {
 
 fn alg(id: u32) -> Option<HashAlg> {
     HashAlg::from_tpm(u16::try_from(id).ok()?)
+}
+
+/// Asks for a quote of `selection` over `nonce`, and for the event log where that is wanted.
+pub(crate) fn need(nonce: &[u8; 32], selection: &PcrSelection, wants_log: bool) -> wire::Need {
+    let log = wants_log.then_some(wire::LogKind::EventLog.into());
+    wire::Need {
+        nonce: Bytes::copy_from_slice(nonce),
+        selection: selection_to_wire(selection),
+        logs: log.into_iter().collect(),
+    }
 }
 
 /// A selection, as a message has it.

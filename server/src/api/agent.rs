@@ -24,6 +24,7 @@ use super::{
     refusals::Refusals,
     shares::Shares,
     status,
+    verdicts::Verdicts,
 };
 use crate::{
     ca::Ca,
@@ -45,6 +46,7 @@ pub(super) struct AgentService {
     pub(super) admission: Admission,
     pub(super) refusals: Refusals,
     pub(super) meters: Meters,
+    pub(super) verdicts: Verdicts,
     pub(super) conversations: Shares,
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,

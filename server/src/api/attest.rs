@@ -16,7 +16,7 @@ use std::{
 
 use attest::ek::{CertificateId, EkHash};
 use futures::Stream;
-use plugin_api::{Attested, Context, Expect, Host, Newcomer, NodeAttestor, Records, Refusal, Step};
+use plugin_api::{Attested, Claim, Context, Expect, Host, Newcomer, NodeAttestor, Records, Refusal, Step};
 use proto::spire::api::{
     server::agent::v1::{
         AttestAgentRequest, AttestAgentResponse,
@@ -31,7 +31,7 @@ use svid::{
 };
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
-use tracing::info;
+use tracing::{error, info};
 
 use super::{Connection, agent::AgentService, connection::Attesting, limit, page, shares::Share, status};
 use crate::{
@@ -271,6 +271,11 @@ impl Conversation {
             error = reason,
             "Attestation refused"
         );
+        // Should it not be stored, the evidence is refused all the same, and a host without evidence is stale soon.
+        let condemned = self.service.verdicts.condemn(refusal, &address).await;
+        if let Err(error) = condemned {
+            error!(%error, reject = refusal.code, "Host not quarantined");
+        }
         let source = self.connection.source();
         let Some(unrecorded) = self.service.refusals.note(source, refusal.code, Instant::now()) else {
             return;
@@ -331,6 +336,7 @@ impl Conversation {
             not_after: signed.svid().not_after,
         };
         let can_reattest = attested.can_reattest;
+        let claimed = claimed(&attested);
         let attestation = self.attestation(name, attested, &proven);
         let ledger = signed.ledger_record(Record::new("svid_issued", &id));
         let recorded = self.service.registry.change(move |draft| {
@@ -346,7 +352,11 @@ impl Conversation {
         self.service.ca.note_agent_svid();
         self.service.meters.attestations.count([name, "ok"]);
         if evidence.exporter.is_some() {
-            self.connection.prove(proven);
+            self.connection
+                .prove(proven, claimed.as_ref().map(|(_, hello)| *hello));
+        }
+        if let Some((host, _)) = &claimed {
+            self.service.verdicts.pulses.note(host);
         }
         info!(agent_id = %id, node_attestor_type = name, serial_num = %svid.serial, expires_at = %svid.not_after,
             caller_addr = self.connection.address_text(), "Agent attested");
@@ -399,6 +409,14 @@ impl Conversation {
             address: self.connection.address_text(),
         }
     }
+}
+
+/// Which host an attestation is of, and SHA-256 of what that said first.
+fn claimed(attested: &Attested) -> Option<(HostId, [u8; 32])> {
+    attested.claims.iter().find_map(|claim| match claim {
+        Claim::Host(claim) => Some((Arc::clone(&claim.id), claim.hello)),
+        Claim::JoinToken(_) => None,
+    })
 }
 
 fn check_params(params: Params) -> Result<(AttestationData, Vec<u8>), Status> {

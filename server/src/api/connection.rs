@@ -25,7 +25,7 @@ use crate::authorize::Presented;
 pub struct Connection {
     presented: Presented,
     /// What it counts for since the host proved itself on it, until it does so elsewhere.
-    proven: OnceLock<(Presented, Proof)>,
+    proven: OnceLock<Proven>,
     proofs: Proofs,
     address: Option<SocketAddr>,
     binding: Option<Binding>,
@@ -46,6 +46,15 @@ pub(super) struct OnConnection(Arc<Connection>);
 /// An attestation on a connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Attesting(Arc<Connection>);
+
+/// That the host proved itself on a connection.
+#[derive(Debug)]
+struct Proven {
+    presented: Presented,
+    proof: Proof,
+    /// SHA-256 of what it said first, for attestors whose hosts give further evidence.
+    hello: Option<[u8; 32]>,
+}
 
 #[derive(Debug)]
 struct Binding {
@@ -150,16 +159,27 @@ impl Connection {
     #[must_use]
     pub fn presented(&self) -> &Presented {
         match self.proven.get() {
-            Some((proven, proof)) if proof.is_current() => proven,
+            Some(proven) if proven.proof.is_current() => &proven.presented,
             _ => &self.presented,
         }
     }
 
     /// Notes that the host of the agent with `svid` proved itself on this connection: from now on the other end is
-    /// that agent. Evidence is taken once, so there is no second proof to note.
-    pub fn prove(&self, svid: X509Svid) {
+    /// that agent. Evidence is taken once, so there is no second proof to note. `hello` is SHA-256 of what the host
+    /// said first, where it gives further evidence.
+    pub fn prove(&self, svid: X509Svid, hello: Option<[u8; 32]>) {
         let proof = self.proofs.note(svid.id.shared_path());
-        let _first = self.proven.set((Presented::Proven(svid), proof));
+        let _first = self.proven.set(Proven {
+            presented: Presented::Proven(svid),
+            proof,
+            hello,
+        });
+    }
+
+    /// What further evidence on it is bound to: its exporter, and SHA-256 of what the host said first.
+    pub(super) fn session_binding(&self) -> Option<(Exporter, [u8; 32])> {
+        let hello = self.proven.get()?.hello?;
+        Some((self.binding.as_ref()?.exporter, hello))
     }
 
     /// Where it came in.

@@ -1,8 +1,9 @@
 //! The Hosts service.
 
+use plugin_api::HostEvent;
 use proto::plastron::host::v1::{
     ApproveHostRequest, GetHostRequest, Host, ImportHostsRequest, ImportHostsResponse, ListHostsRequest,
-    ListHostsResponse, RemoveHostRequest, hosts_server, import_hosts_response,
+    ListHostsResponse, ReleaseHostRequest, RemoveHostRequest, hosts_server, import_hosts_response,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -12,6 +13,7 @@ use crate::{
     registry::{
         Draft, Registry,
         host_changes::{self, Imported, NewHost},
+        verdict_changes::{Judgement, judge},
     },
 };
 
@@ -82,6 +84,23 @@ impl hosts_server::Hosts for HostService {
             .change(move |draft| host_changes::approve(draft, &id, name, &actor));
         let host = approved.await.map_err(|error| status::not_changed(&error))?;
         let host = host.ok_or_else(not_found)?;
+        Ok(self.answer(&host))
+    }
+
+    async fn release_host(&self, request: Request<ReleaseHostRequest>) -> Result<Response<Host>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let id = request.into_inner().id;
+        let released = self.registry.change(move |draft| {
+            let known = draft.state().hosts.get(&id).is_some();
+            let judgement = Judgement {
+                actor: &actor,
+                exposure: None,
+            };
+            known.then(|| judge(draft, &id, HostEvent::Released, &judgement))
+        });
+        let host = released.await.map_err(|error| status::not_changed(&error))?;
+        let host = host.ok_or_else(not_found)?;
+        let host = host.ok_or_else(|| Status::failed_precondition("host is not quarantined"))?;
         Ok(self.answer(&host))
     }
 

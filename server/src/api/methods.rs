@@ -118,7 +118,7 @@ fn health(method: &str) -> Option<Access> {
 fn hosts(method: &str) -> Option<Access> {
     matches!(
         method,
-        "ApproveHost" | "GetHost" | "ImportHosts" | "ListHosts" | "RemoveHost"
+        "ApproveHost" | "GetHost" | "ImportHosts" | "ListHosts" | "ReleaseHost" | "RemoveHost"
     )
     .then_some(ADMIN)
 }

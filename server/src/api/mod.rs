@@ -24,11 +24,13 @@ mod proofs;
 mod proxy;
 mod refusals;
 mod revocation;
+mod rounds;
 mod session;
 mod shares;
 mod status;
 mod svid;
 mod sync;
+mod verdicts;
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -72,6 +74,7 @@ use crate::{
     config::RateLimits,
     issue::{JwtProfile, Lifetimes},
     meters::Meters,
+    pulses::{EvidenceTimes, Pulses},
     registry::Registry,
     sessions::Sessions,
 };
@@ -98,6 +101,10 @@ pub struct Api {
     pub lifetimes: Lifetimes,
     /// What is the same in all JWT-SVIDs.
     pub jwt_profile: JwtProfile,
+    /// When hosts gave good evidence last.
+    pub pulses: Pulses,
+    /// How often they are to give it.
+    pub evidence: EvidenceTimes,
     /// Who administers, beside those with an admin entry.
     pub admin_ids: HashSet<SpiffeId>,
     /// Which calls are limited.
@@ -235,6 +242,13 @@ impl Api {
     fn routes(&self, limiters: Limiters) -> Routes {
         let admission = Admission::new(cores(), self.meters.limited.clone());
         let (registry, clock) = (&self.registry, self.clock);
+        let appraisals = Arc::new(Semaphore::new(cores()));
+        let verdicts = verdicts::Verdicts {
+            registry: registry.clone(),
+            pulses: self.pulses.clone(),
+            lifetimes: self.lifetimes,
+            meters: self.meters.clone(),
+        };
         let agents = agent::AgentService {
             registry: registry.clone(),
             ca: self.ca.clone(),
@@ -245,7 +259,8 @@ impl Api {
             admission: admission.clone(),
             refusals: refusals::Refusals::default(),
             meters: self.meters.clone(),
-            appraisals: Arc::new(Semaphore::new(cores())),
+            verdicts: verdicts.clone(),
+            appraisals: Arc::clone(&appraisals),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
             sign_limit: limiters.signing.clone(),
             clock,
@@ -273,6 +288,9 @@ impl Api {
             attestors: self.attestors.clone(),
             sessions: self.sessions.clone(),
             meters: self.meters.clone(),
+            verdicts,
+            appraisals,
+            evidence_interval: self.evidence.interval,
             clock,
         };
         let hosts = host::HostService {

@@ -8,22 +8,30 @@ use std::{
 
 use edge::{Clock, metrics::Histogram};
 use futures::Stream;
-use plugin_api::{Context, NodeAttestor};
+use plugin_api::{Context, Finding, HostEvent, NodeAttestor, SessionBinding};
 use prost::Message;
 use proto::plastron::{
     agent::v1::{
-        AgentMessage, Crls, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
+        AgentMessage, Answer, Crls, KnownEntry, Open, ServerMessage, Update, Welcome, Withdrawal,
         agent_message::Message as FromAgent, agent_session_server::AgentSession,
         server_message::Message as ToAgent,
     },
     attest::v1::Evidence,
 };
 use svid::Timestamp;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 use tracing::info;
 
-use super::{Connection, connection::OnConnection, entry::wire, gate, status};
+use super::{
+    Connection,
+    connection::OnConnection,
+    entry::wire,
+    gate,
+    rounds::{Rounds, RoundsWith},
+    status,
+    verdicts::Verdicts,
+};
 use crate::{
     authorize::Presented,
     ca::Crl,
@@ -39,6 +47,11 @@ pub(super) struct SessionService {
     pub(super) attestors: Vec<Arc<dyn NodeAttestor>>,
     pub(super) sessions: Sessions,
     pub(super) meters: Meters,
+    pub(super) verdicts: Verdicts,
+    /// Logs that may be appraised at once.
+    pub(super) appraisals: Arc<Semaphore>,
+    /// From one question to the next, at most.
+    pub(super) evidence_interval: Duration,
     pub(super) clock: Clock,
 }
 
@@ -89,6 +102,7 @@ impl AgentSession for SessionService {
             sent_crls: Vec::new(),
             owed: BTreeMap::new(),
             push: self.meters.push.clone(),
+            rounds: self.rounds(&agent, &connection),
             queue: vec![ToAgent::Welcome(self.welcome(&agent))],
             is_due: true,
             is_over: false,
@@ -134,15 +148,18 @@ impl SessionService {
         let address = connection.address_text();
         match decided {
             Ok(claim) => {
-                let path = Arc::clone(&agent.path);
-                let noted = move |draft: &mut _| host_changes::claim(draft, claim, &path, &address);
+                let (path, host, hello) = (Arc::clone(&agent.path), Arc::clone(&claim.id), claim.hello);
+                let noted = move |draft: &mut _| {
+                    host_changes::claim(draft, claim, HostEvent::Answered, &path, &address)
+                };
                 let noted = self
                     .registry
                     .change(noted)
                     .await
                     .map_err(|error| status::not_changed(&error))?;
                 noted.map_err(|error| status::not_recorded(error.into()))?;
-                connection.prove(svid);
+                self.verdicts.pulses.note(&host);
+                connection.prove(svid, Some(hello));
                 Ok(())
             }
             Err(refusal) => {
@@ -156,9 +173,35 @@ impl SessionService {
                     .with("reason", &reason);
                 // That the trail can't be written is logged there; the refusal stands.
                 let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
+                let condemned = self.verdicts.condemn(&refusal, &connection.address_text()).await;
+                condemned.map_err(|error| status::not_changed(&error))?;
                 Err(status::unproven(&refusal))
             }
         }
+    }
+
+    /// The rounds of a session on this connection, where hosts of its attestor give further evidence.
+    fn rounds(&self, agent: &Agent, connection: &Connection) -> Option<Rounds> {
+        let (exporter, hello) = connection.session_binding()?;
+        let host = Arc::clone(agent.host.as_ref()?);
+        let mut attestors = self.attestors.iter();
+        let attestor = attestors.find(|attestor| attestor.name() == agent.attestation_type)?;
+        let snapshot = self.registry.snapshot();
+        let appraised = snapshot.hosts.get(&host)?.appraised.as_ref()?;
+        let binding = SessionBinding {
+            exporter,
+            hello,
+            clock: appraised.clock,
+        };
+        let with = RoundsWith {
+            attestor: Arc::clone(attestor),
+            verdicts: self.verdicts.clone(),
+            appraisals: Arc::clone(&self.appraisals),
+            interval: self.evidence_interval,
+            clock: self.clock,
+        };
+        let address = connection.address_text();
+        Some(Rounds::new(with, Arc::clone(&agent.path), host, address, binding))
     }
 
     fn welcome(&self, agent: &Agent) -> Welcome {
@@ -197,6 +240,13 @@ async fn receive_open(messages: &mut Streaming<AgentMessage>) -> Result<Open, St
     }
 }
 
+async fn due(rounds: Option<&Rounds>) {
+    match rounds {
+        Some(rounds) => rounds.due().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn known(entry: KnownEntry) -> (EntryId, i64) {
     (entry.id.into(), entry.revision_number)
 }
@@ -220,6 +270,8 @@ struct Conversation {
     /// For each revision that is not acknowledged yet, the bundle that it carried, and since when.
     owed: BTreeMap<u64, (u64, Instant)>,
     push: Histogram,
+    /// New evidence, of hosts that give it.
+    rounds: Option<Rounds>,
     /// What is to be said next, last first.
     queue: Vec<ToAgent>,
     /// Something may have changed since it was looked at last.
@@ -268,9 +320,14 @@ impl Conversation {
                 Ended::Replaced => "session was replaced by a newer one",
                 Ended::Unresponsive => "bundle was not acknowledged in time",
             })),
+            () = due(self.rounds.as_ref()) => {
+                let question = self.rounds.as_mut().and_then(Rounds::ask);
+                self.queue.extend(question.map(ToAgent::Question));
+            }
             message = self.messages.message() => match message?.map(|message| message.message) {
                 None => self.is_over = true,
                 Some(Some(FromAgent::Ack(ack))) => self.acknowledged(ack.revision).await,
+                Some(Some(FromAgent::Answer(answer))) => self.answered(answer).await?,
                 Some(_) => return Err(Status::invalid_argument("unexpected message in session")),
             },
             () = tokio::time::sleep(left.min(LOOK)) => {
@@ -278,6 +335,14 @@ impl Conversation {
                     return Err(Status::unauthenticated("the SVID that the session rests on has ended"));
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn answered(&mut self, answer: Answer) -> Result<(), Status> {
+        if let Some(rounds) = &mut self.rounds {
+            let question = rounds.hear(answer).await?;
+            self.queue.extend(question.map(ToAgent::Question));
         }
         Ok(())
     }
@@ -312,7 +377,13 @@ impl Conversation {
             self.withdraw_silently();
             return;
         }
-        self.queue_updates(&snapshot, &agent);
+        let host = agent.host.as_ref().and_then(|id| snapshot.hosts.get(id));
+        match host.map(|host| &host.verdict.finding) {
+            Some(Finding::Quarantined(_)) => self.withdraw("host_quarantined"),
+            // It keeps what it has, and gets nothing new before it shows what it is.
+            Some(Finding::Stale(_)) => {}
+            Some(Finding::Verified) | None => self.queue_updates(&snapshot, &agent),
+        }
     }
 
     fn withdraw(&mut self, code: &str) {

@@ -15,7 +15,7 @@ use crate::{
     authorize::Denied,
     backup::TakeError,
     ca::{OrderRefused, RotationError, SignError},
-    registry::{ChangeError, authority_changes::NotAppended, changes::NotRecorded},
+    registry::{ChangeError, authority_changes::NotAppended, changes::NotRecorded, host_changes::HostMoved},
 };
 
 /// A call that is not allowed; agents learn what to do from the details.
@@ -25,7 +25,9 @@ pub(super) fn denied(denied: &Denied) -> Status {
         Denied::AgentExpired(_) => Reason::AgentExpired,
         Denied::AgentNotActive(_) => Reason::AgentNotActive,
         Denied::AgentNotAttested(_) => Reason::AgentNotAttested,
-        Denied::AgentNotProven(_) => Reason::AgentMustReattest,
+        Denied::AgentNotProven(_) | Denied::HostQuarantined(_) | Denied::HostStale(_) => {
+            Reason::AgentMustReattest
+        }
         Denied::Method(_) | Denied::Revoked(_) => return Status::permission_denied(denied.to_string()),
     };
     with_reason(&denied.to_string(), reason)
@@ -78,7 +80,11 @@ pub(super) fn unproven(refusal: &Refusal) -> Status {
 pub(super) fn not_recorded(error: NotRecorded) -> Status {
     match error {
         NotRecorded::Banned => with_reason(&error.to_string(), Reason::AgentBanned),
-        NotRecorded::Host(_) => Status::aborted(error.to_string()),
+        NotRecorded::Host(HostMoved::MustAttest) => must_reattest(),
+        NotRecorded::Host(HostMoved::Quarantined) => {
+            Status::permission_denied(format!("{error} (host_quarantined)"))
+        }
+        NotRecorded::Host(HostMoved::Changed | HostMoved::KeyTaken) => Status::aborted(error.to_string()),
         NotRecorded::TokenUsed => Status::invalid_argument(error.to_string()),
     }
 }

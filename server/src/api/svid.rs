@@ -21,7 +21,6 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{admission::Admission, gate, limit::Limiter, status};
 use crate::{
-    authorize::still_stands,
     ca::{Ca, IssuedSvid, SignedSvid, Signing},
     convert,
     issue::{self, JwtProfile, Lifetimes},
@@ -89,6 +88,10 @@ impl svid_server::Svid for SvidService {
         }
         self.sign_limit.check(connection.address(), params.len())?;
         let results = self.sign_batch(agent, params).await?;
+        // The ledger has them: whoever withdraws the agent from now on finds them there.
+        caller
+            .still_stands(&self.registry.snapshot())
+            .map_err(|denied| status::denied(&denied))?;
         Ok(Response::new(BatchNewX509svidResponse { results }))
     }
 
@@ -114,6 +117,9 @@ impl svid_server::Svid for SvidService {
             .ok_or_else(|| status::bug("signing without agent"))?;
         self.sign_limit.check(connection.address(), 1)?;
         let svid = self.new_jwt(agent, request.into_inner()).await?;
+        caller
+            .still_stands(&self.registry.snapshot())
+            .map_err(|denied| status::denied(&denied))?;
         Ok(Response::new(NewJwtsvidResponse { svid: Some(svid) }))
     }
 
@@ -190,9 +196,6 @@ impl SvidService {
         if !signed.is_empty() {
             let released = self.ca.release(signed).await;
             issued = released.map_err(|error| status::not_signed(&error))?.into_iter();
-            // The ledger has them: whoever withdraws the agent from now on finds them there.
-            still_stands(&self.registry.snapshot(), agent, &agent_id)
-                .map_err(|error| status::denied(&error))?;
         }
         Ok(outcomes
             .into_iter()

@@ -1,3 +1,4 @@
+use plugin_api::{Finding, Host, HostEvent, Offence};
 use svid::{
     TrustDomain,
     x509::{CrlContent, RevocationReason, Revoked, SerialNumber},
@@ -58,6 +59,9 @@ fn snapshot() -> Snapshot {
         };
         snapshot.agents.insert(path.into(), Arc::new(agent));
     }
+    let mut host = Host::enrolled("host".into(), NOW);
+    host.verdict.finding = Finding::Verified;
+    snapshot.hosts.insert(Arc::new(host));
     for (id, admin, downstream) in [
         ("admin", true, false),
         ("down", false, true),
@@ -300,18 +304,85 @@ fn an_agent_that_lost_its_standing_administers_nothing() {
     check(unproven, 1, Err(Denied::AgentNotProven(id(unproven))));
 }
 
+/// The good agent with a host, after `events`.
+fn judged(events: Vec<HostEvent>) -> Snapshot {
+    let mut snapshot = snapshot();
+    let mut host = (**snapshot.hosts.get("host").unwrap()).clone();
+    for event in events {
+        host.verdict = host.verdict.after(event, NOW).unwrap();
+    }
+    snapshot.hosts.insert(Arc::new(host));
+    snapshot
+}
+
+fn offended() -> HostEvent {
+    HostEvent::Offended(Offence {
+        code: "log_mismatch".into(),
+        difference: "PCR 4".into(),
+    })
+}
+
+#[test]
+fn a_host_that_is_not_verified_is_served_nothing_and_may_prove_itself_unless_it_is_quarantined() {
+    let good = "spiffe://td/spire/agent/tpm/good";
+    let unproven = Access {
+        unproven: true,
+        ..AGENT
+    };
+    let stale = || Err(Denied::HostStale(id(good)));
+    let quarantined = || Err(Denied::HostQuarantined(id(good)));
+    let check = |events: &[HostEvent], access, expected: Result<(), Denied>| {
+        let snapshot = judged(events.to_vec());
+        let outcome = authorize(
+            "m",
+            access,
+            &proven(good, 1, 2000),
+            &HashSet::new(),
+            &snapshot,
+            NOW,
+        );
+        assert_eq!(outcome.map(drop), expected, "{events:?}");
+    };
+    check(&[HostEvent::Silent], AGENT, stale());
+    check(&[HostEvent::Silent], unproven, Ok(()));
+    check(&[HostEvent::Silent, HostEvent::Answered], AGENT, Ok(()));
+    check(&[offended()], AGENT, quarantined());
+    check(&[offended()], unproven, quarantined());
+    check(&[offended(), HostEvent::Released], AGENT, stale());
+    check(&[offended(), HostEvent::Released], unproven, Ok(()));
+}
+
 #[test]
 fn who_lost_its_standing_meanwhile_is_not_answered() {
-    let snapshot = snapshot();
-    let check = |path: &str, expected: fn(SpiffeId) -> Result<(), Denied>| {
-        let mut agent = (**snapshot.agents.get("/spire/agent/x/good").unwrap()).clone();
-        agent.path = path.into();
-        let id = SpiffeId::parse(&format!("spiffe://td{path}")).unwrap();
-        assert_eq!(still_stands(&snapshot, &agent, &id), expected(id), "{path}");
+    let caller = |path: &str| {
+        let presented = proven(&format!("spiffe://td{path}"), 1, 2000);
+        authorize("m", AGENT, &presented, &HashSet::new(), &snapshot(), NOW).unwrap()
     };
-    check("/spire/agent/x/good", |_| Ok(()));
-    check("/spire/agent/x/banned", |id| Err(Denied::AgentBanned(id)));
-    check("/spire/agent/x/evicted", |id| Err(Denied::AgentNotAttested(id)));
+    let check = |path: &str, after: &Snapshot, expected: fn(SpiffeId) -> Result<(), Denied>| {
+        let id = SpiffeId::parse(&format!("spiffe://td{path}")).unwrap();
+        assert_eq!(caller(path).still_stands(after), expected(id), "{path}");
+    };
+    let (token, tpm) = ("/spire/agent/x/good", "/spire/agent/tpm/good");
+    for path in [token, tpm] {
+        check(path, &snapshot(), |_| Ok(()));
+        let mut banned = snapshot();
+        let mut agent = (**banned.agents.get(path).unwrap()).clone();
+        agent.banned = true;
+        banned.agents.insert(path.into(), Arc::new(agent));
+        check(path, &banned, |id| Err(Denied::AgentBanned(id)));
+        let mut evicted = snapshot();
+        evicted.agents.remove(path);
+        check(path, &evicted, |id| Err(Denied::AgentNotAttested(id)));
+    }
+    check(tpm, &judged(vec![HostEvent::Silent]), |id| {
+        Err(Denied::HostStale(id))
+    });
+    check(tpm, &judged(vec![offended()]), |id| {
+        Err(Denied::HostQuarantined(id))
+    });
+    // It is verified again, but was not all the while.
+    let healed = judged(vec![HostEvent::Silent, HostEvent::Answered]);
+    check(tpm, &healed, |id| Err(Denied::HostStale(id)));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Condemned {
                     agent.attest(&serial);
                 }
             }
-            "agent_banned" | "agent_deleted" => {
+            "agent_banned" | "agent_deleted" | "host_lost" | "host_quarantined" => {
                 if let Some(agent) = field(record, "agent_id").and_then(|id| self.agents.get_mut(id)) {
                     agent.withdraw();
                 }
@@ -169,7 +169,9 @@ mod tests {
         let (who, event, number) = (words.next().unwrap(), words.next().unwrap(), words.next());
         let id = format!("spiffe://example.org/spire/agent/{who}");
         let fields = match event {
-            "agent_banned" | "agent_deleted" => vec![("agent_id", id.clone())],
+            "agent_banned" | "agent_deleted" | "host_quarantined" | "host_lost" => {
+                vec![("agent_id", id.clone())]
+            }
             _ => vec![
                 ("serial_num", number.unwrap().to_owned()),
                 ("authority_id", "ca".to_owned()),
@@ -228,6 +230,8 @@ mod tests {
             &[1, 3],
         );
         check(&["x svid_issued 1", "x agent_deleted"], &[1]);
+        check(&["x svid_issued 1", "x host_quarantined"], &[1]);
+        check(&["x svid_issued 1", "x host_lost"], &[1]);
         check(&["x svid_issued 1", "y agent_banned"], &[]);
         check(&["x svid_minted 1", "x agent_banned"], &[]);
     }

@@ -6,9 +6,9 @@ use attest::ek::EkHash;
 use clap::{ArgGroup, Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
-    ApproveHostRequest, EndorsementKey, Enrolment, GetHostRequest, Host, ImportHostsRequest,
-    ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost, RemoveHostRequest,
-    hosts_client::HostsClient, import_hosts_response,
+    ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ImportHostsRequest,
+    ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost, ReleaseHostRequest, RemoveHostRequest,
+    Verdict, hosts_client::HostsClient, import_hosts_response,
 };
 use svid::Timestamp;
 
@@ -48,6 +48,11 @@ pub(super) enum Command {
     /// Example: plastron-server host list --pending
     #[command(verbatim_doc_comment)]
     List(List),
+    /// Lifts the quarantine of a host, once it is what it should be again. It gets nothing before it attests anew.
+    ///
+    /// Example: plastron-server host release --id 6f9c…
+    #[command(verbatim_doc_comment)]
+    Release(One),
     /// Forgets a host. Its agent is evicted, and it can't attest any more until it is enrolled again.
     ///
     /// Example: plastron-server host remove --id 6f9c…
@@ -128,6 +133,14 @@ impl Command {
             Self::Approve(approve) => approve.execute().await,
             Self::Import(import) => import.execute().await,
             Self::List(list) => list.execute().await,
+            Self::Release(one) => {
+                let request = ReleaseHostRequest { id: one.id };
+                let host = one
+                    .common
+                    .call(async |client| Ok(hosts(client).release_host(request).await?))
+                    .await?;
+                one.common.print(host.get_ref(), "Host released.")
+            }
             Self::Remove(one) => {
                 let request = RemoveHostRequest { id: one.id };
                 let host = one
@@ -338,6 +351,9 @@ fn pretty(host: &Host) -> String {
         Enrolment::Unspecified => "unknown".into(),
     };
     lines.push(("Enrolment", enrolment));
+    if host.enrolment() == Enrolment::Enrolled {
+        lines.extend(host.verdict.iter().flat_map(pretty_verdict));
+    }
     lines.extend(host.endorsement_keys.iter().flat_map(pretty_key));
     if !host.agent_id.is_empty() {
         lines.push(("Agent ID", host.agent_id.clone()));
@@ -353,6 +369,26 @@ fn pretty(host: &Host) -> String {
         lines.push(("Last address", host.last_address.clone()));
     }
     facts(&lines)
+}
+
+fn pretty_verdict(verdict: &Verdict) -> Vec<(&'static str, String)> {
+    let finding = match verdict.finding() {
+        Finding::Quarantined => "quarantined",
+        Finding::Stale => "stale",
+        Finding::Verified => "verified",
+        Finding::Unspecified => "unknown",
+    };
+    let why = if verdict.code.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", verdict.code)
+    };
+    let since = Timestamp::from_unix(verdict.since);
+    let mut lines = vec![("Verdict", format!("{finding}{why} since {since}"))];
+    if !verdict.difference.is_empty() {
+        lines.push(("Difference", verdict.difference.clone()));
+    }
+    lines
 }
 
 fn pretty_key(key: &EndorsementKey) -> Vec<(&'static str, String)> {

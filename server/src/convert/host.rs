@@ -1,7 +1,7 @@
 //! Hosts.
 
 use attest::ek::{CaKey, CertificateId, EkHash, EkHashError};
-use plugin_api::{EnrolledEk, Enrolment, Host};
+use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, Verdict};
 use proto::plastron::host::v1 as wire;
 use svid::{Timestamp, TrustDomain};
 
@@ -149,6 +149,28 @@ pub fn host_to_wire(trust_domain: &TrustDomain, host: &Host) -> wire::Host {
         expires_at,
         last_attested_at: host.last_attested_at.map_or(0, Timestamp::as_unix),
         last_address: host.last_address.clone(),
+        verdict: Some(verdict_to_wire(&host.verdict)),
+    }
+}
+
+fn verdict_to_wire(verdict: &Verdict) -> wire::Verdict {
+    let (finding, code) = match &verdict.finding {
+        Finding::Quarantined(offence) => (wire::Finding::Quarantined, offence.code.as_str()),
+        Finding::Stale(Staleness::Lost) => (wire::Finding::Stale, "lost"),
+        Finding::Stale(Staleness::New) => (wire::Finding::Stale, "new"),
+        Finding::Stale(Staleness::Released) => (wire::Finding::Stale, "released"),
+        Finding::Stale(Staleness::Silent) => (wire::Finding::Stale, "silent"),
+        Finding::Verified => (wire::Finding::Verified, ""),
+    };
+    let difference = match &verdict.finding {
+        Finding::Quarantined(offence) => offence.difference.clone(),
+        Finding::Stale(_) | Finding::Verified => String::new(),
+    };
+    wire::Verdict {
+        finding: finding.into(),
+        since: verdict.since.as_unix(),
+        code: code.into(),
+        difference,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plugin_api::Claim;
+use plugin_api::{Claim, HostEvent};
 use svid::{SelectorSet, SpiffeId, Timestamp, x509::RevocationReason};
 
 use super::{Agent, AgentSvid, Draft, Entry, JoinToken, PathKey, TokenHash, host_changes};
@@ -176,6 +176,8 @@ impl NotRecorded {
             Self::Banned => "agent_banned",
             Self::Host(HostMoved::Changed) => "host_changed",
             Self::Host(HostMoved::KeyTaken) => "ek_of_other_host",
+            Self::Host(HostMoved::MustAttest) => "host_must_attest",
+            Self::Host(HostMoved::Quarantined) => "host_quarantined",
             Self::TokenUsed => "join_token_unknown",
         }
     }
@@ -202,7 +204,8 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
     for claim in attestation.claims {
         match claim {
             Claim::Host(claim) => {
-                host_changes::claim(draft, *claim, &attestation.path, &attestation.address)?;
+                let (path, address) = (&attestation.path, &attestation.address);
+                host_changes::claim(draft, *claim, HostEvent::Attested, path, address)?;
             }
             Claim::JoinToken(token) => {
                 draft

@@ -128,11 +128,13 @@ impl Draft {
 
     /// Adds a host row, or replaces the one with its identifier; its revision grows.
     pub fn put_host(&mut self, host: Host) -> Arc<Host> {
-        let known = self.state.hosts.get(&host.id).map_or(0, |known| known.revision);
-        let host = Arc::new(Host {
-            revision: known + 1,
-            ..host
-        });
+        let known = self.state.hosts.get(&host.id);
+        let is_judged_anew = known.is_some_and(|known| known.verdict != host.verdict);
+        let revision = known.map_or(0, |known| known.revision) + 1;
+        let host = Arc::new(Host { revision, ..host });
+        if let (true, Some(path)) = (is_judged_anew, &host.agent_path) {
+            self.touched.push(Touched::Agent(Arc::clone(path)));
+        }
         self.batch
             .put(host_codec::host_key(&host.id), host_codec::encode_host(&host));
         self.state.hosts.insert(Arc::clone(&host));

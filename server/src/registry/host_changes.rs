@@ -2,10 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, Newcomer};
-use svid::Timestamp;
+use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, Newcomer, Verdict};
 
-use super::{Draft, HostId, Hosts, changes};
+use super::{
+    Draft, HostId, Hosts, changes,
+    verdict_changes::{Judgement, settle},
+};
 use crate::journal::Record;
 
 /// How long a host waits for approval.
@@ -43,6 +45,12 @@ pub enum HostMoved {
     /// A key was enrolled for another host since it was looked at.
     #[error("a key of this host belongs to another host")]
     KeyTaken,
+    /// An operator lifted its quarantine, or what it was given is revoked: it attests before it opens a session.
+    #[error("host has to attest anew")]
+    MustAttest,
+    /// It is quarantined.
+    #[error("host is quarantined; an operator runs `plastron-server host release`")]
+    Quarantined,
 }
 
 /// Notes that a TPM of no enrolled host proved itself, from `source`. `id` is for a new row.
@@ -65,19 +73,12 @@ pub fn admit(
         source,
     )?;
     let host = Host {
-        id,
-        name: String::new(),
         enrolment: Enrolment::Pending {
             expires_at: draft.now().plus(PENDING_FOR),
         },
         endorsement_keys: vec![newcomer.endorsement_key.clone()],
-        attestation_key: None,
-        created_at: draft.now(),
-        last_attested_at: None,
         last_address: source.to_string(),
-        appraised: None,
-        agent_path: None,
-        revision: 0,
+        ..Host::enrolled(id, draft.now())
     };
     draft.audit(host_record("host_pending", &host, &source));
     Ok(draft.put_host(host))
@@ -125,7 +126,7 @@ fn check_caps(hosts: &Hosts, is_certified: bool, source: IpAddr) -> Result<(), T
     }
 }
 
-/// Notes what an attestation said of its host, if the row is still as it was.
+/// Notes what good evidence said of its host, if the row is still as it was. `event` is what the evidence was for.
 ///
 /// # Errors
 ///
@@ -133,6 +134,7 @@ fn check_caps(hosts: &Hosts, is_certified: bool, source: IpAddr) -> Result<(), T
 pub fn claim(
     draft: &mut Draft,
     claim: HostClaim,
+    event: HostEvent,
     agent_path: &Arc<str>,
     address: &str,
 ) -> Result<(), HostMoved> {
@@ -141,6 +143,8 @@ pub fn claim(
         .get(&claim.id)
         .filter(|host| host.is_enrolled() && host.revision == claim.revision);
     let mut host = (**known.ok_or(HostMoved::Changed)?).clone();
+    let verdict = host.verdict.after(event, draft.now());
+    check_verdict(&host, verdict.as_ref())?;
     absorb(draft, &host, &claim)?;
     let before = (host.attestation_key.clone(), host.endorsement_keys.clone());
     if let Some(activated) = claim.activated {
@@ -157,8 +161,29 @@ pub fn claim(
             host_record("host_keys_changed", &host, &address).with("ak_name", &ak.unwrap_or_default());
         draft.audit(record);
     }
+    if let Some(verdict) = verdict {
+        host.verdict = verdict;
+        let actor = format!("spiffe://{}{agent_path}", draft.state().trust_domain);
+        let judgement = Judgement {
+            actor: &actor,
+            exposure: None,
+        };
+        settle(draft, &host, &judgement);
+    }
     draft.put_host(host);
     Ok(())
+}
+
+/// Good evidence that does not verify the host is not enough.
+fn check_verdict(host: &Host, after: Option<&Verdict>) -> Result<(), HostMoved> {
+    let verdict = after.unwrap_or(&host.verdict);
+    if verdict.is_verified() {
+        Ok(())
+    } else if verdict.is_quarantined() {
+        Err(HostMoved::Quarantined)
+    } else {
+        Err(HostMoved::MustAttest)
+    }
 }
 
 /// A row that waits under a key of this host is over. Its keys are not taken: only the one that was activated now,
@@ -242,7 +267,7 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
     let id = known.first().map_or(new.id, |waiting| Arc::clone(&waiting.id));
     let host = Host {
         endorsement_keys: keys,
-        ..empty(id, draft.now())
+        ..Host::enrolled(id, draft.now())
     };
     Imported::Enrolled(enrol(draft, host, new.name, actor))
 }
@@ -260,22 +285,6 @@ fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
         }
     }
     found
-}
-
-fn empty(id: HostId, now: Timestamp) -> Host {
-    Host {
-        id,
-        name: String::new(),
-        enrolment: Enrolment::Enrolled,
-        endorsement_keys: Vec::new(),
-        attestation_key: None,
-        created_at: now,
-        last_attested_at: None,
-        last_address: String::new(),
-        appraised: None,
-        agent_path: None,
-        revision: 0,
-    }
 }
 
 /// Enrols a waiting host for `actor`; gives it `name`, if that is not empty. `None` if there is none.

@@ -7,7 +7,7 @@ use attest::{
     ek::{CaKey, CertificateId, EkHash},
     wire::{ClockInfo, Public, WireError},
 };
-use plugin_api::{Appraised, EnrolledEk, Enrolment, Host, KnownLog};
+use plugin_api::{Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, Verdict};
 use prost::Message;
 use proto::plastron::store::v1 as stored;
 use svid::Timestamp;
@@ -48,8 +48,31 @@ pub(super) fn encode_host(host: &Host) -> Vec<u8> {
             .map(|path| path.as_ref().into())
             .unwrap_or_default(),
         revision: host.revision,
+        verdict: Some(encode_verdict(&host.verdict)),
     };
     record.encode_to_vec()
+}
+
+fn encode_verdict(verdict: &Verdict) -> stored::Verdict {
+    let finding = match &verdict.finding {
+        Finding::Quarantined(_) => stored::Finding::Quarantined,
+        Finding::Stale(Staleness::Lost) => stored::Finding::Lost,
+        Finding::Stale(Staleness::New) => stored::Finding::New,
+        Finding::Stale(Staleness::Released) => stored::Finding::Released,
+        Finding::Stale(Staleness::Silent) => stored::Finding::Silent,
+        Finding::Verified => stored::Finding::Verified,
+    };
+    let (code, difference) = match &verdict.finding {
+        Finding::Quarantined(offence) => (offence.code.clone(), offence.difference.clone()),
+        Finding::Stale(_) | Finding::Verified => <(String, String)>::default(),
+    };
+    stored::Verdict {
+        finding: finding.into(),
+        since: verdict.since.as_unix(),
+        generation: verdict.generation,
+        code,
+        difference,
+    }
 }
 
 fn encode_ek(key: &EnrolledEk) -> stored::EndorsementKey {
@@ -86,6 +109,8 @@ fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
         clock_safe: appraised.clock.safe,
         firmware_version: appraised.firmware_version,
         selection: appraised.selection.banks().map(bank).collect(),
+        pcr_digest: appraised.pcr_digest.into(),
+        policy_generation: appraised.policy_generation,
         event_log_sha256: log.map(|log| log.sha256.into()).unwrap_or_default(),
         values: log
             .map(|log| log.values.iter().map(value).collect())
@@ -96,6 +121,7 @@ fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
 pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
     let record = stored::Host::decode(value)?;
     let time = |seconds: i64| (seconds != 0).then(|| Timestamp::from_unix(seconds));
+    let created_at = Timestamp::from_unix(record.created_at);
     let public = (!record.attestation_key.is_empty()).then(|| Public::parse(&record.attestation_key));
     Ok(Host {
         id: record.id.into(),
@@ -113,12 +139,36 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
             .map(decode_ek)
             .collect::<Result<_, _>>()?,
         attestation_key: public.transpose()?,
-        created_at: Timestamp::from_unix(record.created_at),
+        created_at,
         last_attested_at: time(record.last_attested_at),
         last_address: record.last_address,
         appraised: record.appraised.map(decode_appraised).transpose()?,
         agent_path: (!record.agent_path.is_empty()).then(|| Arc::from(record.agent_path)),
+        // A row of a server that had no verdicts: the host attests before anything is signed.
+        verdict: record
+            .verdict
+            .map_or(Ok(Verdict::first(created_at)), decode_verdict)?,
         revision: record.revision,
+    })
+}
+
+fn decode_verdict(record: stored::Verdict) -> Result<Verdict, CodecError> {
+    let finding = match record.finding() {
+        stored::Finding::Lost => Finding::Stale(Staleness::Lost),
+        stored::Finding::New => Finding::Stale(Staleness::New),
+        stored::Finding::Quarantined => Finding::Quarantined(Offence {
+            code: record.code,
+            difference: record.difference,
+        }),
+        stored::Finding::Released => Finding::Stale(Staleness::Released),
+        stored::Finding::Silent => Finding::Stale(Staleness::Silent),
+        stored::Finding::Unspecified => return Err(CodecError::Missing("finding")),
+        stored::Finding::Verified => Finding::Verified,
+    };
+    Ok(Verdict {
+        finding,
+        since: Timestamp::from_unix(record.since),
+        generation: record.generation,
     })
 }
 
@@ -169,6 +219,9 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
         },
         firmware_version: record.firmware_version,
         selection: PcrSelection::new(banks.collect::<Result<_, CodecError>>()?)?,
+        // An older row has none, which equals that of no quote.
+        pcr_digest: record.pcr_digest.as_slice().try_into().unwrap_or_default(),
+        policy_generation: record.policy_generation,
         event_log: sha256.map(|sha256| KnownLog { sha256, values }),
     })
 }

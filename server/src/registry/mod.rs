@@ -21,6 +21,7 @@ mod revocation_codec;
 mod snapshot;
 mod task;
 mod token;
+pub mod verdict_changes;
 mod withdrawal;
 
 use std::{fmt, sync::Arc};

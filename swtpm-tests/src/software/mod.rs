@@ -29,7 +29,7 @@ pub struct SoftwareTpm {
     pub banks: Vec<HashAlg>,
     /// The certificate that it shows for its endorsement key.
     pub certificate: Option<Vec<u8>>,
-    /// What it says of itself.
+    /// What it says of itself; each quote takes a millisecond.
     pub said: Said,
     /// How many quotes it made.
     pub quotes: usize,
@@ -53,7 +53,10 @@ impl Default for SoftwareTpm {
             values: PcrValues::default(),
             banks: vec![HashAlg::Sha256],
             certificate: None,
-            said: Said::default(),
+            said: Said {
+                clock: 1_000_000,
+                ..Said::default()
+            },
             quotes: 0,
             alter: |_| (),
         }
@@ -121,6 +124,7 @@ impl TpmDevice for SoftwareTpm {
 
     fn quote(&mut self, extra_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
         self.quotes += 1;
+        self.said.clock += 1;
         let mut statement = self.statement(extra_data, selection);
         (self.alter)(&mut statement);
         let attest = statement.marshal();

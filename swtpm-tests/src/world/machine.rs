@@ -7,6 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
+use attest::HashAlg;
 use serde_json::Value;
 
 use super::{
@@ -76,6 +77,11 @@ impl Machine {
     #[must_use]
     pub fn agent_id(&self) -> String {
         format!("spiffe://example.org/spire/agent/tpm/{}", self.ek_hash())
+    }
+
+    /// Has something measured into this PCR of which no log tells.
+    pub fn measure_unlogged(&self, pcr: u8) {
+        self.tpm.extend(pcr, HashAlg::Sha256, &[1; 32]);
     }
 
     /// Where its firmware's event log is.

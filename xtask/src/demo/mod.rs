@@ -1,11 +1,13 @@
 //! The main job, end to end, on this machine: a host proves itself by its TPM, a program on it gets its SVID, two
-//! programs authenticate each other with theirs; and a copy of the host's disk gets nothing.
+//! programs authenticate each other with theirs; a copy of the host's disk gets nothing; and when the host itself is
+//! tampered with, its programs lose what they had.
 
 mod keys;
 mod narrate;
 mod process;
 mod stage;
 mod sweeper;
+mod tamper;
 mod theft;
 mod tls;
 
@@ -46,6 +48,7 @@ pub(crate) fn demo() -> Result<()> {
     })?;
     let agent = identity(&mut story, &stage, &machine)?;
     let thief = theft(&mut story, &stage)?;
+    tampering(&mut story, &stage, &machine)?;
     story.step("Clean up: end every process, remove every file", || {
         drop((thief, agent, server, machine));
         stage.clear()
@@ -113,6 +116,35 @@ fn theft(story: &mut Story, stage: &Stage) -> Result<(Machine, Running)> {
         .collect();
     story.show(&names.join("\n"));
     Ok((thief, agent))
+}
+
+/// What becomes of a host that is tampered with while a program on it holds an SVID.
+fn tampering(story: &mut Story, stage: &Stage, machine: &Machine) -> Result<()> {
+    let mut program = story.step("Program: holds its SVID, and follows the Workload API", || {
+        tamper::follow(stage)
+    })?;
+    story.step(
+        "Intruder: loads something into the running host that is measured: PCR 4 is extended",
+        || {
+            machine.measure_unlogged(4);
+            Ok(())
+        },
+    )?;
+    let refused = story.step(
+        "Server: asks the host what it is, refuses the answer, quarantines the host, within an interval",
+        || tamper::quarantined(stage),
+    )?;
+    story.show(&refused);
+    let gone = story.step("Program: its SVID is gone from the Workload API", || {
+        tamper::lost(stage, &mut program)
+    })?;
+    story.show(&gone);
+    let still = story.step(
+        "Operator: releases the host as it is; it attests, and is quarantined again",
+        || tamper::released(stage),
+    )?;
+    story.show(&still);
+    Ok(())
 }
 
 /// One of our programs, as it was just built.

@@ -20,6 +20,8 @@ use super::{
 };
 
 const TRUST_DOMAIN: &str = "example.org";
+/// How often the host shows anew what it is; a minute by default.
+const EVIDENCE_INTERVAL: &str = "2s";
 /// How long a change may take to reach a program.
 const PUSHED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -98,6 +100,7 @@ bind_address = "127.0.0.1"
 bind_port = {port}
 socket_path = "{folder}/server.sock"
 data_dir = "{folder}/server"
+evidence_interval = "{EVIDENCE_INTERVAL}"
 
 [plugins.node-tpm]
 ek_roots = "{folder}/ek-roots"
@@ -190,6 +193,22 @@ trust_bundle_path = "{host}/bundle.pem"
                 _ => sleep(Duration::from_millis(10)),
             }
         }
+    }
+}
+
+impl Stage {
+    /// Follows what the Workload API gives to a program, in a file.
+    pub(super) fn watch(&self) -> Result<Running> {
+        let mut watch = workload(&self.host().join("agent.sock"), &["api", "watch"]);
+        Running::spawn(&mut watch, &self.path("watch.log"))
+    }
+
+    /// What the server says of its one host.
+    pub(super) fn host_row(&self) -> Result<Value> {
+        let listed = output(&mut self.operator(&["host", "list", "--enrolled", "--output", "json"]))?;
+        let listed: Value = serde_json::from_str(&listed).context("`host list` prints no JSON")?;
+        let row = listed.pointer("/hosts/0").cloned();
+        row.with_context(|| format!("the server knows no host: {listed}"))
     }
 }
 

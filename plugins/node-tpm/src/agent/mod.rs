@@ -3,7 +3,9 @@
 mod config;
 mod measured;
 
-use attest::{Binding as Subject, EvidenceKind, HashAlg, Name, PcrSelection, wire::Public};
+use std::collections::VecDeque;
+
+use attest::{Binding as Subject, EvidenceKind, HashAlg, Name, PcrSelection, hello_digest, wire::Public};
 use plugin_api::{
     Activation, Binding, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
 };
@@ -30,7 +32,8 @@ pub struct TpmProver {
     tpm: Option<Box<dyn TpmDevice>>,
     /// What the TPM and the firmware say of themselves; read once, and again after a failure.
     known: Option<Known>,
-    conversation: Option<Conversation>,
+    /// The latest last: an older session goes on until the newer one stands.
+    conversations: VecDeque<Conversation>,
     /// What is quoted first: what the server asked for last.
     selection: PcrSelection,
 }
@@ -42,11 +45,33 @@ struct Known {
     log: Option<MeasuredLog>,
 }
 
-/// What every quote of an attestation is about.
+/// What every quote on a connection is about.
+#[derive(Clone)]
 struct Conversation {
     exporter: [u8; 32],
+    /// Empty where none is asked for.
     csr: Vec<u8>,
-    hello: Bytes,
+    /// Digest of the hello.
+    hello: [u8; 32],
+}
+
+/// Most connections that are remembered.
+const MAX_CONVERSATIONS: usize = 4;
+
+impl Conversation {
+    fn subject<'a>(&'a self, kind: EvidenceKind, nonce: &'a [u8; 32]) -> Subject<'a> {
+        Subject {
+            kind,
+            exporter: &self.exporter,
+            nonce,
+            csr: if kind == EvidenceKind::Session {
+                &[]
+            } else {
+                &self.csr
+            },
+            hello: &self.hello,
+        }
+    }
 }
 
 impl TpmProver {
@@ -59,7 +84,7 @@ impl TpmProver {
             open,
             tpm: None,
             known: None,
-            conversation: None,
+            conversations: VecDeque::new(),
             selection: PcrSelection::standard(),
         }
     }
@@ -143,25 +168,33 @@ impl TpmProver {
     }
 
     fn supply(&mut self, need: &wire::Need) -> Result<wire::answer::Step, ProverError> {
+        let conversation = self.conversations.back().cloned();
+        let conversation = conversation.ok_or_else(|| refuse("it comes before an attestation"))?;
+        let supplied = self.supplied(need, &conversation, EvidenceKind::Attest)?;
+        Ok(wire::answer::Step::Supplied(supplied))
+    }
+
+    fn supplied(
+        &mut self,
+        need: &wire::Need,
+        conversation: &Conversation,
+        kind: EvidenceKind,
+    ) -> Result<wire::Supplied, ProverError> {
         let nonce: [u8; 32] = (&*need.nonce).try_into().map_err(not_acceptable)?;
         let selection = selection_from_wire(&need.selection);
         self.selection = selection.ok_or_else(|| refuse("it asks for PCRs that no TPM has"))?;
-        let conversation = self
-            .conversation
-            .take()
-            .ok_or_else(|| refuse("it comes before an attestation"))?;
-        let quote = self.quote(&Subject {
-            kind: EvidenceKind::Attest,
-            exporter: &conversation.exporter,
-            nonce: &nonce,
-            csr: &conversation.csr,
-            hello: &conversation.hello,
-        });
-        self.conversation = Some(conversation);
-        Ok(wire::answer::Step::Supplied(wire::Supplied {
-            quote: Some(quote?),
+        let quote = self.quote(&conversation.subject(kind, &nonce))?;
+        Ok(wire::Supplied {
+            quote: Some(quote),
             logs: self.logs(need)?,
-        }))
+        })
+    }
+
+    fn remember(&mut self, conversation: Conversation) {
+        self.conversations.push_back(conversation);
+        if self.conversations.len() > MAX_CONVERSATIONS {
+            self.conversations.pop_front();
+        }
     }
 
     fn logs(&self, need: &wire::Need) -> Result<Vec<wire::Log>, ProverError> {
@@ -198,18 +231,13 @@ impl NodeProver for TpmProver {
 
     fn begin(&mut self, binding: &Binding) -> Result<Vec<u8>, ProverError> {
         let hello = self.hello()?;
-        let quote = self.quote(&Subject {
-            kind: EvidenceKind::Attest,
-            exporter: &binding.exporter,
-            nonce: &NO_NONCE,
-            csr: &binding.csr,
-            hello: &hello,
-        })?;
-        self.conversation = Some(Conversation {
+        let conversation = Conversation {
             exporter: binding.exporter,
             csr: binding.csr.clone(),
-            hello: hello.clone(),
-        });
+            hello: hello_digest(&hello),
+        };
+        let quote = self.quote(&conversation.subject(EvidenceKind::Attest, &NO_NONCE))?;
+        self.remember(conversation);
         Ok(evidence(hello, quote))
     }
 
@@ -226,14 +254,25 @@ impl NodeProver for TpmProver {
     fn resume(&mut self, exporter: &[u8; 32]) -> Result<Option<Vec<u8>>, ProverError> {
         self.prepare()?;
         let hello = self.hello()?;
-        let quote = self.quote(&Subject {
-            kind: EvidenceKind::Session,
-            exporter,
-            nonce: &NO_NONCE,
-            csr: &[],
-            hello: &hello,
-        })?;
+        let conversation = Conversation {
+            exporter: *exporter,
+            csr: Vec::new(),
+            hello: hello_digest(&hello),
+        };
+        let quote = self.quote(&conversation.subject(EvidenceKind::Session, &NO_NONCE))?;
+        self.remember(conversation);
         Ok(Some(evidence(hello, quote)))
+    }
+
+    fn answer_round(&mut self, exporter: &[u8; 32], asked: &[u8]) -> Result<Vec<u8>, ProverError> {
+        let need = wire::Need::decode(asked).map_err(not_acceptable)?;
+        self.prepare()?;
+        let mut known = self.conversations.iter();
+        let conversation = known.find(|known| known.exporter == *exporter).cloned();
+        let conversation =
+            conversation.ok_or_else(|| refuse("the host has not proven itself on this connection"))?;
+        let supplied = self.supplied(&need, &conversation, EvidenceKind::Session)?;
+        Ok(supplied.encode_to_vec())
     }
 
     fn recognise(&mut self, endorsement_key_name: &[u8]) -> Result<(), ProverError> {

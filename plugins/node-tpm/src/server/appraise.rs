@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use attest::{HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, VerifiedQuote, event_log::EventLog};
 use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
-use proto::{bytes::Bytes, plastron::attest::v1 as wire};
+use proto::plastron::attest::v1 as wire;
 
 use super::{Proven, Rules, config::EventLogs};
 use crate::{
     NAME,
-    wire::{Opening, Supplied, selection_to_wire},
+    wire::{self as messages, Opening, Supplied},
 };
+
+/// By which generation of what is required of hosts they are appraised: so far there is one, that logs explain PCRs.
+pub(super) const POLICY_GENERATION: u64 = 0;
 
 /// What became of a quote.
 pub(super) enum Appraisal {
@@ -49,12 +52,7 @@ impl Offered {
 
 impl Missing {
     pub(super) fn to_wire(&self, nonce: &[u8; 32]) -> wire::Need {
-        let log = self.wants_log.then_some(wire::LogKind::EventLog.into());
-        wire::Need {
-            nonce: Bytes::copy_from_slice(nonce),
-            selection: selection_to_wire(&self.pcrs),
-            logs: log.into_iter().collect(),
-        }
+        messages::need(nonce, &self.pcrs, self.wants_log)
     }
 }
 
@@ -94,7 +92,7 @@ impl Rules {
 
     /// The PCRs that a host has to quote (37): those configured, and the same ones of its SHA-384 bank, if it has that
     /// active or ever had. A host that hides a bank the first time gains nothing: SHA-256 is explained in any case.
-    fn wanted(&self, host: &Host, offered: &PcrSelection) -> PcrSelection {
+    pub(super) fn wanted(&self, host: &Host, offered: &PcrSelection) -> PcrSelection {
         let before = host.appraised.as_ref().map(|appraised| &appraised.selection);
         let has = |selection: &PcrSelection| !is_empty(selection.of(HashAlg::Sha384));
         let is_active = has(offered) || before.is_some_and(has);
@@ -162,6 +160,8 @@ fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised
         clock: quote.clock,
         firmware_version: quote.firmware_version,
         selection: quote.selection().clone(),
+        pcr_digest: quote.pcr_digest().try_into().unwrap_or_default(),
+        policy_generation: POLICY_GENERATION,
         event_log,
     }
 }
@@ -173,7 +173,7 @@ pub(super) fn sha256(content: &[u8]) -> [u8; 32] {
 
 impl Proven {
     /// The outcome of an attestation.
-    pub(super) fn attested(self, appraised: Appraised) -> Attested {
+    pub(super) fn attested(self, appraised: Appraised, hello: [u8; 32]) -> Attested {
         let mut hashes: Vec<_> = self
             .host
             .endorsement_keys
@@ -187,18 +187,19 @@ impl Proven {
             suffix: self.suffix(),
             selectors: hashes.iter().map(|hash| format!("pub_hash:{hash}")).collect(),
             can_reattest: true,
-            claims: vec![Claim::Host(Box::new(self.claim(appraised)))],
+            claims: vec![Claim::Host(Box::new(self.claim(appraised, hello)))],
         }
     }
 
     /// What becomes of the host's row.
-    pub(super) fn claim(self, appraised: Appraised) -> HostClaim {
+    pub(super) fn claim(self, appraised: Appraised, hello: [u8; 32]) -> HostClaim {
         HostClaim {
             id: Arc::clone(&self.host.id),
             revision: self.host.revision,
             activated: self.activated,
             attestation_key: self.ak.key().public().clone(),
             appraised,
+            hello,
         }
     }
 

@@ -54,12 +54,14 @@ pub(super) struct ExpectSupplied {
 
 impl Expect for ExpectSupplied {
     fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Step, Refusal> {
-        let supplied = wire::supplied(answer)?;
+        let supplied = wire::supplied_answer(answer)?;
         let binding = self.subject.binding(&self.nonce);
         let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
-        self.rules.check_continuity(&quote, &self.proven)?;
-        let selected = quote.over(&self.missing.pcrs)?;
-        let appraised = self.rules.appraise_supplied(&selected, supplied, self.missing)?;
-        Ok(Step::Done(self.proven.attested(appraised)))
+        let (rules, missing) = (&self.rules, self.missing);
+        let continuity = rules.check_continuity(&quote, &self.proven.host, &self.proven.ak);
+        let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
+        let appraised = selected.and_then(|selected| rules.appraise_supplied(&selected, supplied, missing));
+        let appraised = appraised.map_err(|reject| Refusal::from(reject).said_by(&self.proven.host))?;
+        Ok(Step::Done(self.proven.attested(appraised, self.subject.hello)))
     }
 }

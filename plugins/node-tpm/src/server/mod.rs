@@ -4,14 +4,17 @@ mod appraise;
 mod config;
 mod expect;
 mod keys;
+mod rounds;
 mod subject;
 mod tpm;
 mod trust;
 
 use std::sync::Arc;
 
-use attest::{EvidenceKind, PcrSelection, Reject, VerifiedAk, credential::IssuedCredential};
-use plugin_api::{Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, Step};
+use attest::{
+    EvidenceKind, PcrSelection, Reject, VerifiedAk, VerifiedQuote, credential::IssuedCredential, hello_digest,
+};
+use plugin_api::{Asked, Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, SessionBinding, Step};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
@@ -104,11 +107,20 @@ impl NodeAttestor for TpmAttestor {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         self.0
-            .check_tpm(&quote, &proven, &opening.endorsement_keys, context.now)?;
-        match self.0.appraise(quote, &proven.host, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(proven.claim(appraised)),
+            .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
+        match self.0.appraise_first(quote, &proven, &offered)? {
+            Appraisal::Accepted(appraised) => Ok(proven.claim(appraised, subject.hello)),
             Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
+    }
+
+    fn begin_round(
+        &self,
+        host: &Arc<Host>,
+        session: &SessionBinding,
+        context: &Context<'_>,
+    ) -> Option<Asked> {
+        rounds::begin(&self.0, host, session, context)
     }
 }
 
@@ -125,7 +137,7 @@ fn open(payload: &[u8], kind: EvidenceKind, context: &Context<'_>) -> Result<(Op
         kind,
         exporter,
         csr: context.csr.into(),
-        hello: opening.hello.clone(),
+        hello: hello_digest(&opening.hello),
     };
     opening.quote.check_binding(&subject.binding(&NO_NONCE))?;
     Ok((opening, subject))
@@ -161,6 +173,19 @@ fn challenge(step: wire::challenge::Step) -> Vec<u8> {
 }
 
 impl Rules {
+    /// Appraises a quote that is the first of its connection. What is refused from here on, the host surely said.
+    fn appraise_first(
+        &self,
+        quote: VerifiedQuote,
+        proven: &Proven,
+        offered: &Offered,
+    ) -> Result<Appraisal, Refusal> {
+        let host = &proven.host;
+        let continuity = self.check_continuity(&quote, host, &proven.ak);
+        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered));
+        appraisal.map_err(|reject| Refusal::from(reject).said_by(host))
+    }
+
     /// Verifies the first quote of a host that is known, and asks for more where it takes more.
     fn judge(
         rules: &Arc<Self>,
@@ -171,9 +196,9 @@ impl Rules {
     ) -> Result<Step, Refusal> {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
-        rules.check_tpm(&quote, &proven, &opening.endorsement_keys, context.now)?;
-        match rules.appraise(quote, &proven.host, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised))),
+        rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
+        match rules.appraise_first(quote, &proven, &offered)? {
+            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised, subject.hello))),
             Appraisal::Open(missing) => Ok(Step::Challenge {
                 send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
                 next: Box::new(ExpectSupplied {

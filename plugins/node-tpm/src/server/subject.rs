@@ -1,7 +1,6 @@
 //! What the quotes of a conversation are about.
 
 use attest::{Binding, EvidenceKind};
-use proto::bytes::Bytes;
 
 /// One connection, one certificate request, one hello: the same for every quote of a conversation.
 #[derive(Debug)]
@@ -10,8 +9,8 @@ pub(super) struct Subject {
     pub(super) exporter: [u8; 32],
     /// In DER; empty where there is none.
     pub(super) csr: Vec<u8>,
-    /// As sent.
-    pub(super) hello: Bytes,
+    /// Its digest.
+    pub(super) hello: [u8; 32],
 }
 
 impl Subject {

@@ -1,29 +1,25 @@
 //! What is known of the TPM itself: what it said before, and what is published of its kind.
 
-use attest::{Continuity, Reject, Standing, VerifiedQuote, ek::Action};
+use attest::{Continuity, Reject, Standing, VerifiedAk, VerifiedQuote, ek::Action};
+use plugin_api::Host;
 use svid::Timestamp;
 use tracing::warn;
 
 use super::{Proven, Rules, keys};
 use crate::wire::OfferedEk;
 
+/// How much older, in milliseconds, a quote without a nonce may be than the last one: connections overtake each other.
+const OVERTAKEN: u64 = 120_000;
+
 impl Rules {
-    /// Checks a TPM that a verified quote is of (11, 16, 39, 40, 42, 43).
-    pub(super) fn check_tpm(
+    /// Compares with what the TPM said under the same attestation key, when evidence was last accepted (39, 40, 42, 43).
+    pub(super) fn check_continuity(
         &self,
         quote: &VerifiedQuote,
-        proven: &Proven,
-        offered: &[OfferedEk],
-        now: Timestamp,
+        host: &Host,
+        ak: &VerifiedAk,
     ) -> Result<(), Reject> {
-        self.check_continuity(quote, proven)?;
-        self.check_certificate(quote, proven, offered, now)
-    }
-
-    /// Compares with what the TPM said under the same attestation key, when evidence was last accepted.
-    pub(super) fn check_continuity(&self, quote: &VerifiedQuote, proven: &Proven) -> Result<(), Reject> {
-        let host = &proven.host;
-        let is_same_key = host.attestation_key.as_ref() == Some(proven.ak.key().public());
+        let is_same_key = host.attestation_key.as_ref() == Some(ak.key().public());
         let Some(before) = host.appraised.as_ref().filter(|_| is_same_key) else {
             return Ok(());
         };
@@ -31,14 +27,14 @@ impl Rules {
             clock: before.clock,
             firmware_version: before.firmware_version,
         };
-        match Standing::from(quote).follow(&before)? {
+        match Standing::from(quote).follow(&before, OVERTAKEN)? {
             Continuity::Resumed if !self.accept_suspend => Err(Reject::TpmResumed),
-            Continuity::Booted | Continuity::Resumed | Continuity::Running => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Looks at the certificate of a TPM again: it may be revoked by now, and advisories may be about its model (11, 16).
-    fn check_certificate(
+    pub(super) fn check_certificate(
         &self,
         quote: &VerifiedQuote,
         proven: &Proven,

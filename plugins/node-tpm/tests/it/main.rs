@@ -12,6 +12,7 @@ mod banks;
 mod flipped;
 mod parties;
 mod refused;
+mod rounds;
 mod sessions;
 mod tpm;
 mod trust;

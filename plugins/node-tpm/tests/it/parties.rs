@@ -12,8 +12,8 @@ use attest::{
 };
 use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
 use plugin_api::{
-    Activation, Attested, Binding, Claim, Context, EnrolledEk, Enrolment, Host, HostClaim, JoinToken,
-    Newcomer, NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
+    Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, JoinToken, Newcomer,
+    NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
 };
 use svid::{Timestamp, TrustDomain};
 use swtpm_tests::SoftwareTpm;
@@ -139,17 +139,9 @@ impl Server {
 
     pub(crate) fn enrol_key(&mut self, id: &str, key: EnrolledEk) {
         self.hosts.push(Arc::new(Host {
-            id: id.into(),
-            name: String::new(),
-            enrolment: Enrolment::Enrolled,
             endorsement_keys: vec![key],
-            attestation_key: None,
-            created_at: NOW,
-            last_attested_at: None,
-            last_address: String::new(),
-            appraised: None,
-            agent_path: None,
             revision: 1,
+            ..Host::enrolled(id.into(), NOW)
         }));
     }
 

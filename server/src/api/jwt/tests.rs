@@ -1,7 +1,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use edge::Clock;
-use plugin_api::{KeyKind, Signer, SoftwareKey};
+use plugin_api::{Finding, Host, KeyKind, Signer, SoftwareKey};
 use proto::spire::api::server::svid::v1::svid_server;
 use svid::{
     Bundle, JwtAuthority, SelectorSet, Timestamp, TrustDomain,
@@ -109,6 +109,11 @@ impl World {
             ..Entry::default()
         };
         let change = move |draft: &mut crate::registry::Draft| {
+            if let Some(id) = &agent.host {
+                let mut host = Host::enrolled(id.as_ref().into(), draft.now());
+                host.verdict.finding = Finding::Verified;
+                draft.put_host(host);
+            }
             draft.put_agent(agent);
             draft.put_entry(entry);
         };

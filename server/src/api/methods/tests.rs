@@ -134,6 +134,7 @@ const OURS: &[(&str, &str)] = &[
     ("plastron.host.v1.Hosts/GetHost", "AL"),
     ("plastron.host.v1.Hosts/ImportHosts", "AL"),
     ("plastron.host.v1.Hosts/ListHosts", "AL"),
+    ("plastron.host.v1.Hosts/ReleaseHost", "AL"),
     ("plastron.host.v1.Hosts/RemoveHost", "AL"),
     ("plastron.revocation.v1.Revocation/ListCrls", "*"),
 ];

@@ -5,14 +5,15 @@ use attest::{
     ek::{CertificateId, EkHash},
     wire::ClockInfo,
 };
-use plugin_api::{Appraised, Claim};
-use svid::{SelectorSet, TrustDomain, x509::SerialNumber};
+use plugin_api::{Appraised, Claim, Offence};
+use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 
 use super::*;
 use crate::registry::{
     AgentSvid, Snapshot, Touched,
     changes::{Attestation, NotRecorded, record_attestation},
     host_codec::tests::ak,
+    verdict_changes::judge,
 };
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -75,7 +76,7 @@ impl World {
     }
 
     fn claim(&mut self, claimed: HostClaim) -> Result<(), HostMoved> {
-        self.change(|draft| claim(draft, claimed, &PATH.into(), "10.0.0.1:7"))
+        self.change(|draft| claim(draft, claimed, HostEvent::Attested, &PATH.into(), "10.0.0.1:7"))
             .0
     }
 
@@ -148,8 +149,11 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
             },
             firmware_version: 4,
             selection: PcrSelection::standard(),
+            pcr_digest: [5; 32],
+            policy_generation: 0,
             event_log: None,
         },
+        hello: [6; 32],
     }
 }
 
@@ -163,7 +167,7 @@ fn fill(world: &mut World, count: u16, source: IpAddr, ek: impl Fn(u16) -> Enrol
             },
             endorsement_keys: vec![ek(n)],
             last_address: source.to_string(),
-            ..empty(world.id(), world.now)
+            ..Host::enrolled(world.id(), world.now)
         };
         world.state.hosts.insert(Arc::new(host));
     }
@@ -275,6 +279,7 @@ fn an_attestation_is_noted_in_the_row() {
         last_address: "10.0.0.1:7".into(),
         appraised: Some(claimed.appraised.clone()),
         agent_path: Some(PATH.into()),
+        verdict: host.verdict.after(HostEvent::Attested, world.now).unwrap(),
         revision: 2,
         ..(*host).clone()
     };
@@ -311,8 +316,12 @@ fn an_attestation_ends_the_row_that_waits_for_its_key_and_takes_nothing_from_it(
     world.admit(&newcomer(by_hash(2)), HERE).unwrap();
     world.admit(&newcomer(by_hash(3)), HERE).unwrap();
     let claimed = claim_of(&host, Some(certified(2, 1)), 3);
-    let (outcome, events) = world.change(|draft| claim(draft, claimed, &PATH.into(), "10.0.0.1:7"));
-    assert_eq!((outcome, events), (Ok(()), vec!["host_keys_changed"]));
+    let (outcome, events) =
+        world.change(|draft| claim(draft, claimed, HostEvent::Attested, &PATH.into(), "10.0.0.1:7"));
+    assert_eq!(
+        (outcome, events),
+        (Ok(()), vec!["host_keys_changed", "host_verified"])
+    );
     assert_eq!(world.ids(), ["row-1", "row-3"]);
     let joined = world.state.hosts.get("row-1").unwrap();
     assert_eq!(joined.endorsement_keys, [certified(2, 1)]);
@@ -320,7 +329,8 @@ fn an_attestation_ends_the_row_that_waits_for_its_key_and_takes_nothing_from_it(
     assert_eq!(world.state.hosts.with_ak(&ak(3).name()), Some(joined));
     // Nothing new, no record.
     let again = claim_of(&Arc::clone(joined), Some(certified(2, 1)), 3);
-    let (_, events) = world.change(|draft| claim(draft, again, &PATH.into(), "10.0.0.1:7"));
+    let (_, events) =
+        world.change(|draft| claim(draft, again, HostEvent::Answered, &PATH.into(), "10.0.0.1:7"));
     assert_eq!(events, Vec::<&str>::new());
 }
 
@@ -437,4 +447,47 @@ fn hosts_that_nobody_approved_are_dropped() {
     let ((), events) = world.change(prune);
     assert_eq!(events, ["host_expired"]);
     assert_eq!(world.ids(), ["row-2"]);
+}
+
+#[test]
+fn good_evidence_verifies_unless_the_host_is_quarantined_or_has_to_attest() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let answer = |world: &mut World, event: HostEvent| {
+        let host = Arc::clone(world.state.hosts.get("row-1").unwrap());
+        let claimed = claim_of(&host, None, 1);
+        world
+            .change(|draft| claim(draft, claimed, event, &PATH.into(), "10.0.0.1:7"))
+            .0
+    };
+    let happens = |world: &mut World, event: HostEvent| {
+        let by = Judgement {
+            actor: "op",
+            exposure: None,
+        };
+        world.change(|draft| judge(draft, "row-1", event, &by)).0.unwrap()
+    };
+    assert_eq!(
+        answer(&mut world, HostEvent::Answered),
+        Err(HostMoved::MustAttest)
+    );
+    assert_eq!(answer(&mut world, HostEvent::Attested), Ok(()));
+    assert_eq!(happens(&mut world, HostEvent::Silent).verdict.generation, 2);
+    assert_eq!(answer(&mut world, HostEvent::Answered), Ok(()));
+    let offence = Offence {
+        code: "pcr_digest".into(),
+        difference: String::new(),
+    };
+    happens(&mut world, HostEvent::Offended(offence));
+    for event in [HostEvent::Answered, HostEvent::Attested] {
+        assert_eq!(answer(&mut world, event), Err(HostMoved::Quarantined));
+    }
+    let released = happens(&mut world, HostEvent::Released);
+    assert_eq!(released.appraised.as_ref().unwrap().clock.reset_count, 0);
+    assert_eq!(
+        answer(&mut world, HostEvent::Answered),
+        Err(HostMoved::MustAttest)
+    );
+    assert_eq!(answer(&mut world, HostEvent::Attested), Ok(()));
+    assert!(world.state.hosts.get(&host.id).unwrap().verdict.is_verified());
 }

@@ -52,12 +52,22 @@ fn full() -> Host {
             },
             firmware_version: 12,
             selection: PcrSelection::standard(),
+            pcr_digest: [14; 32],
+            policy_generation: 15,
             event_log: Some(KnownLog {
                 sha256: [13; 32],
                 values,
             }),
         }),
         agent_path: Some("/spire/agent/tpm/x".into()),
+        verdict: Verdict {
+            finding: Finding::Quarantined(Offence {
+                code: "log_mismatch".into(),
+                difference: "PCR 4".into(),
+            }),
+            since: Timestamp::from_unix(16),
+            generation: 17,
+        },
         revision: 1,
     }
 }

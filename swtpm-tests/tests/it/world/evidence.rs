@@ -13,7 +13,7 @@ use proto::spire::api::{
 };
 use tonic::Code;
 
-use client::{Host, Said, reason};
+use client::{Host, Said, Session, reason};
 
 fn csr() -> Vec<u8> {
     KeyRequest::generate(None).unwrap().csr
@@ -203,4 +203,62 @@ async fn a_newer_proof_ends_the_rights_of_the_older() {
     let mut entries = EntryClient::new(newer.client());
     let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
     newer.during(asked).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_late_answer_is_nothing_and_a_wrong_one_takes_every_right_away() {
+    let mut host = Host::often_asked().await;
+    let svid = host.attested().await;
+    let mut connection = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(connection.exporter);
+    let mut session = Session::open(&mut connection, &evidence).await;
+    let mut entries = EntryClient::new(connection.client());
+
+    let first = session.question(&mut connection).await;
+    let answer = host.answer(connection.exporter, &first.need);
+    session.answer(first.round, answer.clone()).await;
+    // Of a round that is over: nothing. The next question comes all the same.
+    session.answer(first.round, answer.clone()).await;
+    let second = session.question(&mut connection).await;
+    assert_eq!(second.round, first.round + 1);
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    connection.during(asked).await.unwrap();
+
+    // What was right a round ago is wrong now.
+    session.answer(second.round, answer).await;
+    assert_eq!(session.withdrawal(&mut connection).await, "host_quarantined");
+
+    // SPIRE's API on the very connection that was proven.
+    let quarantined = |refused: tonic::Status| {
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        assert!(refused.message().contains("is quarantined"), "{refused}");
+    };
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    quarantined(connection.during(asked).await.unwrap_err());
+    let mut svids = SvidClient::new(connection.client());
+    let params = NewX509svidParams {
+        entry_id: "any".into(),
+        csr: csr(),
+    };
+    let asked = svids.batch_new_x509svid(BatchNewX509svidRequest { params: vec![params] });
+    quarantined(connection.during(asked).await.unwrap_err());
+
+    // Good evidence on another connection does not lift it.
+    let mut other = host.dial().await;
+    let csr = csr();
+    let evidence = host.evidence(other.exporter, &csr);
+    quarantined(other.attest(evidence, &csr).await.unwrap_err());
+
+    // Its release does not verify it, either: it attests anew, and what it had before stays void.
+    host.release();
+    let mut older = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(older.exporter);
+    let refused = older.open_session(Some(&evidence)).await.unwrap_err();
+    assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+    let mut anew = host.dial().await;
+    let evidence = host.evidence(anew.exporter, &csr);
+    assert!(matches!(anew.attest(evidence, &csr).await, Ok(Said::Svid(_))));
+    let mut entries = EntryClient::new(anew.client());
+    let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
+    anew.during(asked).await.unwrap();
 }

@@ -29,5 +29,6 @@ mod server_clock;
 mod supervision;
 mod tpm;
 mod upstream;
+mod verdict;
 mod withdrawal;
 mod workload_api;

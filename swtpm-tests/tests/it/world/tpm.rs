@@ -123,9 +123,11 @@ fn a_host_that_is_changed_while_it_runs_is_refused_at_its_next_attestation() {
 
     machine.tpm.extend(4, HashAlg::Sha256, &[1; 32]);
 
-    let refusal = agent.daemon().wait_for("Agent SVID not renewed");
+    let refusal = world.server().wait_for("Attestation refused");
     assert!(refusal.contains("PCR 4 of bank sha256"), "{refusal}");
     assert!(refusal.contains("log_mismatch"), "{refusal}");
+    world.server().wait_for("Host quarantined");
+    agent.daemon().wait_for("host_quarantined");
 }
 
 #[test]

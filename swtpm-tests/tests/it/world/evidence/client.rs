@@ -20,7 +20,8 @@ use proto::{
     google::rpc,
     plastron::{
         agent::v1::{
-            AgentMessage, Open, agent_message::Message as ToServer, agent_session_client::AgentSessionClient,
+            AgentMessage, Answer, Open, Question, ServerMessage, agent_message::Message as ToServer,
+            agent_session_client::AgentSessionClient, server_message::Message as ToAgent,
         },
         attest::v1::Evidence,
     },
@@ -62,6 +63,12 @@ impl Host {
     /// One that is enrolled and attested before.
     pub(super) async fn acquainted() -> Self {
         Self::of(Arc::new(World::for_tpms("", ""))).await
+    }
+
+    /// The same, of a server that asks its hosts each second.
+    pub(super) async fn often_asked() -> Self {
+        let settings = "evidence_interval = \"1s\"";
+        Self::of(Arc::new(World::for_tpms(settings, ""))).await
     }
 
     /// Another host of the same server.
@@ -112,6 +119,14 @@ impl Host {
         }
     }
 
+    /// Has an operator lift the quarantine of the first host.
+    pub(super) fn release(&self) {
+        let listed = self.world.cli(&["host", "list"]);
+        let id = listed["hosts"][0]["id"].as_str().unwrap();
+        let released = self.world.cli(&["host", "release", "--id", id]);
+        assert_eq!(released["verdict"]["code"], "released", "{released}");
+    }
+
     pub(super) async fn dial(&self) -> Connection {
         self.connect(None).await
     }
@@ -149,6 +164,15 @@ impl Host {
     pub(super) fn session_evidence(&mut self, exporter: Exporter) -> Evidence {
         let evidence = self.prover.as_mut().unwrap().resume(&exporter).unwrap();
         Evidence::decode(evidence.unwrap().as_slice()).unwrap()
+    }
+
+    /// What answers the question `need` in the session on the connection with `exporter`.
+    pub(super) fn answer(&mut self, exporter: Exporter, need: &[u8]) -> Vec<u8> {
+        self.prover
+            .as_mut()
+            .unwrap()
+            .answer_round(&exporter, need)
+            .unwrap()
     }
 
     /// How each of several handshakes of a client went that would resume sessions.
@@ -219,6 +243,68 @@ impl Connection {
             Ok(())
         })
         .await
+    }
+}
+
+/// A session that is open.
+pub(super) struct Session {
+    queue: tokio::sync::mpsc::Sender<AgentMessage>,
+    messages: tonic::Streaming<ServerMessage>,
+}
+
+impl Session {
+    /// Opens one with evidence.
+    pub(super) async fn open(connection: &mut Connection, evidence: &Evidence) -> Self {
+        let open = Open {
+            evidence: Some(evidence.clone()),
+            ..Open::default()
+        };
+        let (queue, requests) = tokio::sync::mpsc::channel(4);
+        let message = Some(ToServer::Open(open));
+        queue.send(AgentMessage { message }).await.unwrap();
+        let mut client = AgentSessionClient::new(connection.client());
+        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let opening = client.session(requests);
+        let messages = connection.during(opening).await.unwrap().into_inner();
+        Self { queue, messages }
+    }
+
+    /// Waits for the first message that `wanted` takes.
+    pub(super) async fn hear<T>(
+        &mut self,
+        connection: &mut Connection,
+        wanted: impl Fn(ToAgent) -> Option<T>,
+    ) -> T {
+        loop {
+            let message = connection.during(self.messages.message()).await.unwrap();
+            let message = message.and_then(|message| message.message);
+            if let Some(found) = wanted(message.expect("the session goes on")) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits for a question.
+    pub(super) async fn question(&mut self, connection: &mut Connection) -> Question {
+        let question = |message| match message {
+            ToAgent::Question(question) => Some(question),
+            _ => None,
+        };
+        self.hear(connection, question).await
+    }
+
+    /// Waits for the withdrawal of the host's standing, and says its code.
+    pub(super) async fn withdrawal(&mut self, connection: &mut Connection) -> String {
+        let code = |message| match message {
+            ToAgent::Withdrawal(withdrawal) => Some(withdrawal.code),
+            _ => None,
+        };
+        self.hear(connection, code).await
+    }
+
+    pub(super) async fn answer(&self, round: u64, evidence: Vec<u8>) {
+        let message = Some(ToServer::Answer(Answer { round, evidence }));
+        self.queue.send(AgentMessage { message }).await.unwrap();
     }
 }
 

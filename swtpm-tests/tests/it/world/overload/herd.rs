@@ -218,7 +218,7 @@ impl Member {
                     break;
                 }
                 FromServer::Welcome(_) => {}
-                FromServer::Withdrawal(withdrawal) => panic!("withdrawn: {withdrawal:?}"),
+                other => panic!("a herd of join tokens is not told {other:?}"),
             }
         }
         Ok(Session {

@@ -1,0 +1,183 @@
+//! Rounds of a session: the host quotes over a nonce. What is as it was when all was looked at last costs one
+//! signature; anything else is looked at as a whole, with the log.
+
+use std::{sync::Arc, time::Duration};
+
+use attest::{
+    AttestationKey, Binding, Continuity, EvidenceKind, PcrSelection, Reject, VerifiedAk, VerifiedQuote,
+    wire::ClockInfo,
+};
+use plugin_api::{
+    Appraised, Asked, Context, ExpectEvidence, Host, HostClaim, Refusal, Round, SessionBinding,
+};
+use prost::Message;
+
+use super::{
+    Rules,
+    appraise::{Appraisal, Missing, Offered, POLICY_GENERATION},
+};
+use crate::wire::{self, Supplied};
+
+/// How long a host may take to quote.
+const QUOTE_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to send a log.
+const LOG_WITHIN: Duration = Duration::from_secs(60);
+
+/// A host that is asked in its session.
+struct Questioned {
+    rules: Arc<Rules>,
+    host: Arc<Host>,
+    session: SessionBinding,
+    nonce: [u8; 32],
+}
+
+/// Waits for a quote.
+struct ExpectQuote {
+    asked: Questioned,
+    wanted: PcrSelection,
+}
+
+/// Waits for a quote and a log.
+struct ExpectLog {
+    asked: Questioned,
+    missing: Missing,
+}
+
+/// What a host is asked first in a round; `None` while nothing is known that it could be compared with.
+pub(super) fn begin(
+    rules: &Arc<Rules>,
+    host: &Arc<Host>,
+    session: &SessionBinding,
+    context: &Context<'_>,
+) -> Option<Asked> {
+    let appraised = host.appraised.as_ref()?;
+    let wanted = rules.wanted(host, &appraised.selection);
+    let send = wire::need(&context.nonce, &wanted, false).encode_to_vec();
+    let asked = Questioned {
+        rules: Arc::clone(rules),
+        host: Arc::clone(host),
+        session: *session,
+        nonce: context.nonce,
+    };
+    Some(Asked {
+        send,
+        within: QUOTE_WITHIN,
+        next: Box::new(ExpectQuote { asked, wanted }),
+    })
+}
+
+impl ExpectEvidence for ExpectQuote {
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Round, Refusal> {
+        let supplied = wire::supplied(answer)?;
+        let host = Arc::clone(&self.asked.host);
+        self.judge(&supplied, context)
+            .map_err(|reject| Refusal::from(reject).said_by(&host))
+    }
+}
+
+impl ExpectQuote {
+    fn judge(self, supplied: &Supplied, context: &Context<'_>) -> Result<Round, Reject> {
+        let Self { asked, wanted } = self;
+        let ak = asked.ak()?;
+        let quote = asked.verify(supplied, &ak)?;
+        let Some(appraised) = &asked.host.appraised else {
+            return Err(Reject::Unexpected);
+        };
+        if is_unchanged(&quote, &asked.session.clock, appraised, &wanted) {
+            return Ok(Round::Unchanged(quote.clock));
+        }
+        let is_other = quote.pcr_digest() != appraised.pcr_digest;
+        if appraised.event_log.is_none() && quote.selection() == &appraised.selection && is_other {
+            // There is no log that could tell why.
+            return Err(Reject::PcrDigest);
+        }
+        let offered = Offered {
+            selection: appraised.selection.clone(),
+            event_log: appraised.event_log.as_ref().map(|log| log.sha256),
+        };
+        match asked.rules.appraise(quote, &asked.host, &offered)? {
+            Appraisal::Accepted(appraised) => Ok(asked.changed(&ak, appraised)),
+            Appraisal::Open(missing) => Ok(Round::Ask(asked.ask_more(missing, context.nonce))),
+        }
+    }
+}
+
+impl ExpectEvidence for ExpectLog {
+    fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Round, Refusal> {
+        let supplied = wire::supplied(answer)?;
+        let host = Arc::clone(&self.asked.host);
+        self.judge(supplied)
+            .map_err(|reject| Refusal::from(reject).said_by(&host))
+    }
+}
+
+impl ExpectLog {
+    fn judge(self, supplied: Supplied) -> Result<Round, Reject> {
+        let Self { asked, missing } = self;
+        let ak = asked.ak()?;
+        let selected = asked.verify(&supplied, &ak)?.over(&missing.pcrs)?;
+        let appraised = asked.rules.appraise_supplied(&selected, supplied, missing)?;
+        Ok(asked.changed(&ak, appraised))
+    }
+}
+
+impl Questioned {
+    /// The quote is about the nonce and this session, and the TPM ran on since its last one.
+    fn verify(&self, supplied: &Supplied, ak: &VerifiedAk) -> Result<VerifiedQuote, Reject> {
+        let binding = Binding {
+            kind: EvidenceKind::Session,
+            exporter: &self.session.exporter,
+            nonce: &self.nonce,
+            csr: &[],
+            hello: &self.session.hello,
+        };
+        let quote = supplied.quote.clone().verify(ak, &binding)?;
+        Continuity::between(&self.session.clock, &quote.clock, 0)?;
+        self.rules.check_continuity(&quote, &self.host, ak)?;
+        Ok(quote)
+    }
+
+    fn ak(&self) -> Result<VerifiedAk, Reject> {
+        let known = self.host.attestation_key.as_ref().ok_or(Reject::AkOfOtherHost)?;
+        AttestationKey::parse(known.as_bytes())?.remembered(known)
+    }
+
+    fn changed(&self, ak: &VerifiedAk, appraised: Appraised) -> Round {
+        Round::Changed(Box::new(HostClaim {
+            id: Arc::clone(&self.host.id),
+            revision: self.host.revision,
+            activated: None,
+            attestation_key: ak.key().public().clone(),
+            appraised,
+            hello: self.session.hello,
+        }))
+    }
+
+    fn ask_more(self, missing: Missing, nonce: [u8; 32]) -> Asked {
+        Asked {
+            send: missing.to_wire(&nonce).encode_to_vec(),
+            within: LOG_WITHIN,
+            next: Box::new(ExpectLog {
+                asked: Self { nonce, ..self },
+                missing,
+            }),
+        }
+    }
+}
+
+/// Whether all that is signed is as it was accepted last, and the TPM ran on since `last`.
+fn is_unchanged(
+    quote: &VerifiedQuote,
+    last: &ClockInfo,
+    appraised: &Appraised,
+    wanted: &PcrSelection,
+) -> bool {
+    let (now, then) = (&quote.clock, &appraised.clock);
+    (now.reset_count, now.restart_count) == (then.reset_count, then.restart_count)
+        && Continuity::between(last, now, 0) == Ok(Continuity::Running)
+        && quote.firmware_version == appraised.firmware_version
+        && quote.selection() == wanted
+        && quote.selection() == &appraised.selection
+        && quote.pcr_digest() == appraised.pcr_digest
+        && appraised.policy_generation == POLICY_GENERATION
+}

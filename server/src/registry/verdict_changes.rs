@@ -1,0 +1,171 @@
+//! What becomes of hosts that say what they should not, or nothing: each a decision on a [`Draft`].
+
+use std::{sync::Arc, time::Duration};
+
+use plugin_api::{Finding, Host, HostEvent, Staleness};
+use svid::x509::RevocationReason;
+
+use super::Draft;
+use crate::journal::Record;
+
+/// Who saw what happened to a host, and what an SVID of it may still be good for.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement<'a> {
+    /// Who: an operator, or from where the evidence came.
+    pub actor: &'a str,
+    /// For how long relying parties that read no CRL may take SVIDs that were signed before.
+    pub exposure: Option<Duration>,
+}
+
+/// Changes the verdict on a host as `event` demands. `None` if there is no such host, or the verdict stays.
+pub fn judge(draft: &mut Draft, id: &str, event: HostEvent, judgement: &Judgement<'_>) -> Option<Arc<Host>> {
+    let host = Arc::clone(draft.state().hosts.get(id)?);
+    let verdict = host.verdict.after(event, draft.now())?;
+    let mut host = Host {
+        verdict,
+        ..(*host).clone()
+    };
+    if host.verdict.finding == Finding::Stale(Staleness::Released) {
+        // What it showed before its quarantine is no measure any more: its TPM may have been cleared with good reason.
+        host.appraised = host.appraised.map(plugin_api::Appraised::without_clock);
+    }
+    settle(draft, &host, judgement);
+    Some(draft.put_host(host))
+}
+
+/// What follows from a new verdict.
+pub(super) fn settle(draft: &mut Draft, host: &Host, judgement: &Judgement<'_>) {
+    draft.audit(record(draft, host, judgement));
+    let revoked = match host.verdict.finding {
+        Finding::Quarantined(_) => RevocationReason::PrivilegeWithdrawn,
+        Finding::Stale(Staleness::Lost) => RevocationReason::CessationOfOperation,
+        Finding::Stale(_) | Finding::Verified => return,
+    };
+    if let Some(path) = &host.agent_path
+        && draft.state().agents.contains_key(path)
+    {
+        draft.withdraw(path, revoked);
+    }
+}
+
+fn record(draft: &Draft, host: &Host, judgement: &Judgement<'_>) -> Record {
+    let event = match host.verdict.finding {
+        Finding::Quarantined(_) => "host_quarantined",
+        Finding::Stale(Staleness::Lost) => "host_lost",
+        Finding::Stale(Staleness::Released) => "host_released",
+        Finding::Stale(_) => "host_stale",
+        Finding::Verified => "host_verified",
+    };
+    let mut record = Record::new(event, &judgement.actor)
+        .with("host_id", &host.id)
+        .with("host_name", &host.name);
+    if let Some(path) = &host.agent_path {
+        let id = format!("spiffe://{}{path}", draft.state().trust_domain);
+        record = record.with("agent_id", &id);
+    }
+    if let Finding::Quarantined(offence) = &host.verdict.finding {
+        record = record
+            .with("reject", &offence.code)
+            .with("reason", &offence.difference);
+    }
+    match judgement.exposure {
+        Some(exposure) => record.with("exposed_until", &draft.now().plus(exposure)),
+        None => record,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plugin_api::Offence;
+    use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
+
+    use super::*;
+    use crate::registry::{Agent, AgentSvid, Snapshot, Touched};
+
+    const PATH: &str = "/spire/agent/tpm/one";
+    const BY: Judgement<'static> = Judgement {
+        actor: "op",
+        exposure: Some(Duration::from_secs(3600)),
+    };
+
+    fn state() -> Snapshot {
+        let mut state = Snapshot::empty(TrustDomain::parse("td").unwrap());
+        let now = Timestamp::from_unix(1000);
+        let host = Host {
+            agent_path: Some(PATH.into()),
+            ..Host::enrolled("h".into(), now)
+        };
+        let agent = Agent {
+            path: PATH.into(),
+            attestation_type: "tpm".into(),
+            current: AgentSvid {
+                serial: SerialNumber::from_bytes(&[1]),
+                not_after: Timestamp::NEVER,
+            },
+            next: None,
+            banned: false,
+            can_reattest: true,
+            selectors: SelectorSet::default(),
+            version: String::new(),
+            host: Some("h".into()),
+            attested_at: now,
+        };
+        state.hosts.insert(Arc::new(host));
+        state.agents.insert(PATH.into(), Arc::new(agent));
+        state
+    }
+
+    /// The audit events of `events`, whether anything is revoked by them, and whether the agent's session is woken.
+    fn check(events: Vec<HostEvent>, audited: &[&str], is_revoked: bool) -> Snapshot {
+        let mut draft = Draft::new(state(), Timestamp::from_unix(2000));
+        for event in events {
+            judge(&mut draft, "h", event, &BY);
+        }
+        let finished = draft.finish();
+        let seen: Vec<_> = finished.audit.iter().map(Record::event).collect();
+        assert_eq!(seen, audited);
+        assert_eq!(finished.state.withdrawals.contains_key(PATH), is_revoked);
+        let woken = |touched: &&Touched| matches!(touched, Touched::Agent(path) if path.as_ref() == PATH);
+        assert_eq!(finished.touched.iter().filter(woken).count(), audited.len());
+        finished.state
+    }
+
+    fn offended() -> HostEvent {
+        HostEvent::Offended(Offence {
+            code: "log_mismatch".into(),
+            difference: "PCR 4".into(),
+        })
+    }
+
+    #[test]
+    fn a_quarantine_revokes_and_its_release_verifies_nothing() {
+        check(vec![offended(), offended()], &["host_quarantined"], true);
+        let state = check(
+            vec![
+                HostEvent::Attested,
+                offended(),
+                HostEvent::Released,
+                HostEvent::Answered,
+            ],
+            &["host_verified", "host_quarantined", "host_released"],
+            true,
+        );
+        let host = state.hosts.get("h").unwrap();
+        assert_eq!(host.verdict.finding, Finding::Stale(Staleness::Released));
+        assert_eq!((host.verdict.generation, host.revision), (3, 3));
+    }
+
+    #[test]
+    fn silence_revokes_nothing_until_the_host_is_lost() {
+        let silent = vec![HostEvent::Attested, HostEvent::Silent];
+        check(silent.clone(), &["host_verified", "host_stale"], false);
+        let lost = [silent, vec![HostEvent::Lost, HostEvent::Answered]].concat();
+        check(lost, &["host_verified", "host_stale", "host_lost"], true);
+    }
+
+    #[test]
+    fn a_host_that_nobody_knows_is_not_judged() {
+        let mut draft = Draft::new(state(), Timestamp::from_unix(2000));
+        assert!(judge(&mut draft, "other", HostEvent::Attested, &BY).is_none());
+    }
+}

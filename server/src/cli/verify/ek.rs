@@ -15,17 +15,19 @@ use serde::Serialize;
 
 use super::{CommandError, Form, read};
 
-/// Says whether the certificate of an endorsement key leads to one of the roots, and what it says of the TPM.
+/// Says whether the certificate of an endorsement key leads to a root, by default one of the TPM's vendor, and what it says
+/// of the TPM.
 ///
-///   tpm2_nvread 0x01c00002 > ek.der; plastron-server verify ek-certificate ek.der --roots /etc/plastron/ek-roots
+///   tpm2_nvread 0x01c00002 > ek.der; plastron-server verify ek-certificate ek.der
 #[derive(Args, Debug)]
 pub(in crate::cli) struct EkCertificate {
     /// The certificate, in DER as the TPM holds it, or in PEM.
     #[arg(value_name = "FILE")]
     certificate: PathBuf,
-    /// A folder of vendors' certificates, in PEM or DER: those that sign themselves are roots, all others intermediates.
+    /// A folder of CA certificates, in PEM or DER, that count instead of those of TPM vendors that come with this
+    /// program: those that issued themselves are roots, all others intermediates.
     #[arg(long, value_name = "FOLDER")]
-    roots: PathBuf,
+    roots: Option<PathBuf>,
     /// Takes certificates whose time is over, as those of old TPMs are.
     #[arg(long)]
     allow_expired: bool,
@@ -74,7 +76,11 @@ impl EkCertificate {
         } else {
             Expiry::Enforced
         });
-        for path in files(&self.roots)? {
+        let Some(folder) = &self.roots else {
+            roots.add_shipped();
+            return Ok(roots);
+        };
+        for path in files(folder)? {
             let bytes = read(&path)?;
             let ders = match pem::parse_many(&bytes) {
                 Ok(pems) if !pems.is_empty() => pems.into_iter().map(pem::Pem::into_contents).collect(),
@@ -94,7 +100,7 @@ impl EkCertificate {
         }
         if roots.is_empty() {
             return Err(CommandError::Evidence {
-                path: self.roots.clone(),
+                path: folder.clone(),
                 source: std::io::Error::other("no root is in it"),
             });
         }

@@ -81,7 +81,7 @@ pub const TARGETS: &[Target] = &[
     target("journal", state::journal, 16 * KB),
     target("keys_file", state::keys_file, 8 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),
-    seeded("server_config", config::server, 8 * KB, "deploy/config"),
+    seeded("server_config", config::server, 16 * KB, "deploy/config"),
     target("store_authorities", state::authorities, 8 * KB),
     target("store_frame", state::frame, 4 * KB),
     target("store_record", state::record, 8 * KB),

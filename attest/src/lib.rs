@@ -26,6 +26,7 @@ mod name;
 mod pcr;
 mod quote;
 mod reject;
+pub mod uki;
 pub mod wire;
 
 pub use ak::{AttestationKey, VerifiedAk};

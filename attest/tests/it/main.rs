@@ -21,6 +21,7 @@ mod mutated_evidence;
 mod mutated_logs;
 mod quoted_pcrs;
 mod quotes;
+mod uki_boots;
 mod vendor;
 
 use swtpm_tests::structures as tpm;

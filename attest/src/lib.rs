@@ -24,6 +24,7 @@ pub mod event_log;
 pub mod ima;
 mod name;
 mod pcr;
+pub mod policy;
 mod quote;
 mod reject;
 pub mod uki;

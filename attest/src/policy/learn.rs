@@ -135,16 +135,19 @@ impl<'a, 'b> Student<'a, 'b> {
             self.pins.insert(7);
             return None;
         };
-        for entry in state
-            .pk
-            .iter()
-            .chain(&state.kek)
-            .chain(&state.db)
-            .chain(&state.dbx)
-        {
-            let subject = subject(entry);
+        let entries = [&state.pk, &state.kek, &state.db, &state.dbx]
+            .into_iter()
+            .flatten();
+        for entry in entries.filter(|entry| entry.kind == SignatureKind::X509) {
+            let subject = subject(entry.data);
             self.notes
                 .extend(subject.map(|subject| (KeyReference::of(entry).to_string(), subject)));
+        }
+        for authority in &state.authorities {
+            // Behind the GUID of its owner.
+            let subject = authority.data.get(16..).and_then(subject);
+            self.notes
+                .extend(subject.map(|subject| (authority_text(authority), subject)));
         }
         let exactly = |keys: &[Signature<'_>]| {
             Some(KeyRule {
@@ -323,10 +326,7 @@ fn strongest(event: &Measured<'_>) -> Option<Reference> {
 }
 
 /// Whom a certificate is of.
-fn subject(entry: &Signature<'_>) -> Option<String> {
-    if entry.kind != SignatureKind::X509 {
-        return None;
-    }
-    let (_, certificate) = X509Certificate::from_der(entry.data).ok()?;
+fn subject(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.subject().to_string())
 }

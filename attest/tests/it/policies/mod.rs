@@ -3,6 +3,9 @@
 mod boots;
 mod generations;
 mod learning;
+mod properties;
+mod rules;
+mod texts;
 
 use attest::{
     HashAlg, PcrSelection, PcrSet, PcrValues, Reject,

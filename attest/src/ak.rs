@@ -21,10 +21,10 @@ const FIXED_TPM: u32 = 1 << 1;
 const FIXED_PARENT: u32 = 1 << 4;
 const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
 const RESTRICTED: u32 = 1 << 16;
-const DECRYPT: u32 = 1 << 17;
+pub(crate) const DECRYPT: u32 = 1 << 17;
 const SIGN: u32 = 1 << 18;
 /// What keeps the key in this TPM, and keeps it from signing what others hand it.
-const ESSENTIAL: u32 = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRICTED | SIGN;
+pub(crate) const ESSENTIAL: u32 = FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | RESTRICTED | SIGN;
 /// These, userWithAuth and noDA: exactly what our template sets.
 const TEMPLATE: u32 = 0x0005_0472;
 

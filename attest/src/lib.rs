@@ -18,22 +18,27 @@
 mod ak;
 mod alg;
 mod binding;
+mod captured;
 pub mod credential;
 pub mod ek;
 pub mod event_log;
 pub mod ima;
 mod name;
 mod pcr;
+mod pcr_file;
 pub mod policy;
 mod quote;
 mod reject;
+pub mod report;
 pub mod uki;
 pub mod wire;
 
 pub use ak::{AttestationKey, VerifiedAk};
 pub use alg::{Digest, HashAlg};
 pub use binding::{Binding, EvidenceKind};
+pub use captured::{CapturedKey, CapturedQuote, SignedQuote};
 pub use name::Name;
 pub use pcr::{PcrSelection, PcrSelectionError, PcrSet, PcrValues};
+pub use pcr_file::PcrFileError;
 pub use quote::{Quote, SelectedQuote, VerifiedPcrs, VerifiedQuote};
 pub use reject::{Part, Reject};

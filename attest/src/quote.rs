@@ -212,7 +212,7 @@ impl SelectedQuote {
 }
 
 impl VerifiedPcrs {
-    fn new(values: PcrValues, selection: &PcrSelection) -> Result<Self, Reject> {
+    pub(crate) fn new(values: PcrValues, selection: &PcrSelection) -> Result<Self, Reject> {
         let firmware: PcrSet = FIRMWARE.collect();
         for (alg, index, value) in values.iter() {
             let counts = firmware.contains(index) && selection.of(alg).contains(index);

@@ -7,6 +7,8 @@ use server::cli::{Cli, CommandError};
 
 /// Of a dry run that found something to do.
 const DIFFERS: u8 = 2;
+/// Of files that can't be used, as of arguments that can't.
+const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
@@ -14,7 +16,10 @@ fn main() -> ExitCode {
         Err(CommandError::Differs) => ExitCode::from(DIFFERS),
         Err(error) => {
             eprintln!("Error: {}", edge::Chain(&error));
-            ExitCode::FAILURE
+            match error {
+                CommandError::Evidence { .. } => ExitCode::from(UNUSABLE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

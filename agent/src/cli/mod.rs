@@ -146,6 +146,14 @@ pub enum CommandError {
     /// The TPM can't be used.
     #[error(transparent)]
     Tpm(#[from] plugin_api::TpmError),
+    /// A file can't be read.
+    #[error("cannot read `{}`", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The configuration can't work.
     #[error(transparent)]
     Unworkable(#[from] Unworkable),

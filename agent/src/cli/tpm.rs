@@ -1,5 +1,8 @@
 //! `tpm`: what the host's TPM is, without a server.
 
+mod log;
+mod quote;
+
 use std::path::{Path, PathBuf};
 
 use attest::{
@@ -27,6 +30,8 @@ pub(super) enum Command {
     Ek(Device),
     /// Prints what the TPM is, its PCRs, and whether the firmware's event log explains them.
     Info(Device),
+    Log(log::Log),
+    Quote(quote::Quote),
 }
 
 /// Which TPM.
@@ -112,6 +117,8 @@ impl Command {
         match self {
             Self::Ek(device) => device.print_keys(),
             Self::Info(device) => device.print_report(),
+            Self::Log(log) => log.execute(),
+            Self::Quote(quote) => quote.execute(),
         }
     }
 }

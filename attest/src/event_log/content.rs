@@ -20,7 +20,7 @@ pub enum Content<'a> {
 
 impl<'a> Content<'a> {
     /// Finds the bytes of `data` that have the digest `digest`.
-    pub(super) fn find(alg: HashAlg, digest: &[u8], data: &'a [u8]) -> Self {
+    pub(crate) fn find(alg: HashAlg, digest: &[u8], data: &'a [u8]) -> Self {
         let measured = |bytes: &&[u8]| alg.digest(&[bytes]).as_bytes() == digest;
         if let Some(whole) = whole(data).find(measured) {
             return Self::Whole(whole);

@@ -179,6 +179,18 @@ fn prefix(
     None
 }
 
+impl MeasurementList {
+    /// What the list leaves in the PCRs of a bank, if nothing else extends them. Proves nothing.
+    #[must_use]
+    pub fn replay(&self, alg: HashAlg, hashing: Hashing) -> PcrValues {
+        let mut pcrs = PcrValues::default();
+        for entry in self.entries() {
+            pcrs.extend(alg, entry.pcr, extension(&entry, alg, hashing).as_bytes());
+        }
+        pcrs
+    }
+}
+
 /// What the kernel extended a bank by.
 fn extension(entry: &Entry<'_>, alg: HashAlg, way: Hashing) -> Digest {
     if entry.is_violation() {

@@ -27,6 +27,23 @@ pub(crate) fn ima_lists() -> Vec<String> {
     files("ima")
 }
 
+/// A part of a quote, if it came along.
+pub(crate) fn quote_file(name: &str) -> Option<Vec<u8>> {
+    files("quotes")
+        .contains(&name.to_owned())
+        .then(|| read(&directory("quotes").join(name)))
+}
+
+/// The names of all quotes, sorted.
+pub(crate) fn quotes() -> Vec<String> {
+    let mut names: Vec<_> = files("quotes")
+        .iter()
+        .map(|file| file.rsplit_once('.').unwrap().0.to_owned())
+        .collect();
+    names.dedup();
+    names
+}
+
 /// A key or list of keys of Secure Boot.
 pub(crate) fn secure_boot_file(name: &str) -> Vec<u8> {
     read(&directory("secure-boot").join(name))

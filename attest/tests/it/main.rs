@@ -9,6 +9,7 @@
 )]
 
 mod boot_states;
+mod captured_quotes;
 mod ek_certificates;
 mod ek_chains;
 mod ek_keys;

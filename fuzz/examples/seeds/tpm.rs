@@ -20,8 +20,38 @@ pub(crate) fn write() {
     keys();
     statements();
     ek_certificates();
+    captured();
+    pcr_files();
     seed("ek_hash", "hex", POLICY_A);
     seed("ek_hash", "capitals", POLICY_A.to_uppercase());
+}
+
+/// Quotes of real TPMs with their keys.
+fn captured() {
+    for name in ["vm-sb-systemd", "goattest-windows_gcp_shielded_vm"] {
+        let part = |part: &str| testdata(&format!("quotes/{name}.{part}"));
+        let parts = join(&[&part("ak"), &part("attest")]);
+        seed("captured", name, [parts, part("signature")].concat());
+    }
+}
+
+/// The forms in which tools print PCRs.
+fn pcr_files() {
+    let value = "ab".repeat(32);
+    let capitals = value.to_uppercase();
+    seed(
+        "pcr_file",
+        "yaml",
+        format!("  sha1:\n  sha256:\n    0 : 0x{capitals}\n    7 : 0x{value}\n"),
+    );
+    let json = format!(r#"{{"pcrs": [{{"bank": "sha256", "index": 0, "value": "{value}"}}]}}"#);
+    seed("pcr_file", "json", json);
+    let long = "cd".repeat(48);
+    seed(
+        "pcr_file",
+        "lines",
+        format!("# noted\nsha256:0={value}\nsha384:1 {long}\n"),
+    );
 }
 
 fn keys() {

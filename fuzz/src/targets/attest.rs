@@ -3,10 +3,11 @@
 use std::sync::LazyLock;
 
 use attest::{
-    AttestationKey, Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues, Quote, Reject,
+    AttestationKey, CapturedKey, CapturedQuote, Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues,
+    Quote, Reject,
     credential::IssuedCredential,
     ek::{CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry},
-    event_log::{self, EventLog, Measurement, Measurements},
+    event_log::{self, EventLog, Handover, Measurement, Measurements, SecureBoot},
     ima::{self, Entry, MeasurementList, Progress, Quoted},
     wire::{Attest, Attested, Public, Signature},
 };
@@ -228,6 +229,11 @@ pub fn event_log(bytes: &[u8]) {
     let Ok(log) = EventLog::parse(bytes) else { return };
     let size: usize = log.events().map(|event| event.data.len() + digests(&event)).sum();
     assert!(size <= bytes.len(), "events are not larger than the log");
+    let is_safe = |event: event_log::Event<'_>| !event.remark().chars().any(char::is_control);
+    assert!(
+        log.events().all(is_safe),
+        "a terminal takes no remark for a command"
+    );
     for alg in log.banks() {
         replay(&log, alg);
         measure(&log, alg, bytes.len());
@@ -262,6 +268,13 @@ fn measure(log: &EventLog, alg: HashAlg, len: usize) {
     let all = pcrs.iter().filter_map(|pcr| measurements.of(pcr)).flatten();
     let shown: usize = all.filter_map(|measurement| content(alg, &measurement)).sum();
     assert!(shown <= len, "no more is shown than there is");
+    let _handover = Handover::of(&measurements);
+    let _sections = event_log::uki_sections(&measurements);
+    if let Ok(state) = SecureBoot::of(&measurements) {
+        let lists = [&state.pk, &state.kek, &state.db, &state.dbx];
+        let held: usize = lists.into_iter().flatten().map(|key| key.data.len()).sum();
+        assert!(held <= len, "keys are not larger than the log");
+    }
 }
 
 /// The length of what was measured, which has to have the digest.
@@ -293,4 +306,37 @@ fn shown(entry: &Entry<'_>) -> Option<usize> {
     let digest = entry.file_digest().map_or(0, |file| file.digest.len());
     let others = [entry.path(), entry.signature(), entry.buffer()];
     Some(digest + others.into_iter().flatten().map(<[u8]>::len).sum::<usize>())
+}
+
+/// [`CapturedKey::parse`] and [`CapturedQuote::parse`]: a key or statement, and a plain signature that none made.
+pub fn captured(bytes: &[u8]) {
+    let mut parts = Parts::new(bytes);
+    let (key, statement) = (parts.part(), parts.part());
+    let (Ok(key), Ok(quote)) = (
+        CapturedKey::parse(key),
+        CapturedQuote::parse(statement, parts.rest()),
+    ) else {
+        return;
+    };
+    assert!(
+        quote.verify(&key, &[0xa5; 7]).is_err(),
+        "nobody signed this nonce"
+    );
+}
+
+/// [`PcrValues::from_text`].
+pub fn pcr_file(bytes: &[u8]) {
+    let Some(values) = str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| PcrValues::from_text(text).ok())
+    else {
+        return;
+    };
+    let is_whole = |(alg, _, value): (HashAlg, u8, &Digest)| value.as_bytes().len() == alg.digest_len();
+    assert!(values.iter().all(is_whole));
+    let lines: Vec<_> = values
+        .iter()
+        .map(|(alg, pcr, value)| format!("{alg}:{pcr}={value}"))
+        .collect();
+    assert_eq!(PcrValues::from_text(&lines.join("\n")), Ok(values));
 }

@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     // attest
     target("ak", attest::ak, 2 * KB),
     target("ca_certificate", attest::ca_certificate, 8 * KB),
+    target("captured", attest::captured, 4 * KB),
     target("credential", attest::credential, 2 * KB),
     target("ek", attest::ek, 2 * KB),
     target("ek_certificate", attest::ek_certificate, 8 * KB),
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     target("evidence", evidence::run, 64 * KB),
     seeded("ima_list", attest::ima_list, 128 * KB, "attest/testdata/ima"),
     target("name", attest::name, 256),
+    target("pcr_file", attest::pcr_file, 8 * KB),
     target("pcr_selection", attest::pcr_selection, 256),
     target("public", attest::public, 2 * KB),
     target("quote", attest::quote, 2 * KB),

@@ -38,6 +38,17 @@ pub enum CommandError {
         /// Why.
         source: EntryFileError,
     },
+    /// Evidence can't be read.
+    #[error("cannot use `{}`", path.display())]
+    Evidence {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Evidence was refused; each finding was said.
+    #[error("evidence is refused")]
+    EvidenceRefused,
     /// Some items of a batch failed; each was said.
     #[error("{failed} of {all} could not be {what}")]
     Items {

@@ -1,4 +1,4 @@
-//! The command line. `run` is the server; `audit` and `restore` read files; everything else talks to a running
+//! The command line. `run` is the server; `audit`, `restore` and `verify` read files; everything else talks to a running
 //! server over its local socket.
 
 mod agent;
@@ -16,6 +16,7 @@ mod logger;
 mod output;
 mod run;
 mod token;
+mod verify;
 mod x509;
 
 use std::path::PathBuf;
@@ -90,6 +91,8 @@ enum Command {
     /// Join tokens: secrets that attest one agent, once.
     #[command(subcommand)]
     Token(token::Command),
+    #[command(subcommand)]
+    Verify(verify::Command),
     /// X509-SVIDs without a workload.
     #[command(subcommand)]
     X509(x509::Command),
@@ -190,6 +193,7 @@ impl Cli {
             Command::Restore(command) => command.execute(),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),
+            Command::Verify(command) => command.execute(),
             Command::X509(command) => connect::block_on(command.execute()),
         }
     }

@@ -209,3 +209,54 @@ fn tpm_info_says_whether_the_log_explains_the_pcrs() {
     machine.tpm.extend(7, HashAlg::Sha256, &[1; 32]);
     assert_eq!(mismatches(&info()), [7]);
 }
+
+#[test]
+fn tpm_quote_is_what_the_server_verifies_and_tpm_log_what_explains_it() {
+    let machine = Machine::boot();
+    let (tcti, log) = (
+        machine.proxy.tcti(),
+        machine.event_log().to_str().unwrap().to_owned(),
+    );
+    let folder = machine.event_log().parent().unwrap();
+    let path = |name: &str| folder.join(name);
+    let nonce = "5a".repeat(32);
+    let made = swtpm_tests::agent_cli(&[
+        "tpm",
+        "quote",
+        "--device",
+        &tcti,
+        "--trust-domain",
+        "example.org",
+        "--nonce",
+        &nonce,
+        "--folder",
+        folder.to_str().unwrap(),
+    ]);
+    assert_eq!(made["nonce"], nonce.as_str(), "{made}");
+
+    let verify = |nonce: &str| {
+        let captured = attest::report::Captured {
+            ak: &std::fs::read(path("ak.pub")).unwrap(),
+            quote: &std::fs::read(path("quote.bin")).unwrap(),
+            signature: &std::fs::read(path("quote.sig")).unwrap(),
+            nonce: &hex::decode(nonce).unwrap(),
+        };
+        let log = std::fs::read(&log).unwrap();
+        let report = attest::report::QuoteReport::of(&captured, None, Some(&log));
+        let refused = report
+            .findings
+            .into_iter()
+            .filter(|finding| finding.verdict == attest::report::Verdict::Refused);
+        refused.map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(verify(&nonce), [] as [&str; 0]);
+    assert_eq!(verify(&"5b".repeat(32)), ["extra_data"]);
+
+    let logged = swtpm_tests::agent_cli(&["tpm", "log", "--device", &tcti, "--event-log", &log]);
+    assert!(!logged["events"].as_array().unwrap().is_empty(), "{logged}");
+    let findings = logged["findings"].as_array().unwrap();
+    assert!(
+        findings.iter().all(|finding| finding["verdict"] == "noted"),
+        "{logged}"
+    );
+}

@@ -1,0 +1,149 @@
+//! `verify ek-certificate`.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use attest::{
+    ek::{CaCertificate, EkCertificate as Certificate, EkRoots, Expiry},
+    report::Finding,
+};
+use clap::Args;
+use serde::Serialize;
+
+use super::{CommandError, Form, read};
+
+/// Says whether the certificate of an endorsement key leads to one of the roots, and what it says of the TPM.
+///
+///   tpm2_nvread 0x01c00002 > ek.der; plastron-server verify ek-certificate ek.der --roots /etc/plastron/ek-roots
+#[derive(Args, Debug)]
+pub(in crate::cli) struct EkCertificate {
+    /// The certificate, in DER as the TPM holds it, or in PEM.
+    #[arg(value_name = "FILE")]
+    certificate: PathBuf,
+    /// A folder of vendors' certificates, in PEM or DER: those that sign themselves are roots, all others intermediates.
+    #[arg(long, value_name = "FOLDER")]
+    roots: PathBuf,
+    /// Takes certificates whose time is over, as those of old TPMs are.
+    #[arg(long)]
+    allow_expired: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What a certificate says.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    issuer: String,
+    serial_number: String,
+    manufacturer: String,
+    model: String,
+    version: String,
+    roots: usize,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl EkCertificate {
+    pub(super) fn execute(&self) -> Result<(), CommandError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let report = self.report(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))?;
+        self.form.print(&report, &report.findings)
+    }
+
+    pub(super) fn report(&self, now: i64) -> Result<Report, CommandError> {
+        let roots = self.read_roots()?;
+        let mut report = Report {
+            roots: roots.len(),
+            ..Report::default()
+        };
+        let refused = Certificate::parse(&super::der(&read(&self.certificate)?))
+            .and_then(|certificate| {
+                report.describe(&certificate);
+                roots.verify(certificate, &[], now)
+            })
+            .err();
+        report.findings.extend(refused.map(Finding::refused));
+        Ok(report)
+    }
+
+    fn read_roots(&self) -> Result<EkRoots, CommandError> {
+        let mut roots = EkRoots::new(if self.allow_expired {
+            Expiry::Ignored
+        } else {
+            Expiry::Enforced
+        });
+        for path in files(&self.roots)? {
+            let bytes = read(&path)?;
+            let ders = match pem::parse_many(&bytes) {
+                Ok(pems) if !pems.is_empty() => pems.into_iter().map(pem::Pem::into_contents).collect(),
+                _ => vec![bytes],
+            };
+            for der in ders {
+                let certificate = CaCertificate::parse(&der).map_err(|error| CommandError::Evidence {
+                    path: path.clone(),
+                    source: std::io::Error::other(error),
+                })?;
+                if certificate.is_self_issued() {
+                    roots.add_root(certificate);
+                } else {
+                    roots.add_intermediate(certificate);
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err(CommandError::Evidence {
+                path: self.roots.clone(),
+                source: std::io::Error::other("no root is in it"),
+            });
+        }
+        Ok(roots)
+    }
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
+    let unusable = |source| CommandError::Evidence {
+        path: folder.into(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unusable)? {
+        let path = entry.map_err(unusable)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+impl Report {
+    fn describe(&mut self, certificate: &Certificate) {
+        let (id, attributes) = (certificate.id(), certificate.attributes());
+        self.issuer = id.issuer().into();
+        self.serial_number = hex::encode(id.serial());
+        self.manufacturer.clone_from(&attributes.manufacturer);
+        self.model.clone_from(&attributes.model);
+        self.version.clone_from(&attributes.version);
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Issuer        : {}", self.issuer)?;
+        writeln!(f, "Serial number : {}", self.serial_number)?;
+        writeln!(
+            f,
+            "TPM           : {} {} {}",
+            self.manufacturer, self.model, self.version
+        )?;
+        writeln!(f, "Roots         : {}\n", self.roots)?;
+        if self.findings.is_empty() {
+            writeln!(f, "Nothing was found.")?;
+        }
+        self.findings
+            .iter()
+            .try_for_each(|finding| writeln!(f, "{finding}"))
+    }
+}

@@ -1,0 +1,206 @@
+//! The command over evidence of real machines: what is read, what is refused, and by which exit code.
+
+use std::path::Path;
+
+use clap::Parser;
+
+use super::*;
+
+/// A command line, parsed as the binary does.
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn testdata(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../attest/testdata");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+fn parse(words: &[&str]) -> Command {
+    let line = std::iter::once("verify").chain(words.iter().copied());
+    Line::try_parse_from(line).unwrap().command
+}
+
+/// The codes of all findings, those that are refused in capitals.
+fn codes(findings: &[Finding]) -> Vec<String> {
+    let code = |finding: &Finding| match finding.verdict {
+        attest::report::Verdict::Noted => finding.code.to_owned(),
+        attest::report::Verdict::Refused => finding.code.to_uppercase(),
+    };
+    findings.iter().map(code).collect()
+}
+
+fn event_log(log: &str, pcrs: Option<&str>) -> LogReport {
+    let (log, pcrs) = (
+        testdata(&format!("eventlogs/{log}")),
+        pcrs.map(|pcrs| testdata(&format!("pcrs/{pcrs}.txt"))),
+    );
+    let mut words = vec!["event-log", &log];
+    if let Some(pcrs) = &pcrs {
+        words.extend(["--pcrs", pcrs]);
+    }
+    match parse(&words) {
+        Command::EventLog(command) => command.report().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn event_logs_are_judged() {
+    let check = |log, pcrs, expected: &[&str]| {
+        assert_eq!(codes(&event_log(log, pcrs).findings), expected, "{log}");
+    };
+    // IMA extends PCR 10 and writes no event.
+    check("vm-sb-56c.bin", Some("vm-sb-56c"), &["log_mismatch"]);
+    check("vm-sb-56c.bin", None, &[]);
+    check("vm-nosb-56c.bin", None, &["secure_boot_off"]);
+    check(
+        "goattest-windows_gcp_shielded_vm.bin",
+        None,
+        &["LOG_BANK", "LOG_SEPARATOR"],
+    );
+    check("acs-tpm2bios.log", None, &["LOG_SEPARATOR"]);
+}
+
+#[test]
+fn event_logs_are_shown_as_they_are_proven() {
+    let report = event_log("vm-sb-56c.bin", Some("vm-sb-56c"));
+    let secure_boot = report.secure_boot.clone().unwrap();
+    assert!(secure_boot.on);
+    assert_eq!(
+        (secure_boot.mode.as_str(), secure_boot.authorities.len()),
+        ("user", 1)
+    );
+    let sections: Vec<_> = report.sections.iter().map(|section| section.name).collect();
+    assert_eq!(sections, [".linux", ".osrel", ".cmdline", ".initrd"]);
+    let json = serde_json::to_value(&report).unwrap();
+    let pcr = &json["pcrs"][0];
+    assert_eq!(
+        (pcr["bank"].as_str(), pcr["index"].as_u64()),
+        (Some("sha256"), Some(0))
+    );
+    let value = pcr["value"].as_str().unwrap();
+    assert_eq!(value, value.to_lowercase());
+    assert!(
+        report.to_string().contains("Secure Boot   : on, user mode"),
+        "{report}"
+    );
+}
+
+#[test]
+fn measurement_lists_are_judged() {
+    let check = |list: &str, pcrs: Option<&str>, proven: Option<u64>, expected: &[&str]| {
+        let (file, pcrs) = (
+            testdata(&format!("ima/{list}")),
+            pcrs.map(|pcrs| testdata(&format!("pcrs/{pcrs}.txt"))),
+        );
+        let mut words = vec!["ima-log", &file];
+        if let Some(pcrs) = &pcrs {
+            words.extend(["--pcrs", pcrs]);
+        }
+        let Command::ImaLog(command) = parse(&words) else {
+            panic!("another command")
+        };
+        let report = command.report().unwrap();
+        assert_eq!(codes(&report.findings), expected, "{list}");
+        assert_eq!(
+            report.proven.as_ref().map(|proven| proven.entries),
+            proven,
+            "{report}"
+        );
+    };
+    check("vm-nosb-56c.bin", Some("vm-nosb-56c"), Some(58), &[]);
+    check("vm-nosb-56c.txt", Some("vm-nosb-56c"), Some(58), &[]);
+    check("vm-nosb-56c.bin", Some("vm-sb-56c"), None, &["IMA_UNEXPLAINED"]);
+    check("guard-sr630.binary_measurements", None, None, &["ima_violation"]);
+    check("rustkeylime-invalid_ima_log.txt", None, None, &["IMA_MALFORMED"]);
+}
+
+#[test]
+fn a_quote_of_a_real_boot_is_verified() {
+    let nonce = "00112233445566778899aabbccddeeff".repeat(2);
+    let check = |nonce: &str, extra: &[&str], expected: &[&str]| {
+        let file = |name: &str| testdata(&format!("quotes/vm-sb-systemd.{name}"));
+        let (ak, quote, signature) = (file("ak"), file("attest"), file("signature"));
+        let mut words = vec![
+            "quote",
+            "--ak",
+            &ak,
+            "--quote",
+            &quote,
+            "--signature",
+            &signature,
+            "--nonce",
+            nonce,
+        ];
+        words.extend(extra);
+        let Command::Quote(command) = parse(&words) else {
+            panic!("another command")
+        };
+        let report = command.report().unwrap();
+        assert_eq!(codes(&report.findings), expected, "{report}");
+    };
+    // The key is a child of the endorsement key, as tpm2-tools make it.
+    check(&nonce, &[], &["qualified_signer"]);
+    check(&nonce.replacen("00", "", 1), &[], &["EXTRA_DATA"]);
+    let log = testdata("eventlogs/vm-sb-systemd.bin");
+    // IMA went on: PCR 10 is explained by its list alone.
+    check(
+        &nonce,
+        &["--event-log", &log],
+        &["qualified_signer", "LOG_UNEXPLAINED"],
+    );
+    let other = testdata("pcrs/vm-sb-56c.txt");
+    check(&nonce, &["--pcrs", &other], &["qualified_signer", "PCR_DIGEST"]);
+}
+
+#[test]
+fn certificates_lead_to_vendors() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in [
+        "tpm-ca-certificates-roots.pem",
+        "tpm-ca-certificates-intermediates.pem",
+    ] {
+        std::fs::copy(testdata(&format!("ek/roots/{file}")), folder.path().join(file)).unwrap();
+    }
+    let check = |certificate: &str, expected: &[&str]| {
+        let file = testdata(&format!("ek/{certificate}"));
+        let roots = folder.path().to_str().unwrap();
+        let Command::EkCertificate(command) =
+            parse(&["ek-certificate", &file, "--roots", roots, "--allow-expired"])
+        else {
+            panic!("another command")
+        };
+        assert_eq!(
+            codes(&command.report(1_735_689_600).unwrap().findings),
+            expected,
+            "{certificate}"
+        );
+    };
+    check("guard-oss-tpm_test-0.pem", &[]);
+    // Its time has not come: that is no matter of old TPMs.
+    check("paccor-TCG_EK_ecc_p384_Test.pem", &["EK_CHAIN_EXPIRED"]);
+    std::fs::remove_file(folder.path().join("tpm-ca-certificates-roots.pem")).unwrap();
+    std::fs::copy(testdata("ek/roots/gstpmroot.crt"), folder.path().join("one.crt")).unwrap();
+    check("guard-oss-inteltsc_test-0.pem", &["EK_CHAIN_UNKNOWN"]);
+}
+
+#[test]
+fn exits_by_what_was_found() {
+    let refused = parse(&["event-log", &testdata("eventlogs/acs-tpm2bios.log")]).execute();
+    assert!(
+        matches!(refused, Err(CommandError::EvidenceRefused)),
+        "{refused:?}"
+    );
+    let missing = parse(&["event-log", "/nowhere"]).execute();
+    assert!(
+        matches!(missing, Err(CommandError::Evidence { .. })),
+        "{missing:?}"
+    );
+    let log = testdata("eventlogs/vm-sb-56c.bin");
+    assert!(parse(&["event-log", &log, "--output", "json"]).execute().is_ok());
+    let wrong = parse(&["event-log", &log, "--pcrs", &log]).execute();
+    assert!(matches!(wrong, Err(CommandError::Evidence { .. })), "{wrong:?}");
+}

@@ -20,6 +20,12 @@ impl Uki {
         })
     }
 
+    /// As the table that a policy has of it.
+    #[must_use]
+    pub fn table(&self) -> String {
+        text::kernel_image(self)
+    }
+
     fn section(&self, name: &str) -> Option<&Reference> {
         let mut sections = self.sections.iter();
         sections

@@ -27,6 +27,13 @@ pub(super) fn annotated(policy: &Policy, notes: &Notes) -> String {
     Writer::new(Some(notes)).policy(policy)
 }
 
+/// The table of a kernel image.
+pub(super) fn kernel_image(uki: &Uki) -> String {
+    let mut writer = Writer::new(None);
+    writer.uki(uki);
+    writer.text
+}
+
 struct Writer<'a> {
     text: String,
     notes: Option<&'a Notes>,

@@ -1,8 +1,8 @@
 //! Whether evidence meets a policy.
 
 use super::{
-    Differences, Evidence, Generation, GenerationId, Generations, Policy, PolicyName, Stage,
-    command_line::Texts, firmware_rule,
+    Differences, Evidence, Generation, GenerationId, Generations, Policy, PolicyName, Reference, Stage, Uki,
+    command_line::Texts, evidence::Measured, firmware_rule,
 };
 
 /// What became of a host under one policy.
@@ -38,6 +38,8 @@ pub struct Judgement {
     pub stage: Stage,
     /// What differs.
     pub differences: Differences,
+    /// The unified kernel image that booted, if the generation knows it.
+    pub kernel_image: Option<Reference>,
 }
 
 /// Compares `evidence` with all generations of a policy: one that is enforced has to be met.
@@ -65,6 +67,17 @@ pub fn appraise(generations: &Generations, evidence: &Evidence<'_>) -> Appraisal
     }
 }
 
+impl Appraisal {
+    /// What the enforced generation says that is met.
+    #[must_use]
+    pub fn met(&self) -> Option<&Judgement> {
+        let Verdict::Met(id) = self.verdict else {
+            return None;
+        };
+        self.judgements.iter().find(|judgement| judgement.id == id)
+    }
+}
+
 impl Judgement {
     fn of(generation: &Generation, evidence: &Evidence<'_>) -> Self {
         Self {
@@ -72,7 +85,22 @@ impl Judgement {
             version: generation.policy.version,
             stage: generation.stage,
             differences: judge(&generation.policy, evidence),
+            kernel_image: generation.policy.booted_uki(evidence).map(|uki| uki.image),
         }
+    }
+}
+
+impl Policy {
+    fn booted_uki(&self, evidence: &Evidence<'_>) -> Option<&Uki> {
+        self.boot.as_ref()?.booted_uki(evidence)
+    }
+
+    /// Whether what was measured is for other rules: that about initial file systems looks at all of PCR 9, and an image
+    /// that is known has its own.
+    fn is_file(&self, event: &Measured<'_>) -> bool {
+        let ukis = self.boot.iter().flat_map(|boot| &boot.uki);
+        let mut embedded = ukis.filter_map(|uki| uki.section(".initrd"));
+        self.initrd.is_some() || embedded.any(|digest| event.is(digest))
     }
 }
 
@@ -94,7 +122,8 @@ pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Differences {
         rule.check(evidence, &texts, &mut differences);
     }
     if let Some(rule) = &policy.command_line {
-        rule.check(evidence, &texts, policy.initrd.as_ref(), &mut differences);
+        let is_file = |event: &Measured<'_>| policy.is_file(event);
+        rule.check(evidence, &texts, is_file, &mut differences);
     }
     if let Some(rule) = &policy.initrd {
         rule.check(evidence, &texts, &mut differences);

@@ -76,12 +76,39 @@ impl BootRule {
         texts: &Texts<'_>,
         differences: &mut Differences,
     ) {
-        if self.chain.iter().any(|chain| chain.is(images)) {
+        if self.chain.iter().any(|chain| chain.is(images)) || self.find_uki(evidence, images).is_some() {
             return;
         }
-        if self.uki.is_empty() {
-            return self.name_images(images, differences);
+        let before = differences.len();
+        self.name_images(images, differences);
+        if !self.uki.is_empty() {
+            self.name_sections(evidence, texts, differences);
         }
+        // Each part may be that of an image that is known, and still not all of the same one.
+        if differences.len() == before {
+            differences.push(self.unlike("an image and sections that do not belong together".into()));
+        }
+    }
+
+    /// The kernel image that booted, by all that is known of it.
+    pub(super) fn booted_uki(&self, evidence: &Evidence<'_>) -> Option<&Uki> {
+        let events = evidence.events(4)?;
+        let handover = Handover::of(evidence.measurements(4)?).ok()?;
+        let at = |index: &u32| events.iter().find(|event| event.index == *index);
+        let images: Vec<_> = handover.images.iter().filter_map(at).collect();
+        self.find_uki(evidence, &images)
+    }
+
+    fn find_uki(&self, evidence: &Evidence<'_>, images: &[&Measured<'_>]) -> Option<&Uki> {
+        let events = evidence.events(UKI_PCR)?;
+        let sections = sections(evidence, &events).ok()?;
+        let started = self.behind_loaders(images);
+        self.uki
+            .iter()
+            .find(|uki| uki.starts(started) && uki.has(&sections))
+    }
+
+    fn name_sections(&self, evidence: &Evidence<'_>, texts: &Texts<'_>, differences: &mut Differences) {
         let Some(events) = evidence.events(UKI_PCR) else {
             return differences.not_proven(UKI_PCR);
         };
@@ -89,21 +116,8 @@ impl BootRule {
             Ok(sections) => sections,
             Err(reject) => return differences.push(self.unlike(reject.to_string())),
         };
-        let started = self.behind_loaders(images);
-        if self
-            .uki
-            .iter()
-            .any(|uki| uki.starts(started) && uki.has(&sections))
-        {
-            return;
-        }
-        let named = differences.len();
-        self.name_images(images, differences);
         if let Some(nearest) = self.uki.iter().max_by_key(|uki| uki.likeness(&sections)) {
             nearest.name_sections(&sections, texts, differences);
-        }
-        if differences.len() == named {
-            differences.push(self.unlike("an image and sections that do not belong together".into()));
         }
     }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use serde::Deserialize;
 
 use super::{
-    Difference, DifferenceKind, Differences, Evidence, InitrdRule, Policy, Reference,
+    Difference, DifferenceKind, Differences, Evidence, Policy, Reference,
     difference::{one_of, quoted},
     evidence::Measured,
 };
@@ -16,9 +16,12 @@ use crate::{
 
 /// Which command lines a kernel may have.
 ///
-/// Proven is the section `.cmdline` of a unified kernel image (PCR 11), what systemd's stub or boot loader passes on
-/// (PCR 12), and what the kernel's own stub was passed (PCR 9). What GRUB says of it (PCR 8) is not told from other
-/// commands by any digest, so it proves none: pin PCR 8 where GRUB starts kernels that have no stub.
+/// Looked at are the section `.cmdline` of a unified kernel image (PCR 11), what systemd's stub or boot loader passes on
+/// (PCR 12), and what the kernel's own stub was passed (PCR 9). All that is there has to be allowed, and PCR 9 has to hold
+/// one: whoever owns the system can extend PCRs later by command lines that never were, but he can't take away what
+/// the kernel measured. So whatever else is in PCR 9 has to be named, by [`InitrdRule`](super::InitrdRule) or as the
+/// `.initrd` of a [`Uki`](super::Uki). Kernels that do not measure their load options have none that is proven. Nor has
+/// what GRUB says of it (PCR 8): no digest tells it from other commands. Pin PCR 8 there.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct CommandLineRule {
@@ -46,7 +49,7 @@ impl<'a> Texts<'a> {
         Self(texts.into_iter().map(Cow::Borrowed).collect())
     }
 
-    /// Those that the policy names, that the host does, and that the log holds.
+    /// Those that the policy names, that the host says it has, and that the log holds.
     pub(super) fn of(policy: &'a Policy, evidence: &Evidence<'a>) -> Self {
         let exact = policy.command_line.iter().flat_map(|rule| &rule.exact);
         let ukis = policy.boot.iter().flat_map(|boot| &boot.uki);
@@ -55,7 +58,7 @@ impl<'a> Texts<'a> {
         Self(named.chain(Self::of_host(evidence).0).collect())
     }
 
-    /// Those that the host names, and that the log holds.
+    /// What the host says it has, and what the log holds.
     pub(super) fn of_host(evidence: &Evidence<'a>) -> Self {
         let passed = evidence.events(12).unwrap_or_default();
         let logged = passed.iter().filter_map(|event| match event.content {
@@ -64,8 +67,9 @@ impl<'a> Texts<'a> {
         });
         Self(
             evidence
-                .command_lines()
+                .command_line()
                 .map(Cow::Borrowed)
+                .into_iter()
                 .chain(logged)
                 .collect(),
         )
@@ -123,12 +127,12 @@ impl CommandLineRule {
         !self.allow.is_empty() && words.iter().all(may_be) && self.require.iter().all(is_there)
     }
 
-    /// `initrd` says what else may be in PCR 9.
+    /// `is_file` says what else may be in PCR 9, or is for another rule to refuse.
     pub(super) fn check(
         &self,
         evidence: &Evidence<'_>,
         texts: &Texts<'_>,
-        initrd: Option<&InitrdRule>,
+        is_file: impl Fn(&Measured<'_>) -> bool,
         differences: &mut Differences,
     ) {
         let [Some(kernel), Some(stub), Some(passed)] = [9, UKI_PCR, 12].map(|pcr| evidence.events(pcr))
@@ -138,23 +142,18 @@ impl CommandLineRule {
                 .filter(|pcr| evidence.events(*pcr).is_none());
             return missing.for_each(|pcr| differences.not_proven(pcr));
         };
-        let mut found = named_places(evidence, &stub, &passed, texts);
-        let is_proven = !found.is_empty();
-        let mut has_named = false;
-        for event in &kernel {
-            let passed = Found::passed(event, texts);
-            has_named |= passed.text.is_some();
-            // An event that nobody knows is an initial file system, if the command line is proven elsewhere. Where it is
-            // not, it may be the command line: what is measured beside it, such as files that GRUB reads, proves nothing.
-            let is_other = is_proven || initrd.is_some_and(|rule| rule.knows(event));
-            if passed.text.is_some() || !is_other {
-                found.push(passed);
-            }
+        let kernel: Vec<_> = kernel
+            .iter()
+            .filter(|event| texts.is_load_options(event) || !is_file(event))
+            .map(|event| Found::passed(event, texts))
+            .collect();
+        if kernel.is_empty() {
+            differences.push(self.difference("none in PCR 9".into(), None));
         }
-        if !is_proven && !has_named {
-            differences.push(self.difference(format!("none in {} events of PCR 9", kernel.len()), None));
-        }
-        for found in found {
+        for found in named_places(evidence, &stub, &passed, texts)
+            .into_iter()
+            .chain(kernel)
+        {
             if !found.text.as_ref().is_some_and(|text| self.allows(text)) {
                 differences.push(self.difference(found.shown(texts), Some(found.event)));
             }

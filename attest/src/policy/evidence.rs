@@ -2,7 +2,7 @@
 
 use super::{Reference, difference::EventPlace, parse::BANKS};
 use crate::{
-    Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs,
+    HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs,
     event_log::{Content, EventKind, EventLog, Measurement, Measurements, UKI_PCR, boot_phases},
     ima::ProvenList,
 };
@@ -15,7 +15,7 @@ pub struct Evidence<'a> {
     /// Of each bank, strongest first: the PCRs that the log explains.
     banks: Vec<(PcrSet, Measurements)>,
     tpm_firmware: Option<u64>,
-    command_lines: Vec<&'a str>,
+    command_line: Option<&'a str>,
     ima: Option<&'a ProvenList>,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Evidence<'a> {
             log: log.clone(),
             banks,
             tpm_firmware: None,
-            command_lines: Vec::new(),
+            command_line: None,
             ima: None,
         })
     }
@@ -83,9 +83,11 @@ impl<'a> Evidence<'a> {
 
     /// A command line that the host says it has. It is shown, and believed, only where its digest was measured.
     #[must_use]
-    pub fn with_command_line(mut self, text: &'a str) -> Self {
-        self.command_lines.push(text);
-        self
+    pub fn with_command_line(self, text: &'a str) -> Self {
+        Self {
+            command_line: Some(text),
+            ..self
+        }
     }
 
     /// What the kernel measured, proven by the same quote. Whether it begins with this boot is for who proves it to
@@ -109,8 +111,8 @@ impl<'a> Evidence<'a> {
         self.tpm_firmware
     }
 
-    pub(super) fn command_lines(&self) -> impl Iterator<Item = &'a str> {
-        self.command_lines.iter().copied()
+    pub(super) const fn command_line(&self) -> Option<&'a str> {
+        self.command_line
     }
 
     pub(super) const fn ima(&self) -> Option<&'a ProvenList> {
@@ -148,11 +150,6 @@ impl<'a> Evidence<'a> {
     pub(super) fn remark(&self, index: u32) -> Option<String> {
         let event = self.log.events().find(|event| event.index == index)?;
         Some(format!("event {index}, {}: {}", event.kind, event.remark()))
-    }
-
-    /// PCR 11 as systemd's stub left it, whatever phases the boot went through since.
-    pub(super) fn uki_pcr(&self, alg: HashAlg) -> Option<Digest> {
-        self.log.replay(alg).ok()?.get(alg, UKI_PCR).copied()
     }
 }
 

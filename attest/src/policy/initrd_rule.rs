@@ -55,7 +55,7 @@ impl InitrdRule {
     }
 
     /// Whether the event is of an initial file system that may be, or of another file.
-    pub(super) fn knows(&self, event: &Measured<'_>) -> bool {
+    fn knows(&self, event: &Measured<'_>) -> bool {
         is_any(&self.digests, event) || is_any(&self.files, event)
     }
 

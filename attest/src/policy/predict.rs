@@ -26,7 +26,7 @@ impl Uki {
         text::kernel_image(self)
     }
 
-    fn section(&self, name: &str) -> Option<&Reference> {
+    pub(super) fn section(&self, name: &str) -> Option<&Reference> {
         let mut sections = self.sections.iter();
         sections
             .find(|(section, _)| section == name)

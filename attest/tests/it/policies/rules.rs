@@ -2,15 +2,17 @@
 
 use attest::{
     HashAlg, PcrValues,
+    event_log::EventLog,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
-    policy::{Differences, judge},
+    policy::{Differences, Evidence, judge},
 };
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
 
-use super::{boot, codes, learned, policy, recorded, words};
+use super::{CMDLINE, boot, codes, learned, policy, recorded, replayed, words};
+use crate::fixtures::event_log;
 
 const PCR0: &str = "ce729d0e02d46cecb9baa54228e55d1be49de54981fe6485a59bf9b222bcc061";
 const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -103,6 +105,84 @@ fn loaders_come_first() {
     );
     policy.boot.as_mut().unwrap().loaders.clear();
     assert_eq!(codes(&policy, &boot("vm-nosb-56c")), ["policy_boot_image"]);
+}
+
+/// An event behind the last one of a log of SHA-256 alone: what measures `content`.
+fn extended(mut log: Vec<u8>, pcr: u8, content: &[u8]) -> Vec<u8> {
+    let digest = HashAlg::Sha256.digest(&[content]);
+    let head = [
+        &[pcr, 0, 0, 0, 0x0d, 0, 0, 0, 1, 0, 0, 0, 0x0b, 0][..],
+        digest.as_bytes(),
+    ]
+    .concat();
+    log.extend([&head[..], &[0; 4]].concat());
+    log
+}
+
+/// A log without the events of a PCR.
+fn without(log: &[u8], pcr: u8) -> Vec<u8> {
+    let len = |at: usize| u32::from_le_bytes(log[at..at + 4].try_into().unwrap()) as usize;
+    let mut at = 32 + len(28);
+    let mut kept = log[..at].to_vec();
+    while at < log.len() {
+        let end = at + 50 + len(at + 46);
+        if log[at] != pcr {
+            kept.extend(&log[at..end]);
+        }
+        at = end;
+    }
+    kept
+}
+
+/// Who owns the system can extend PCRs by a command line that never was, and write the log to it. What the kernel
+/// measured stays, and is looked at all the same.
+#[test]
+fn no_later_event_speaks_for_a_command_line() {
+    let booted = without(&event_log("vm-sdboot-type1.bin"), 12);
+    let options: Vec<u8> = CMDLINE
+        .encode_utf16()
+        .chain([0])
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let sections = [".linux\0", "kernel", ".cmdline\0", CMDLINE];
+    let in_pcr_11 = sections
+        .iter()
+        .fold(booted.clone(), |log, part| extended(log, 11, part.as_bytes()));
+    let logs = [
+        booted.clone(),
+        in_pcr_11.clone(),
+        extended(booted.clone(), 12, &options),
+        extended(booted, 9, &options),
+        extended(extended(in_pcr_11, 12, &options), 9, &options),
+    ];
+    let rule = format!("[command_line]\nexact = ['{CMDLINE}']");
+    let initrd = "[initrd]\ndigests = ['1173641e86fbc62569e32a14e7fe6f98b8cf2ac3b6c29272d99bddd2654f61e1']";
+    for log in logs {
+        let log = EventLog::parse(&log).unwrap();
+        let evidence = Evidence::recorded(&replayed(&log), &log).unwrap();
+        let differences = judge(&policy(&rule), &evidence);
+        let kernel = differences
+            .iter()
+            .filter_map(|difference| difference.event)
+            .any(|place| place.pcr == 9);
+        assert!(kernel, "{differences}");
+        assert!(codes(&policy(&format!("{rule}\n{initrd}")), &evidence).contains(&"policy_initrd"));
+    }
+}
+
+#[test]
+fn nothing_passes_where_nothing_is_listed() {
+    for rule in [
+        "[boot]",
+        "[command_line]",
+        "[initrd]",
+        "firmware = []",
+        "[secure_boot]\nenforced = false\nauthorities = []",
+    ] {
+        for host in ["vm-sb-56c", "vm-sb-systemd"] {
+            assert_ne!(codes(&policy(rule), &boot(host)), [""; 0], "{rule} {host}");
+        }
+    }
 }
 
 /// A list of files: path, content, and a signature if there is one. An empty content is a violation.

@@ -55,8 +55,8 @@ pub(super) struct Learn {
     #[arg(long)]
     name: PolicyName,
     /// Which version it is to be.
-    #[arg(long, default_value_t = 1)]
-    version: u32,
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    policy_version: u32,
     /// PCRs to pin by value, as far as they are known, such as `sha256:0-7`: all banks of the host are pinned.
     #[arg(long, value_name = "PCRS")]
     pin: Option<PcrSelection>,
@@ -140,7 +140,7 @@ impl Learn {
             None => Learned::usual_pins(),
             Some(pins) => pins.banks().flat_map(|(_, pcrs)| pcrs.iter()).collect(),
         };
-        Ok(learn(&self.name, self.version, &known.evidence()?, pins))
+        Ok(learn(&self.name, self.policy_version, &known.evidence()?, pins))
     }
 }
 

@@ -6,13 +6,7 @@ use clap::Parser;
 use tempfile::TempDir;
 
 use super::*;
-
-/// A command line, parsed as the binary does.
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: Command,
-}
+use crate::cli::Cli;
 
 const CMDLINE: &str = "console=ttyS0,115200 rootfstype=ramfs ima_policy=tcb ima_hash=sha256 quiet panic=-1";
 
@@ -21,9 +15,13 @@ fn testdata(name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
 }
 
+/// A command line, parsed as the binary does.
 fn parse(words: &[&str]) -> Command {
-    let line = std::iter::once("policy").chain(words.iter().copied());
-    Line::try_parse_from(line).unwrap().command
+    let line = ["plastron-server", "policy"].iter().chain(words);
+    match Cli::try_parse_from(line).unwrap().command {
+        crate::cli::Command::Policy(command) => command,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The options that name the evidence of a boot.

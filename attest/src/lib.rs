@@ -13,6 +13,7 @@
 //!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
 //!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
 //!   quoted PCRs + measurement list ───────────────▶ ProvenList
+//!   VerifiedPcrs + event log + reference values ──▶ Appraisal
 //! ```
 
 mod ak;

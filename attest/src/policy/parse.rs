@@ -117,16 +117,20 @@ const fn check_format(format: u32) -> Result<(), PolicyError> {
 }
 
 impl Policy {
-    fn check(&self) -> Result<(), PolicyError> {
-        let has_rule = self.secure_boot.is_some()
+    /// Whether it asks for anything.
+    pub(super) const fn has_rule(&self) -> bool {
+        self.secure_boot.is_some()
             || self.boot.is_some()
             || self.command_line.is_some()
             || self.initrd.is_some()
             || self.firmware.is_some()
             || self.tpm.is_some()
             || self.ima.is_some()
-            || !self.pcrs.is_empty();
-        if !has_rule {
+            || !self.pcrs.is_empty()
+    }
+
+    fn check(&self) -> Result<(), PolicyError> {
+        if !self.has_rule() {
             return Err(PolicyError::Empty);
         }
         let keys = self.secure_boot.iter().flat_map(SecureBootRule::keys);

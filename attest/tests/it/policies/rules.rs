@@ -1,10 +1,10 @@
 //! Rules that the captured boots alone do not try: firmware, banks, files that the kernel measured.
 
 use attest::{
-    HashAlg, PcrValues,
+    Digest, HashAlg, PcrValues,
     event_log::EventLog,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
-    policy::{Differences, Evidence, judge},
+    policy::{Differences, Evidence, judge, selectors},
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -170,6 +170,23 @@ fn no_later_event_speaks_for_a_command_line() {
     }
 }
 
+/// Even if hardly anything is proven, what was learned lets not everybody pass.
+#[test]
+fn something_is_always_learned() {
+    let mut values = PcrValues::default();
+    values.set(HashAlg::Sha256, 15, Digest::filled(7, HashAlg::Sha256));
+    let log = EventLog::parse(&event_log("vm-sb-56c.bin")).unwrap();
+    let evidence = Evidence::recorded(&values, &log).unwrap();
+    let policy = learned(&evidence).policy;
+    assert_eq!(codes(&policy, &evidence), [""; 0]);
+    assert_eq!(codes(&policy, &boot("vm-sb-56c")), ["policy_not_proven"]);
+    values.set(HashAlg::Sha256, 15, Digest::filled(8, HashAlg::Sha256));
+    assert_eq!(
+        codes(&policy, &Evidence::recorded(&values, &log).unwrap()),
+        ["policy_pcr"]
+    );
+}
+
 #[test]
 fn nothing_passes_where_nothing_is_listed() {
     for rule in [
@@ -304,6 +321,8 @@ fn refuses_violations_unless_told_otherwise() {
     let list = list(&[("boot_aggregate", b"pcrs", vec![]), ("/var/log", b"", vec![])]);
     let evidence = boot("vm-sb-56c").with_ima(&list);
     assert_eq!(codes(&policy("[ima]"), &evidence), ["policy_ima_violation"]);
+    let found = selectors(&[], &evidence);
+    assert!(found.contains(&"ima:proven".to_owned()) && !found.contains(&"ima:clean".to_owned()));
     assert_eq!(codes(&policy("[ima]\nviolations = 'accept'"), &evidence), [""; 0]);
 }
 

@@ -137,6 +137,23 @@ fn each_policy_can_be_written() {
     }
 }
 
+/// The annotated example has every key of the text form.
+#[test]
+fn the_example_is_a_policy() {
+    let text = include_str!("../../../../deploy/policy.toml");
+    let example = Policy::parse(text.as_bytes()).unwrap();
+    let keys = |text: &str| -> std::collections::BTreeSet<String> {
+        let keys = text
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(key, _)| key);
+        keys.filter(|key| !key.contains(['#', ' ']))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(keys(&example.canonical()), keys(text), "no key is left out");
+}
+
 #[test]
 fn says_what_each_value_is() {
     let text = learned(&boot("vm-sb-56c").with_command_line(CMDLINE)).text;

@@ -1,7 +1,7 @@
 //! Rules that the captured boots alone do not try: firmware, banks, files that the kernel measured.
 
 use attest::{
-    Digest, HashAlg, PcrValues,
+    Digest, HashAlg, PcrSet, PcrValues, Reject,
     event_log::EventLog,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
     policy::{Differences, Evidence, judge, selectors},
@@ -168,6 +168,30 @@ fn no_later_event_speaks_for_a_command_line() {
         assert!(kernel, "{differences}");
         assert!(codes(&policy(&format!("{rule}\n{initrd}")), &evidence).contains(&"policy_initrd"));
     }
+}
+
+/// Values that the log does not explain are no evidence, but for PCRs that nobody writes into it.
+#[test]
+fn a_log_explains_the_pcrs() {
+    let log = EventLog::parse(&event_log("vm-sb-56c.bin")).unwrap();
+    let good = replayed(&log);
+    for pcr in 0..PcrSet::COUNT {
+        let mut values = good.clone();
+        values.set(HashAlg::Sha256, pcr, Digest::filled(1, HashAlg::Sha256));
+        let refused = Evidence::recorded(&values, &log).err();
+        // The log has no events of PCRs 10, 12, 13 and from 15 on.
+        let is_free = matches!(pcr, 10 | 12 | 13 | 15..);
+        let expected = (!is_free).then_some(Reject::LogMismatch(HashAlg::Sha256, pcr));
+        assert_eq!(refused, expected, "PCR {pcr}");
+    }
+    let nothing = Evidence::recorded(&PcrValues::default(), &log).err();
+    assert_eq!(nothing, Some(Reject::PcrBank(HashAlg::Sha1)));
+    // What is only a value may be pinned, and no rule takes it for a PCR without events.
+    let mut values = good;
+    values.set(HashAlg::Sha256, 12, Digest::filled(1, HashAlg::Sha256));
+    let evidence = Evidence::recorded(&values, &log).unwrap();
+    let rule = format!("[command_line]\nexact = ['{CMDLINE}']");
+    assert_eq!(codes(&policy(&rule), &evidence), ["policy_not_proven"]);
 }
 
 /// Even if hardly anything is proven, what was learned lets not everybody pass.

@@ -3,8 +3,8 @@
 use attest::{
     Digest, HashAlg, PcrSet, PcrValues, Reject,
     event_log::EventLog,
-    ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
-    policy::{Differences, Evidence, judge, selectors},
+    ima::{self, MeasurementList, Progress, ProvenList, explain},
+    policy::{Differences, Evidence, Generation, Generations, Stage, appraise, judge, selectors},
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -12,7 +12,7 @@ use aws_lc_rs::{
 };
 
 use super::{CMDLINE, boot, codes, learned, policy, recorded, replayed, words};
-use crate::fixtures::event_log;
+use crate::{evidence::Evidence as Quoted, fixtures::event_log};
 
 const PCR0: &str = "ce729d0e02d46cecb9baa54228e55d1be49de54981fe6485a59bf9b222bcc061";
 const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -194,6 +194,52 @@ fn a_log_explains_the_pcrs() {
     assert_eq!(codes(&policy(&rule), &evidence), ["policy_not_proven"]);
 }
 
+/// One initial file system has to be there, beside whatever other files may be.
+#[test]
+fn other_files_are_no_initial_file_system() {
+    let initrd = "1173641e86fbc62569e32a14e7fe6f98b8cf2ac3b6c29272d99bddd2654f61e1";
+    let check = |digests: &str, files: &str, expected: &[&str]| {
+        let policy = policy(&format!("[initrd]\ndigests = ['{digests}']\nfiles = ['{files}']"));
+        for host in ["vm-sdboot-type1", "vm-sb-56c"] {
+            assert_eq!(
+                codes(&policy, &boot(host).with_command_line(CMDLINE)),
+                expected,
+                "{host}"
+            );
+        }
+    };
+    check(initrd, OTHER, &[]);
+    check(OTHER, initrd, &["policy_initrd"]);
+    check(OTHER, OTHER, &["policy_initrd"]);
+}
+
+/// From the quote of a TPM to what a node is called.
+#[test]
+fn a_quote_and_its_log_are_appraised() {
+    let evidence = Quoted::good();
+    let pcrs = evidence.verify().unwrap();
+    let log = EventLog::parse(&evidence.log).unwrap();
+    let proven = Evidence::proven(&pcrs, &log).unwrap();
+    let learned = learned(&proven).policy;
+    let generations = Generations::new(vec![Generation::new(learned, Stage::Enforced)]).unwrap();
+    let appraisal = appraise(&generations, &proven);
+    assert!(appraisal.met().is_some());
+    let found = selectors(&[appraisal], &proven);
+    assert!(found.contains(&"policy:golden".to_owned()) && found.contains(&"secure_boot:on".to_owned()));
+    assert_eq!(
+        found
+            .iter()
+            .filter(|selector| selector.starts_with("pcr:sha256:"))
+            .count(),
+        9
+    );
+    let other = EventLog::parse(&event_log("guard-issue926-x1carbon-before.eventlog.bin")).unwrap();
+    assert!(matches!(
+        Evidence::proven(&pcrs, &other),
+        Err(Reject::LogMismatch(HashAlg::Sha256, _))
+    ));
+}
+
 /// Even if hardly anything is proven, what was learned lets not everybody pass.
 #[test]
 fn something_is_always_learned() {
@@ -266,7 +312,7 @@ fn list(files: &[(&str, &[u8], Vec<u8>)]) -> ProvenList {
         values.extend(HashAlg::Sha256, 10, &extension);
     }
     let list = MeasurementList::parse(&bytes).unwrap();
-    explain(list, 0, &Progress::of_boot(0), 0, &Quoted::Values(&values)).unwrap()
+    explain(list, 0, &Progress::of_boot(0), 0, &ima::Quoted::Values(&values)).unwrap()
 }
 
 /// signature_v2_hdr, and the signature.

@@ -13,6 +13,7 @@
 //!   VerifiedQuote + wanted selection ─────────────▶ SelectedQuote
 //!   SelectedQuote + event log ────────────────────▶ VerifiedPcrs
 //!   quoted PCRs + measurement list ───────────────▶ ProvenList
+//!   VerifiedPcrs + event log + reference values ──▶ Appraisal
 //! ```
 //!
 //! Evidence that other software captured, by keys of other templates, is looked at by [`CapturedQuote`]; it lets no
@@ -31,12 +32,14 @@ pub mod ima;
 mod name;
 mod pcr;
 mod pcr_file;
+pub mod policy;
 mod quote;
 mod reject;
 pub mod report;
 mod signing;
 mod statement;
 mod strength;
+pub mod uki;
 pub mod wire;
 
 pub use ak::{AttestationKey, VerifiedAk};

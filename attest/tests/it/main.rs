@@ -26,7 +26,9 @@ mod fixtures;
 mod ima_lists;
 mod mutated_evidence;
 mod mutated_logs;
+mod policies;
 mod quoted_pcrs;
 mod quotes;
+mod uki_boots;
 
 use swtpm_tests::{structures as tpm, vendor};

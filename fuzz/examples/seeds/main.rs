@@ -9,6 +9,7 @@
 
 mod attestor;
 mod names;
+mod policy;
 mod state;
 mod tpm;
 mod wire;
@@ -21,6 +22,7 @@ use std::{
 fn main() {
     attestor::write();
     names::write();
+    policy::write();
     state::write();
     tpm::write();
     wire::write();

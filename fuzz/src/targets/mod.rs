@@ -5,6 +5,7 @@ pub mod config;
 pub mod evidence;
 pub mod join_token;
 pub mod local;
+pub mod policy;
 pub mod state;
 pub mod svid;
 pub mod tpm;
@@ -39,10 +40,18 @@ pub const TARGETS: &[Target] = &[
     target("name", attest::name, 256),
     target("pcr_file", attest::pcr_file, 8 * KB),
     target("pcr_selection", attest::pcr_selection, 256),
+    target("policy", policy::text, 16 * KB),
+    seeded(
+        "policy_learned",
+        policy::learned,
+        96 * KB,
+        "attest/testdata/eventlogs",
+    ),
     target("public", attest::public, 2 * KB),
     target("quote", attest::quote, 2 * KB),
     target("signature", attest::signature, 2 * KB),
     target("statement", attest::statement, 2 * KB),
+    target("uki", policy::uki, 16 * KB),
     // svid
     target("bundle_jwks", svid::bundle_jwks, 16 * KB),
     target("certificate_request", svid::certificate_request, 4 * KB),

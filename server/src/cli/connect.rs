@@ -87,6 +87,9 @@ pub enum CommandError {
     /// A file of entries can't be brought about.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Evidence does not meet a policy; each difference was said.
+    #[error("the policy is not met")]
+    PolicyNotMet,
     /// The runtime can't be started.
     #[error("cannot start")]
     Runtime(#[source] io::Error),

@@ -1,5 +1,5 @@
-//! The command line. `run` is the server; `audit`, `restore` and `verify` read files; everything else talks to a running
-//! server over its local socket.
+//! The command line. `run` is the server; `audit`, `policy`, `restore` and `verify` read files; everything else talks to
+//! a running server over its local socket.
 
 mod agent;
 mod audit;
@@ -14,6 +14,7 @@ mod jwt;
 mod localauthority;
 mod logger;
 mod output;
+mod policy;
 mod run;
 mod token;
 mod upstreamauthority;
@@ -86,6 +87,8 @@ enum Command {
         /// Folder to write them to.
         folder: PathBuf,
     },
+    #[command(subcommand)]
+    Policy(policy::Command),
     Restore(backup::Restore),
     /// Runs the server.
     Run(run::Run),
@@ -194,6 +197,7 @@ impl Cli {
             Command::Localauthority(command) => connect::block_on(command.execute()),
             Command::Logger(command) => connect::block_on(command.execute()),
             Command::ManPages { folder } => man_pages(folder),
+            Command::Policy(command) => command.execute(),
             Command::Restore(command) => command.execute(),
             Command::Run(command) => command.execute(),
             Command::Token(command) => connect::block_on(command.execute()),

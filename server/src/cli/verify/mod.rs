@@ -187,7 +187,7 @@ impl Form {
 }
 
 /// Reads a file; those of the kernel don't tell how long they are.
-fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     use std::io::Read;
     let unusable = |source| CommandError::Evidence {
         path: path.into(),
@@ -205,7 +205,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     Ok(bytes)
 }
 
-fn read_pcrs(path: &Path) -> Result<PcrValues, CommandError> {
+pub(super) fn read_pcrs(path: &Path) -> Result<PcrValues, CommandError> {
     let unusable = |source| CommandError::Evidence {
         path: path.into(),
         source,
@@ -215,6 +215,6 @@ fn read_pcrs(path: &Path) -> Result<PcrValues, CommandError> {
 }
 
 /// What is in a PEM, or the bytes as they are.
-fn der(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn der(bytes: &[u8]) -> Vec<u8> {
     pem::parse(bytes).map_or_else(|_| bytes.to_vec(), pem::Pem::into_contents)
 }

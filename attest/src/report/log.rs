@@ -4,14 +4,13 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Finding, write_findings};
+use super::{Finding, compared::Compared, write_findings};
 use crate::{
-    HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs,
+    Digest, HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
     event_log::{
-        Content, Event, EventLog, Format, Handover, Measurements, SecureBoot, UKI_PCR, boot_phases,
-        uki_sections,
+        Content, Event, EventLog, Format, Handover, Measurements, SecureBoot, UKI_PCR, UkiSection,
+        boot_phases, uki_sections,
     },
-    ima,
 };
 
 /// What an event log says, and what it is worth.
@@ -23,9 +22,13 @@ pub struct LogReport {
     pub banks: Vec<String>,
     /// The locality from which the TPM was started.
     pub startup_locality: u8,
+    /// The PCRs whose values are known, of the bank that is judged by; absent if no values are, and then all of this is
+    /// the log's own word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Vec<u8>>,
     /// All events that extended a PCR.
     pub events: Vec<EventRow>,
-    /// What the events leave in the PCRs of every bank.
+    /// What the events leave in the PCRs of every bank; of those alone whose values are known, if any are.
     pub pcrs: Vec<PcrRow>,
     /// Secure Boot, if PCR 7 tells.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,8 +56,8 @@ pub struct EventRow {
     pub kind: String,
     /// Digests by bank.
     pub digests: BTreeMap<String, String>,
-    /// How much of its data has the digest of the strongest bank: `whole`, `part`, or `absent`: then the remark is
-    /// nothing but a remark.
+    /// How much of its data has the digest of the bank that is judged by: `whole`, `part`, or `absent`: then the remark is
+    /// nothing but a remark. `unproven` if the value of its PCR is not known, but others are: then so is the event.
     pub content: &'static str,
     /// What the data says.
     pub remark: String,
@@ -103,73 +106,92 @@ pub struct SectionRow {
 }
 
 impl LogReport {
-    /// Reports on `log`; `actual` are values that PCRs hold, as far as they are known.
+    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing is shown of other PCRs.
     #[must_use]
     pub fn of(log: &[u8], actual: Option<&PcrValues>) -> Self {
+        Self::compared(log, actual.map_or(Compared::Nothing, Compared::Read))
+    }
+
+    pub(super) fn compared(log: &[u8], compared: Compared<'_>) -> Self {
         let mut report = Self::default();
         match EventLog::parse(log) {
-            Ok(log) => report.describe(&log, actual.unwrap_or(&PcrValues::default())),
+            Ok(log) => report.describe(&log, compared),
             Err(reject) => report.findings.push(Finding::refused(reject)),
         }
         report
     }
 
-    fn describe(&mut self, log: &EventLog, actual: &PcrValues) {
+    fn describe(&mut self, log: &EventLog, compared: Compared<'_>) {
         self.format = match log.format() {
             Format::CryptoAgile => "crypto-agile",
             Format::Legacy => "legacy",
         };
         self.banks = log.banks().map(|alg| alg.to_string()).collect();
         self.startup_locality = log.startup_locality();
-        let strongest = log.banks().max().unwrap_or(HashAlg::Sha1);
+        let bank = compared.bank(log);
+        self.findings.extend(bank.err().map(Finding::refused));
+        // Without values nothing is proven, so SHA-1 shows as much as any other.
+        let own_word = log.banks().max().filter(|_| compared.values().is_none());
+        let bank = bank.ok().or(own_word);
+        let covered = bank.map(|alg| compared.covered(alg)).unwrap_or_default();
+        self.compared = compared.values().map(|_| covered.iter().collect());
         self.events = log
             .events()
-            .map(|event| EventRow::of(&event, strongest))
+            .map(|event| EventRow::of(&event, bank.filter(|_| covered.contains(event.pcr))))
             .collect();
-        if strongest == HashAlg::Sha1 {
-            self.findings
-                .push(Finding::refused(Reject::LogBank(HashAlg::Sha256)));
-        }
+        let mut explained = PcrSet::default();
         for alg in log.banks() {
-            self.replay(log, alg, actual);
-        }
-        self.check_values(actual);
-        self.measure(log, strongest);
-        self.phases = boot_phases(log, actual, strongest).map(<[_]>::to_vec);
-    }
-
-    /// Replays a bank; one of SHA-1 beside others decides nothing.
-    fn replay(&mut self, log: &EventLog, alg: HashAlg, actual: &PcrValues) {
-        let replayed = match log.replay(alg) {
-            Ok(replayed) => replayed,
-            Err(reject) if alg == HashAlg::Sha1 => return self.findings.push(Finding::noted(reject)),
-            Err(reject) => return self.findings.push(Finding::refused(reject)),
-        };
-        let phases = boot_phases(log, actual, alg).is_some();
-        let logged: PcrSet = log.events().map(|event| event.pcr).collect();
-        let known: PcrSet = actual
-            .iter()
-            .filter(|(bank, ..)| *bank == alg)
-            .map(|(_, pcr, _)| pcr)
-            .collect();
-        let all: PcrSet = (0..PcrSet::COUNT)
-            .filter(|pcr| logged.contains(*pcr) || known.contains(*pcr))
-            .collect();
-        let Ok(selection) = PcrSelection::new(vec![(alg, all)]) else {
-            return;
-        };
-        for (_, index, value) in replayed.select(&selection).iter() {
-            let other = actual.get(alg, index).filter(|actual| *actual != value);
-            self.pcrs.push(PcrRow {
-                bank: alg.to_string(),
-                index,
-                value: value.to_string(),
-                actual: other.map(ToString::to_string),
-            });
-            if other.is_some() && !(index == UKI_PCR && phases) {
-                self.findings.push(mismatch(alg, index, logged.contains(index)));
+            let pcrs = self.replay(log, alg, bank, compared);
+            if Some(alg) == bank {
+                explained = pcrs;
             }
         }
+        self.check_values(compared.values().unwrap_or(&PcrValues::default()));
+        if let Some(alg) = bank {
+            self.measure(log, alg, explained);
+            let phases = compared.values().and_then(|values| boot_phases(log, values, alg));
+            self.phases = phases.map(<[_]>::to_vec);
+        }
+    }
+
+    /// Replays a bank, and gives the PCRs that it explains; `bank` is the one that is judged by.
+    fn replay(
+        &mut self,
+        log: &EventLog,
+        alg: HashAlg,
+        bank: Option<HashAlg>,
+        compared: Compared<'_>,
+    ) -> PcrSet {
+        let replayed = match log.replay(alg) {
+            Ok(replayed) => replayed,
+            Err(reject) => {
+                self.findings.push(compared.unreplayed(alg, bank, reject));
+                return PcrSet::default();
+            }
+        };
+        let covered = compared.covered(alg);
+        let Some(actual) = compared.values() else {
+            let rows = replayed
+                .iter()
+                .map(|(alg, pcr, value)| PcrRow::of(alg, pcr, value, None));
+            self.pcrs.extend(rows);
+            return covered;
+        };
+        let phases = boot_phases(log, actual, alg).is_some();
+        let Ok(selection) = PcrSelection::new(vec![(alg, covered)]) else {
+            return PcrSet::default();
+        };
+        let mut explained = Vec::new();
+        for (_, index, value) in replayed.select(&selection).iter() {
+            let other = actual.get(alg, index).filter(|actual| *actual != value);
+            self.pcrs.push(PcrRow::of(alg, index, value, other));
+            if other.is_none() || index == UKI_PCR && phases {
+                explained.push(index);
+            } else {
+                self.findings.push(compared.mismatch(alg, index));
+            }
+        }
+        explained.into_iter().collect()
     }
 
     /// PCRs of firmware that were never extended, and those of a dynamic launch (38, 55).
@@ -191,9 +213,9 @@ impl LogReport {
         }
     }
 
-    fn measure(&mut self, log: &EventLog, alg: HashAlg) {
-        let all = (0..PcrSet::COUNT).collect();
-        let measurements = match Measurements::verify(log.clone(), alg, all) {
+    /// Says what `pcrs` prove, those that the log explains (35).
+    fn measure(&mut self, log: &EventLog, alg: HashAlg, pcrs: PcrSet) {
+        let measurements = match Measurements::verify(log.clone(), alg, pcrs) {
             Ok(measurements) => measurements,
             Err(reject) => {
                 let finding = Finding::refused(reject);
@@ -203,48 +225,58 @@ impl LogReport {
                 return;
             }
         };
-        match SecureBoot::of(&measurements) {
-            Ok(state) => {
-                self.secure_boot = Some(SecureBootRow::of(&state));
-                let off = state.enforced().err();
-                self.findings.extend(off.map(Finding::noted));
+        if pcrs.contains(7) {
+            match SecureBoot::of(&measurements) {
+                Ok(state) => {
+                    self.secure_boot = Some(SecureBootRow::of(&state));
+                    let off = state.enforced().err();
+                    self.findings.extend(off.map(Finding::noted));
+                }
+                Err(reject) => self.findings.push(Finding::noted(reject)),
             }
-            Err(reject) => self.findings.push(Finding::noted(reject)),
         }
-        match Handover::of(&measurements) {
-            Ok(handover) => self.images = handover.images,
-            Err(reject) => self.findings.push(Finding::noted(reject)),
-        }
-        match uki_sections(&measurements) {
-            Ok(sections) => {
-                let row = |section: &crate::event_log::UkiSection<'_>| SectionRow {
-                    name: section.name,
-                    digest: hex::encode(section.digest),
-                };
-                self.sections = sections.iter().flatten().map(row).collect();
+        if pcrs.contains(4) && pcrs.contains(5) {
+            match Handover::of(&measurements) {
+                Ok(handover) => self.images = handover.images,
+                Err(reject) => self.findings.push(Finding::noted(reject)),
             }
-            Err(reject) => self.findings.push(Finding::noted(reject)),
+        }
+        if pcrs.contains(UKI_PCR) {
+            match uki_sections(&measurements) {
+                Ok(sections) => self.sections = sections.iter().flatten().map(SectionRow::of).collect(),
+                Err(reject) => self.findings.push(Finding::noted(reject)),
+            }
         }
     }
 }
 
-/// Firmware's PCRs have to be explained, and so has each that the log has events of; IMA and programs extend others
-/// without telling this log.
-fn mismatch(alg: HashAlg, pcr: u8, is_logged: bool) -> Finding {
-    let reject = Reject::LogMismatch(alg, pcr);
-    if pcr > 7 && (pcr == ima::PCR || !is_logged) {
-        Finding::noted(reject)
-    } else {
-        Finding::refused(reject)
+impl SectionRow {
+    fn of(section: &UkiSection<'_>) -> Self {
+        Self {
+            name: section.name,
+            digest: hex::encode(section.digest),
+        }
+    }
+}
+
+impl PcrRow {
+    fn of(alg: HashAlg, index: u8, value: &Digest, actual: Option<&Digest>) -> Self {
+        Self {
+            bank: alg.to_string(),
+            index,
+            value: value.to_string(),
+            actual: actual.map(ToString::to_string),
+        }
     }
 }
 
 impl EventRow {
-    fn of(event: &Event<'_>, alg: HashAlg) -> Self {
-        let content = event
-            .digests
-            .of(alg)
-            .map_or(Content::Absent, |digest| Content::find(alg, digest, event.data));
+    /// By the digest of `alg`, if that proves anything.
+    fn of(event: &Event<'_>, alg: Option<HashAlg>) -> Self {
+        let content = alg.map(|alg| {
+            let digest = event.digests.of(alg);
+            digest.map_or(Content::Absent, |digest| Content::find(alg, digest, event.data))
+        });
         Self {
             index: event.index,
             pcr: event.pcr,
@@ -255,9 +287,10 @@ impl EventRow {
                 .map(|(alg, digest)| (alg.to_string(), hex::encode(digest)))
                 .collect(),
             content: match content {
-                Content::Absent => "absent",
-                Content::Part(_) => "part",
-                Content::Whole(_) => "whole",
+                None => "unproven",
+                Some(Content::Absent) => "absent",
+                Some(Content::Part(_)) => "part",
+                Some(Content::Whole(_)) => "whole",
             },
             remark: event.remark(),
         }
@@ -294,6 +327,13 @@ impl fmt::Display for LogReport {
             self.banks.join("+"),
             self.events.len()
         )?;
+        match &self.compared {
+            Some(pcrs) => {
+                let pcrs: Vec<_> = pcrs.iter().map(ToString::to_string).collect();
+                writeln!(f, "Compared PCRs : {}", pcrs.join(","))?;
+            }
+            None => writeln!(f, "Compared PCRs : none; all of this is the log's own word")?,
+        }
         writeln!(f, "Locality      : {}", self.startup_locality)?;
         match &self.secure_boot {
             Some(state) => write!(f, "{state}")?,
@@ -321,7 +361,7 @@ impl fmt::Display for LogReport {
         for event in &self.events {
             writeln!(
                 f,
-                "{:4} PCR {:2} {:34} {:6} {}",
+                "{:4} PCR {:2} {:34} {:8} {}",
                 event.index, event.pcr, event.kind, event.content, event.remark
             )?;
         }

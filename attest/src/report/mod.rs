@@ -1,6 +1,7 @@
 //! What there is to say of evidence, for whoever judges it without a server: events, PCRs, and each finding with the
 //! number of its check. Nothing here decides; what is refused is what the checks of this crate refuse.
 
+mod compared;
 mod ima;
 mod log;
 mod quote;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Finding, LogReport, write_findings};
+use super::{Finding, LogReport, compared::Compared, write_findings};
 use crate::{CapturedKey, CapturedQuote, PcrValues, Reject, SignedQuote, event_log::EventLog};
 
 /// What a quote proves.
@@ -100,7 +100,7 @@ impl QuoteReport {
             Some(proven) => proven,
             None => quote.explain(&EventLog::parse(bytes)?, None)?,
         };
-        let report = LogReport::of(bytes, Some(&proven));
+        let report = LogReport::compared(bytes, Compared::Quoted(&proven));
         self.findings.extend(report.findings.iter().cloned());
         self.event_log = Some(report);
         Ok(())

@@ -24,6 +24,7 @@ mod event_logs;
 mod evidence;
 mod fixtures;
 mod ima_lists;
+mod log_reports;
 mod mutated_evidence;
 mod mutated_logs;
 mod policies;

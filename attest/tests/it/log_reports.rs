@@ -1,0 +1,219 @@
+//! What a report on an event log judges by: the bank and the PCRs whose values are known, and no others.
+
+use attest::{
+    HashAlg, PcrValues,
+    event_log::{Event, EventKind, EventLog},
+    report::{Captured, Finding, LogReport, QuoteReport, Verdict},
+};
+
+use crate::{
+    evidence::{BINDING, selection, statement},
+    fixtures::{event_log, pcrs},
+    tpm::{Area, SHA256, quoted as tpm_quoted, sign, signing_key},
+};
+
+const BOOT: &str = "vm-sb-56c";
+
+/// Invents a digest of an event for the bank of SHA-384.
+type Invent = fn(EventKind, &[u8]) -> Vec<u8>;
+
+/// The log of a boot that somebody wrote anew, with its SHA-256 digests: `change` says what an event is called and has for
+/// data, if it stays; `invent` makes up digests of another bank.
+fn rewritten(change: impl Fn(&Event<'_>) -> Option<(EventKind, Vec<u8>)>, invent: Option<Invent>) -> Vec<u8> {
+    let log = EventLog::parse(&event_log(&format!("{BOOT}.bin"))).unwrap();
+    let banks: &[(u16, u16)] = match invent {
+        Some(_) => &[(0x0b, 32), (0x0c, 48)],
+        None => &[(0x0b, 32)],
+    };
+    let mut spec_id = b"Spec ID Event03\0\0\0\0\0\0\x02\0\x02".to_vec();
+    spec_id.extend(len(banks.len()));
+    for (id, size) in banks {
+        spec_id.extend([id.to_le_bytes(), size.to_le_bytes()].concat());
+    }
+    spec_id.push(0);
+    let mut bytes = [
+        &[0, 0, 0, 0, 3, 0, 0, 0][..],
+        &[0; 20],
+        &len(spec_id.len()),
+        &spec_id,
+    ]
+    .concat();
+    for event in log.events() {
+        let Some((kind, data)) = change(&event) else {
+            continue;
+        };
+        bytes.extend(u32::from(event.pcr).to_le_bytes());
+        bytes.extend(kind.0.to_le_bytes());
+        bytes.extend(len(banks.len()));
+        bytes.extend([&[0x0b, 0], event.digests.of(HashAlg::Sha256).unwrap()].concat());
+        if let Some(invent) = invent {
+            bytes.extend([&[0x0c, 0], &*invent(kind, &data)].concat());
+        }
+        bytes.extend(len(data.len()));
+        bytes.extend(data);
+    }
+    bytes
+}
+
+fn unchanged(event: &Event<'_>) -> Option<(EventKind, Vec<u8>)> {
+    Some((event.kind, event.data.into()))
+}
+
+/// EV_IPL.
+const IPL: EventKind = EventKind(0x0d);
+
+/// Another value of the variables of PCR 7, under a type whose data need not be measured.
+fn other_variables(event: &Event<'_>) -> Option<(EventKind, Vec<u8>)> {
+    let mut data = event.data.to_vec();
+    if event.pcr == 7 && event.kind != EventKind::SEPARATOR {
+        *data.last_mut()? ^= 1;
+        return Some((IPL, data));
+    }
+    Some((event.kind, data))
+}
+
+fn len(len: usize) -> [u8; 4] {
+    u32::try_from(len).unwrap().to_le_bytes()
+}
+
+fn sha384_of_data(_: EventKind, data: &[u8]) -> Vec<u8> {
+    HashAlg::Sha384.digest(&[data]).as_bytes().into()
+}
+
+/// The values of some PCRs after the boot.
+fn known(pcrs_of: impl Fn(u8) -> bool) -> PcrValues {
+    let mut values = PcrValues::default();
+    for (alg, pcr, value) in pcrs(BOOT).values.iter().filter(|(_, pcr, _)| pcrs_of(*pcr)) {
+        values.set(alg, pcr, *value);
+    }
+    values
+}
+
+/// The codes of what is refused.
+fn refused(findings: &[Finding]) -> Vec<&'static str> {
+    let is_refused = |finding: &&Finding| finding.verdict == Verdict::Refused;
+    findings
+        .iter()
+        .filter(is_refused)
+        .map(|finding| finding.code)
+        .collect()
+}
+
+/// The report on a quote over the known PCRs of SHA-256.
+fn quoted(values: &PcrValues, log: &[u8]) -> QuoteReport {
+    let key = signing_key();
+    let mut said = statement(&key, values);
+    let mask = values.iter().fold(0, |mask, (_, pcr, _)| mask | 1 << pcr);
+    let digest = values.digest(&selection(HashAlg::Sha256, mask), HashAlg::Sha256);
+    said.attested = tpm_quoted(&[(SHA256, mask)], digest.as_bytes());
+    let marshaled = said.marshal();
+    let captured = Captured {
+        ak: &Area::attestation(&key).marshal(),
+        quote: &marshaled,
+        signature: &sign(&key, &marshaled),
+        nonce: &BINDING.extra_data(),
+    };
+    QuoteReport::of(&captured, Some(values), Some(log))
+}
+
+#[test]
+fn a_bank_without_known_pcrs_is_not_judged_by() {
+    let values = known(|pcr| pcr != 10);
+    let honest = LogReport::of(&rewritten(unchanged, None), Some(&values));
+    assert_eq!(refused(&honest.findings), [] as [&str; 0]);
+    assert!(honest.secure_boot.is_some_and(|state| state.on));
+    let forged = LogReport::of(&rewritten(other_variables, Some(sha384_of_data)), Some(&values));
+    assert!(forged.secure_boot.is_none(), "{forged}");
+    let mut variables = forged.events.iter().filter(|event| event.kind == IPL.to_string());
+    assert!(variables.all(|event| event.content == "absent"), "{forged}");
+    assert!(forged.pcrs.iter().all(|row| row.bank == "sha256"), "{forged}");
+}
+
+#[test]
+fn a_bank_that_is_not_judged_by_may_be_broken() {
+    let values = known(|pcr| pcr != 10);
+    let no_separators: Invent = |kind, data| match kind {
+        EventKind::SEPARATOR => vec![7; 48],
+        _ => sha384_of_data(kind, data),
+    };
+    let report = LogReport::of(&rewritten(unchanged, Some(no_separators)), Some(&values));
+    assert_eq!(refused(&report.findings), [] as [&str; 0]);
+    assert!(report.secure_boot.is_some_and(|state| state.on));
+}
+
+#[test]
+fn a_log_and_values_of_different_banks_prove_nothing() {
+    let mut values = PcrValues::default();
+    let log = rewritten(unchanged, None);
+    assert_eq!(
+        refused(&LogReport::of(&log, Some(&values)).findings),
+        ["pcr_bank"]
+    );
+    values.set(HashAlg::Sha384, 0, HashAlg::Sha384.digest(&[]));
+    values.set(HashAlg::Sha1, 0, HashAlg::Sha1.digest(&[]));
+    let report = LogReport::of(&log, Some(&values));
+    assert_eq!(refused(&report.findings), ["pcr_bank"]);
+    assert!(report.secure_boot.is_none() && report.images.is_empty() && report.pcrs.is_empty());
+    assert!(report.events.iter().all(|event| event.content == "unproven"));
+}
+
+#[test]
+fn pcrs_that_are_not_known_are_not_shown() {
+    let log = rewritten(unchanged, None);
+    let shown = |report: &LogReport| {
+        (
+            report.secure_boot.is_some(),
+            !report.images.is_empty(),
+            !report.sections.is_empty(),
+        )
+    };
+    let check = |pcrs_of: fn(u8) -> bool, expected| {
+        let values = known(pcrs_of);
+        for report in [
+            LogReport::of(&log, Some(&values)),
+            quoted(&values, &log).event_log.unwrap(),
+        ] {
+            assert_eq!(shown(&report), expected, "{report}");
+            assert!(report.pcrs.iter().all(|row| pcrs_of(row.index)), "{report}");
+            let is_right = |pcr, content: &str| pcrs_of(pcr) == (content != "unproven");
+            let mut events = report.events.iter();
+            assert!(events.all(|event| is_right(event.pcr, event.content)), "{report}");
+        }
+    };
+    check(|pcr| pcr == 16, (false, false, false));
+    check(|pcr| pcr == 7, (true, false, false));
+    check(|pcr| pcr <= 4, (false, false, false));
+    check(|pcr| pcr == 4 || pcr == 5, (false, true, false));
+    check(|pcr| pcr == 11, (false, false, true));
+    check(|pcr| pcr < 8 || pcr == 11, (true, true, true));
+    let own_word = LogReport::of(&log, None);
+    assert_eq!(shown(&own_word), (true, true, true));
+    assert!(own_word.to_string().contains("own word"), "{own_word}");
+}
+
+#[test]
+fn all_that_was_quoted_has_to_be_explained() {
+    // A kernel's events removed, which its PCRs still hold.
+    for pcr in [8, 9, 12, 13, 14, 11] {
+        let mut values = known(|pcr| pcr != 10);
+        if values
+            .get(HashAlg::Sha256, pcr)
+            .is_some_and(|value| value.is_filled(0))
+        {
+            values.extend(HashAlg::Sha256, pcr, &[1; 32]);
+        }
+        let log = rewritten(|event| unchanged(event).filter(|_| event.pcr != pcr), None);
+        let report = quoted(&values, &log);
+        assert_eq!(refused(&report.findings), ["log_mismatch"], "PCR {pcr}: {report}");
+        let read = LogReport::of(&log, Some(&values));
+        let expected: &[&str] = if pcr == 11 { &[] } else { &["log_mismatch"] };
+        assert_eq!(refused(&read.findings), expected, "PCR {pcr}: {read}");
+        assert!(read.sections.is_empty() || pcr != 11, "{read}");
+    }
+    // IMA writes into no log of firmware.
+    let all = known(|_| true);
+    assert_eq!(
+        refused(&quoted(&all, &rewritten(unchanged, None)).findings),
+        [] as [&str; 0]
+    );
+}

@@ -22,19 +22,7 @@ pub(super) fn subject_public_key(der: &[u8]) -> Option<PublicKey> {
             exponent: u32::try_from(key.try_exponent().ok()?).ok()?,
             modulus: trimmed(key.modulus).into(),
         })),
-        SpkiKey::EC(point) => {
-            let coordinates = point.data().strip_prefix(&[4])?;
-            let mut curves = [Curve::P256, Curve::P384, Curve::P521].into_iter();
-            let curve = curves.find(|curve| coordinates.len() == 2 * curve.coordinate_len())?;
-            let (x, y) = coordinates.split_at_checked(curve.coordinate_len())?;
-            Some(PublicKey::Ecc(EccKey {
-                symmetric: Symmetric::Null,
-                scheme: Scheme::Null,
-                curve,
-                x: x.into(),
-                y: y.into(),
-            }))
-        }
+        SpkiKey::EC(point) => EccKey::of_point(point.data()).map(PublicKey::Ecc),
         _ => None,
     }
 }
@@ -71,8 +59,11 @@ pub(super) fn plain(key: &PublicKey, bytes: &[u8]) -> Option<Vec<Signature>> {
     }
 }
 
+/// A number of a signature by ECDSA, big-endian.
+type Half = Box<[u8]>;
+
 /// Ecdsa-Sig-Value (RFC 3279 §2.2.3), with nothing behind it.
-fn halves(der: &[u8]) -> Option<(Box<[u8]>, Box<[u8]>)> {
+fn halves(der: &[u8]) -> Option<(Half, Half)> {
     let (rest, sequence) = Sequence::from_der(der).ok()?;
     let (after_r, r) = Integer::from_der(&sequence.content).ok()?;
     let (after_s, s) = Integer::from_der(after_r).ok()?;

@@ -8,7 +8,7 @@ mod forms;
 use aws_lc_rs::constant_time;
 
 use crate::{
-    HashAlg, Name, Part, PcrSelection, PcrValues, Reject, ak,
+    HashAlg, Name, Part, PcrSelection, PcrValues, Reject, VerifiedPcrs, ak,
     event_log::{self, EventLog},
     signing, strength,
     wire::{Attest, Attested, ClockInfo, Curve, Public, PublicKey, Scheme, Signature},
@@ -177,7 +177,7 @@ impl CapturedQuote {
         })
     }
 
-    /// Verifies it: about exactly this nonce, and signed by `key` (23, 24, 31).
+    /// Verifies it: about exactly this nonce, signed by `key`, and over PCRs of a bank that counts (23, 24, 31, 34, 37).
     ///
     /// # Errors
     ///
@@ -187,14 +187,16 @@ impl CapturedQuote {
             .map_err(|_| Reject::ExtraData)?;
         let hash = key.verify(&self.statement, &self.signature)?;
         let endorsed = key.name().and_then(|name| name.qualified_under_endorsement());
-        Ok(SignedQuote {
+        let quote = SignedQuote {
             clock: self.attest.clock,
             firmware_version: self.attest.firmware_version,
             is_endorsed: endorsed.map(|signer| *signer.as_bytes() == *self.attest.qualified_signer),
             selection: self.selection,
             pcr_digest: self.pcr_digest,
             hash,
-        })
+        };
+        quote.check_banks()?;
+        Ok(quote)
     }
 }
 
@@ -210,24 +212,23 @@ impl SignedQuote {
     ///
     /// # Errors
     ///
-    /// As [`event_log::explain`]; [`Reject::PcrBank`] if only SHA-1 was quoted.
+    /// As [`event_log::explain`].
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<PcrValues, Reject> {
-        self.check_banks()?;
         event_log::explain(&self.selection, &self.pcr_digest, self.hash, claimed, log)
     }
 
-    /// Checks that it signs `values` (36, 38).
+    /// Checks that it signs `values`, and that firmware extended those that are firmware's (36, 38).
     ///
     /// # Errors
     ///
-    /// [`Reject::PcrDigest`] if it signs others; [`Reject::PcrBank`] if only SHA-1 was quoted.
+    /// [`Reject::PcrDigest`] if it signs others; [`Reject::PcrUninitialized`] or [`Reject::PcrDynamicLaunch`].
     pub fn matches(&self, values: &PcrValues) -> Result<PcrValues, Reject> {
-        self.check_banks()?;
-        if values.digest(&self.selection, self.hash).as_bytes() == &*self.pcr_digest {
-            Ok(values.select(&self.selection))
-        } else {
-            Err(Reject::PcrDigest)
+        if values.digest(&self.selection, self.hash).as_bytes() != &*self.pcr_digest {
+            return Err(Reject::PcrDigest);
         }
+        let values = values.select(&self.selection);
+        VerifiedPcrs::new(values.clone(), &self.selection)?;
+        Ok(values)
     }
 
     /// The digest over the PCRs, and the hash that it was made with.

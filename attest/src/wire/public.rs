@@ -183,6 +183,21 @@ impl EccKey {
         [&[4], &*self.x, &*self.y].concat()
     }
 
+    /// The key with this uncompressed point, on the curve of that size; it fixes no scheme.
+    pub(crate) fn of_point(point: &[u8]) -> Option<Self> {
+        let coordinates = point.strip_prefix(&[4])?;
+        let mut curves = [Curve::P256, Curve::P384, Curve::P521].into_iter();
+        let curve = curves.find(|curve| coordinates.len() == 2 * curve.coordinate_len())?;
+        let (x, y) = coordinates.split_at_checked(curve.coordinate_len())?;
+        Some(Self {
+            symmetric: Symmetric::Null,
+            scheme: Scheme::Null,
+            curve,
+            x: x.into(),
+            y: y.into(),
+        })
+    }
+
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let symmetric = Symmetric::read(reader)?;
         let scheme = Scheme::read(reader)?;

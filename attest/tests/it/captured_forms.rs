@@ -1,7 +1,7 @@
 //! Captured quotes in the forms that tools write them in, each thing that is refused, and the report on one.
 
 use attest::{
-    CapturedKey, CapturedQuote, HashAlg, PcrValues, Reject,
+    CapturedKey, CapturedQuote, HashAlg, PcrSelection, PcrValues, Reject,
     event_log::EventLog,
     report::{Captured, Finding, QuoteReport, Verdict},
 };
@@ -10,7 +10,7 @@ use aws_lc_rs::signature::EcdsaKeyPair;
 use crate::{
     evidence::{BINDING, statement, values},
     fixtures::event_log,
-    tpm::{Area, ECDSA, SHA256, sign, signing_key, sized, words},
+    tpm::{Area, ECDSA, SHA1, SHA256, quoted, sign, signing_key, sized, words},
 };
 
 /// A quote by a key in software.
@@ -127,6 +127,39 @@ fn refuses_what_is_not_signed() {
             Err(Reject::ExtraData)
         );
     }
+}
+
+#[test]
+fn refuses_quotes_of_nothing_that_counts() {
+    let refuses = |selection: &[(u16, u32)], values: &PcrValues, expected: &[&str]| {
+        let key = signing_key();
+        let banks = selection.iter().map(|(alg, mask)| {
+            let pcrs = (0..24).filter(|pcr| mask & 1 << pcr != 0).collect();
+            (HashAlg::from_tpm(*alg).unwrap(), pcrs)
+        });
+        let over = PcrSelection::new(banks.collect()).unwrap_or_default();
+        let mut said = statement(&key, values);
+        said.attested = quoted(selection, values.digest(&over, HashAlg::Sha256).as_bytes());
+        let marshaled = said.marshal();
+        let captured = Captured {
+            ak: &Area::attestation(&key).marshal(),
+            quote: &marshaled,
+            signature: &sign(&key, &marshaled),
+            nonce: &BINDING.extra_data(),
+        };
+        for pcrs in [None, Some(values)] {
+            let report = QuoteReport::of(&captured, pcrs, None);
+            let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+            // Values alone say what firmware left.
+            let is_value = pcrs.is_none() && expected == ["pcr_uninitialized"];
+            assert_eq!(codes, if is_value { &[] } else { expected }, "{selection:x?}");
+        }
+    };
+    refuses(&[(SHA256, 0xff)], &values(), &[]);
+    refuses(&[(SHA1, 0xff)], &values(), &["pcr_bank"]);
+    refuses(&[], &values(), &["pcr_selection"]);
+    refuses(&[(SHA256, 0)], &values(), &["pcr_selection"]);
+    refuses(&[(SHA256, 0xff)], &PcrValues::default(), &["pcr_uninitialized"]);
 }
 
 #[test]

@@ -5,7 +5,10 @@ use aws_lc_rs::signature::{
     VerificationAlgorithm,
 };
 
-use crate::wire::{Curve, EccKey, PublicKey, RsaKey};
+use crate::{
+    Reject,
+    wire::{Curve, EccKey, PublicKey, RsaKey},
+};
 
 /// Why a key can be computed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +39,14 @@ pub(crate) fn check(key: &PublicKey) -> Result<(), Weakness> {
         PublicKey::Ecc(_) => Err(Weakness::Invalid),
         PublicKey::Rsa(key) => check_rsa(key),
     }
+}
+
+/// Checks an endorsement key (9, 10).
+pub(crate) fn check_endorsement(key: &PublicKey) -> Result<(), Reject> {
+    check(key).map_err(|weakness| match weakness {
+        Weakness::Invalid => Reject::EkWeak,
+        Weakness::Roca => Reject::EkRoca,
+    })
 }
 
 /// 2048 bits or more with the top one set, and exponent 65537: that of every TPM. Smaller ones fall to short

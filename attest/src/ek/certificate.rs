@@ -14,7 +14,7 @@ use super::{
     der,
     names::{self, TpmAttributes},
 };
-use crate::{Reject, wire::PublicKey};
+use crate::{Reject, strength, wire::PublicKey};
 
 /// A parsed endorsement certificate. Nothing of it is verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,6 +91,12 @@ impl EkCertificate {
             PublicKey::Rsa(key) => der::is_rsa_key(&self.key_bits, key),
         };
         if is_same { Ok(()) } else { Err(Reject::EkMismatch) }
+    }
+
+    /// Checks that nobody can compute its key (9, 10): a good chain does not make a weak key better.
+    pub(super) fn check_strength(&self) -> Result<(), Reject> {
+        let key = der::public_key(&self.key_bits).ok_or(Reject::EkWeak)?;
+        strength::check_endorsement(&key)
     }
 }
 

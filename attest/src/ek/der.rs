@@ -1,6 +1,6 @@
 //! The DER form of a key, rebuilt from the key (RFC 5280 §4.1.2.7, RFC 3279 §2.3.1, RFC 5480 §2).
 
-use crate::wire::{Curve, PublicKey, RsaKey};
+use crate::wire::{Curve, EccKey, PublicKey, RsaKey, Scheme, Symmetric};
 
 /// rsaEncryption with NULL parameters.
 const RSA_ALGORITHM: [u8; 13] = [
@@ -26,18 +26,32 @@ pub(crate) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
     element(SEQUENCE, &[element(SEQUENCE, &algorithm), bits].concat())
 }
 
-/// Whether the content of a certificate's BIT STRING is this key: some vendors pad its numbers with zeros, which parsers
-/// of DER refuse.
+/// Whether the content of a certificate's BIT STRING is this key.
 pub(super) fn is_rsa_key(bits: &[u8], key: &RsaKey) -> bool {
-    let numbers = || {
-        let (numbers, rest) = content(SEQUENCE, bits)?;
-        let (modulus, exponent) = content(INTEGER, numbers)?;
-        let (exponent, end) = content(INTEGER, exponent)?;
-        (rest.is_empty() && end.is_empty()).then_some((modulus, exponent))
-    };
-    let expected: (&[u8], &[u8]) = (&key.modulus, &key.exponent.to_be_bytes());
-    numbers().is_some_and(|(modulus, exponent)| {
-        significant(modulus) == significant(expected.0) && significant(exponent) == significant(expected.1)
+    rsa_key(bits)
+        .is_some_and(|read| *read.modulus == *significant(&key.modulus) && read.exponent == key.exponent)
+}
+
+/// The key that a certificate's BIT STRING holds, whatever algorithm the certificate names: an RSAPublicKey, or a point.
+pub(super) fn public_key(bits: &[u8]) -> Option<PublicKey> {
+    let rsa = rsa_key(bits).map(PublicKey::Rsa);
+    rsa.or_else(|| EccKey::of_point(bits).map(PublicKey::Ecc))
+}
+
+/// An RSAPublicKey: some vendors pad its numbers with zeros, which parsers of DER refuse.
+fn rsa_key(bits: &[u8]) -> Option<RsaKey> {
+    let (numbers, rest) = content(SEQUENCE, bits)?;
+    let (modulus, exponent) = content(INTEGER, numbers)?;
+    let (exponent, end) = content(INTEGER, exponent)?;
+    let exponent = significant(exponent);
+    let is_whole = rest.is_empty() && end.is_empty() && exponent.len() <= size_of::<u32>();
+    is_whole.then(|| RsaKey {
+        symmetric: Symmetric::Null,
+        scheme: Scheme::Null,
+        exponent: exponent
+            .iter()
+            .fold(0, |number, byte| number << 8 | u32::from(*byte)),
+        modulus: significant(modulus).into(),
     })
 }
 

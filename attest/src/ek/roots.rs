@@ -107,7 +107,7 @@ impl EkRoots {
     }
 
     /// Finds a way from `leaf` to a root at `now` (seconds since the epoch), over known certificates and those
-    /// that were sent along (1, 2, 6, 9–11).
+    /// that were sent along (1, 2, 6, 9–11). The key of the leaf is not to be weak either.
     ///
     /// # Errors
     ///
@@ -120,6 +120,7 @@ impl EkRoots {
     ) -> Result<TrustedCertificate, Reject> {
         let (_, certificate) =
             X509Certificate::from_der(leaf.as_der()).map_err(|_| Reject::EkCertificateMalformed)?;
+        leaf.check_strength()?;
         check_dates(&certificate, self.expiry, now)?;
         let way = Search::new(self, leaf.attributes().vendor(), sent, now).find(&certificate)?;
         Ok(TrustedCertificate {

@@ -2,8 +2,7 @@
 //! endorsement key, but might be an ordinary key that decrypts what it is given.
 
 use crate::{
-    HashAlg, Reject,
-    strength::{self, Weakness},
+    HashAlg, Reject, strength,
     wire::{Curve, EccKey, Public, PublicKey, Scheme, Symmetric},
 };
 
@@ -42,10 +41,7 @@ pub(super) fn check(public: &Public) -> Result<(), Reject> {
     if !is_known || !has_known_parameters(&public.key) {
         return Err(Reject::EkTemplate);
     }
-    strength::check(&public.key).map_err(|weakness| match weakness {
-        Weakness::Invalid => Reject::EkWeak,
-        Weakness::Roca => Reject::EkRoca,
-    })
+    strength::check_endorsement(&public.key)
 }
 
 fn is_small(key: &PublicKey) -> bool {

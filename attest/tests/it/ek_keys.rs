@@ -217,10 +217,12 @@ fn a_key_may_be_marked_for_oaep_alone() {
 /// Some vendors put more zeros before a modulus than its sign needs.
 #[test]
 fn a_modulus_may_be_padded() {
+    let padded = |key: &KeyPair| {
+        let (modulus, exponent) = (&key.der_bytes()[8..265], &key.der_bytes()[265..]);
+        element(0x30, &[&element(0x02, &[&[0, 0], modulus]), exponent])
+    };
     let key = rsa();
-    let (modulus, exponent) = (&key.der_bytes()[8..265], &key.der_bytes()[265..]);
-    let padded = element(0x30, &[&element(0x02, &[&[0, 0], modulus]), exponent]);
-    let other = element(0x30, &[&element(0x02, &[&modulus[..256], &[1]]), exponent]);
+    let (padded, other) = (padded(&key), padded(&rsa()));
     let as_certified = |bits| PaddedKey { bits };
     assert_eq!(certify(&as_certified(padded), parse(&key)), Ok(()));
     assert_eq!(
@@ -287,4 +289,29 @@ impl PublicKeyData for OaepKey {
     fn algorithm(&self) -> &'static SignatureAlgorithm {
         PublicKeyData::algorithm(&self.0)
     }
+}
+
+#[test]
+fn certificates_of_keys_that_can_be_computed_are_refused() {
+    let root = Ca::root("root", |_| ());
+    let known = roots(Expiry::Enforced, &[&root]);
+    let verify = |key: &KeyPair, change: fn(&mut Vec<u8>)| {
+        let mut der = root.endorse(key, |_| ());
+        change(&mut der);
+        known.verify(EkCertificate::parse(&der)?, &[], NOW).map(drop)
+    };
+    assert_eq!(verify(&rsa(), |_| ()), Ok(()));
+    assert_eq!(verify(&weak_key("roca.pem"), |_| ()), Err(Reject::EkRoca));
+    // The exponent 65537 becomes 3; the signature is not looked at yet.
+    let small: fn(&mut Vec<u8>) = |der| {
+        let at = der.windows(5).position(|bytes| bytes == [2, 3, 1, 0, 1]).unwrap();
+        der[at + 2..at + 5].copy_from_slice(&[0, 0, 3]);
+    };
+    assert_eq!(verify(&rsa(), small), Err(Reject::EkWeak));
+    // Other bytes are no point of the curve.
+    let off_curve: fn(&mut Vec<u8>) = |der| {
+        let at = der.windows(4).position(|bytes| bytes == [3, 0x42, 0, 4]).unwrap();
+        der[at + 4..at + 68].fill(1);
+    };
+    assert_eq!(verify(&p256(), off_curve), Err(Reject::EkWeak));
 }

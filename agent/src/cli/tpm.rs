@@ -9,6 +9,7 @@ use attest::{
     HashAlg, PcrSelection, PcrSet, PcrValues,
     ek::{EkCertificate, EndorsementKey},
     event_log::EventLog,
+    report::printable,
     wire::{Curve, PublicKey},
 };
 use clap::{Args, Subcommand};
@@ -215,11 +216,11 @@ impl Key {
         match &self.certificate {
             Some(certificate) => text.push_str(&format!(
                 "Issuer        : {}\nSerial number : {}\nTPM           : {} {} {}",
-                certificate.issuer,
+                printable(certificate.issuer.as_bytes()),
                 certificate.serial_number,
-                certificate.manufacturer,
-                certificate.model,
-                certificate.version
+                printable(certificate.manufacturer.as_bytes()),
+                printable(certificate.model.as_bytes()),
+                printable(certificate.version.as_bytes())
             )),
             None => text.push_str("Certificate   : none that can be read; enrol the host by the hash"),
         }
@@ -265,20 +266,22 @@ fn kind(key: &PublicKey) -> &'static str {
     }
 }
 
-/// The PCRs that were ever extended, each compared with the log.
+/// The PCRs that were ever extended, or should have been, each compared with the log.
 fn pcrs(values: &PcrValues, replayed: &PcrValues) -> Vec<Pcr> {
     let is_used = |value: &attest::Digest| !value.is_filled(0) && !value.is_filled(0xff);
-    let used = values.iter().filter(|(_, _, value)| is_used(value));
-    used.map(|(alg, index, value)| {
+    let compared = values.iter().map(|(alg, index, value)| {
         let logged = replayed.get(alg, index).filter(|logged| *logged != value);
-        Pcr {
+        (alg, index, value, logged)
+    });
+    compared
+        .filter(|(_, _, value, logged)| is_used(value) || logged.is_some())
+        .map(|(alg, index, value, logged)| Pcr {
             bank: alg.to_string(),
             index,
             value: value.to_string(),
             event_log_value: logged.map(ToString::to_string),
-        }
-    })
-    .collect()
+        })
+        .collect()
 }
 
 impl Log {
@@ -340,5 +343,58 @@ impl Report {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attest::Digest;
+
+    #[test]
+    fn pcrs_that_the_log_says_were_extended_are_shown() {
+        let (mut values, mut replayed) = (PcrValues::default(), PcrValues::default());
+        let [zeros, ones, used] = [0, 0xff, 7].map(|byte| Digest::filled(byte, HashAlg::Sha256));
+        for (index, value, logged) in [
+            (0, zeros, Some(used)),
+            (1, zeros, Some(zeros)),
+            (2, zeros, None),
+            (3, used, Some(used)),
+            (17, ones, None),
+            (18, ones, Some(used)),
+        ] {
+            values.set(HashAlg::Sha256, index, value);
+            if let Some(logged) = logged {
+                replayed.set(HashAlg::Sha256, index, logged);
+            }
+        }
+        let shown = pcrs(&values, &replayed);
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|pcr| (pcr.index, pcr.event_log_value.is_some()))
+            .collect();
+        assert_eq!(shown, [(0, true), (3, false), (18, true)]);
+    }
+
+    #[test]
+    fn certificates_can_not_command_a_terminal() {
+        let evil = || "\u{1b}[2J\u{9b}1A\r".to_owned();
+        let key = Key {
+            hash: String::new(),
+            kind: "RSA",
+            name: String::new(),
+            certificate: Some(Certificate {
+                issuer: evil(),
+                serial_number: String::new(),
+                manufacturer: evil(),
+                model: evil(),
+                version: evil(),
+            }),
+        };
+        let facts = key.facts();
+        assert!(
+            facts.lines().flat_map(str::chars).all(|char| !char.is_control()),
+            "{facts}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Finding, compared::Compared, write_findings};
+use super::{Finding, compared::Compared, printable, write_findings};
 use crate::{
     Digest, HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
     event_log::{
@@ -312,7 +312,10 @@ impl SecureBootRow {
             authorities: state
                 .authorities
                 .iter()
-                .map(|authority| (authority.database.clone(), authority.fingerprint().to_string()))
+                .map(|authority| {
+                    let database = printable(authority.database.as_bytes());
+                    (database, authority.fingerprint().to_string())
+                })
                 .collect(),
         }
     }

@@ -92,7 +92,8 @@ fn write_findings(f: &mut fmt::Formatter<'_>, findings: &[Finding]) -> fmt::Resu
 }
 
 /// Bytes of a peer, without what a terminal would take for commands.
-fn printable(bytes: &[u8]) -> String {
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars()
         .flat_map(|char| match char.is_control() {

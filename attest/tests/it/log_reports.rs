@@ -217,3 +217,35 @@ fn all_that_was_quoted_has_to_be_explained() {
         [] as [&str; 0]
     );
 }
+
+#[test]
+fn a_log_can_not_command_a_terminal() {
+    // `db` of the authority, behind the separator of PCR 7: whoever extends the PCR names it as he likes.
+    let name: Vec<u8> = "\u{1b}[2J\r".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let variable = [
+        &[7; 16][..],
+        &[5, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &name,
+        &[1],
+    ]
+    .concat();
+    let mut log = rewritten(unchanged, None);
+    log.extend([7_u32.to_le_bytes(), IPL.0.to_le_bytes(), len(1)].concat());
+    log.extend([&[0x0b, 0], HashAlg::Sha256.digest(&[&variable]).as_bytes()].concat());
+    log.extend([&len(variable.len())[..], &variable].concat());
+    let report = LogReport::of(&log, None);
+    let state = report.secure_boot.as_ref().unwrap();
+    assert!(
+        state
+            .authorities
+            .iter()
+            .any(|(database, _)| database.contains("[2J")),
+        "{state:?}"
+    );
+    let text = report.to_string();
+    assert!(
+        text.lines().flat_map(str::chars).all(|char| !char.is_control()),
+        "{text:?}"
+    );
+}

@@ -8,7 +8,7 @@ use std::{
 
 use attest::{
     ek::{CaCertificate, EkCertificate as Certificate, EkRoots, Expiry},
-    report::Finding,
+    report::{Finding, printable},
 };
 use clap::Args;
 use serde::Serialize;
@@ -38,12 +38,12 @@ pub(in crate::cli) struct EkCertificate {
 /// What a certificate says.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
-    issuer: String,
-    serial_number: String,
-    manufacturer: String,
-    model: String,
-    version: String,
-    roots: usize,
+    pub(super) issuer: String,
+    pub(super) serial_number: String,
+    pub(super) manufacturer: String,
+    pub(super) model: String,
+    pub(super) version: String,
+    pub(super) roots: usize,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -137,13 +137,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Issuer        : {}", self.issuer)?;
+        let [issuer, manufacturer, model, version] =
+            [&self.issuer, &self.manufacturer, &self.model, &self.version]
+                .map(|text| printable(text.as_bytes()));
+        writeln!(f, "Issuer        : {issuer}")?;
         writeln!(f, "Serial number : {}", self.serial_number)?;
-        writeln!(
-            f,
-            "TPM           : {} {} {}",
-            self.manufacturer, self.model, self.version
-        )?;
+        writeln!(f, "TPM           : {manufacturer} {model} {version}")?;
         writeln!(f, "Roots         : {}\n", self.roots)?;
         if self.findings.is_empty() {
             writeln!(f, "Nothing was found.")?;

@@ -206,3 +206,20 @@ fn exits_by_what_was_found() {
     let wrong = parse(&["event-log", &log, "--pcrs", &log]).execute();
     assert!(matches!(wrong, Err(CommandError::Evidence { .. })), "{wrong:?}");
 }
+
+#[test]
+fn certificates_can_not_command_a_terminal() {
+    let evil = || "\u{1b}[2J\u{9b}1A\r".to_owned();
+    let report = ek::Report {
+        issuer: evil(),
+        manufacturer: evil(),
+        model: evil(),
+        version: evil(),
+        ..ek::Report::default()
+    };
+    let text = report.to_string();
+    assert!(
+        text.lines().flat_map(str::chars).all(|char| !char.is_control()),
+        "{text}"
+    );
+}

@@ -1,7 +1,7 @@
 //! The first entry of a boot: a digest over the PCRs that firmware and boot loader extended (check 57). It ties the
 //! list to the very boot whose PCRs were quoted.
 
-use super::ProvenList;
+use super::{Hashing, ProvenList};
 use crate::{HashAlg, PcrSelection, PcrSet, PcrValues, Reject};
 
 const NAME: &[u8] = b"boot_aggregate";
@@ -20,17 +20,12 @@ impl ProvenList {
         if !self.begins_with_boot() {
             return Err(Reject::ImaContinuity);
         }
-        let first = self.entries().next().filter(|entry| entry.path() == Some(NAME));
-        let digest = first
-            .and_then(|entry| entry.file_digest())
-            .ok_or(Reject::ImaBootAggregate)?;
-        let alg = alg_of(digest.alg).ok_or(Reject::ImaBootAggregate)?;
+        let (alg, expected) = self.boot_aggregate().ok_or(Reject::ImaBootAggregate)?;
         let ways = [(alg, 0..=9), (alg, 0..=7), (HashAlg::Sha1, 0..=7)];
         let is_boot = ways.into_iter().any(|(bank, range)| {
             let set: PcrSet = range.collect();
-            let known = set.iter().all(|pcr| pcrs.get(bank, pcr).is_some());
             let selection = PcrSelection::new(vec![(bank, set)]).unwrap_or_default();
-            known && pcrs.digest(&selection, alg).as_bytes() == digest.digest
+            covers(pcrs, bank, set) && pcrs.digest(&selection, alg).as_bytes() == expected
         });
         if is_boot {
             Ok(self)
@@ -38,6 +33,33 @@ impl ProvenList {
             Err(Reject::ImaBootAggregate)
         }
     }
+
+    /// Whether `pcrs` are enough to say that it is not of this boot: all of the bank that the kernel took. If they are not,
+    /// that the digest is another proves nothing.
+    pub(crate) fn can_be_told_from(&self, pcrs: &PcrValues) -> bool {
+        let Some((alg, _)) = self.boot_aggregate() else {
+            return true;
+        };
+        let is_known = |bank| {
+            covers(
+                pcrs,
+                bank,
+                (0..=if bank == HashAlg::Sha1 { 7 } else { 9 }).collect(),
+            )
+        };
+        is_known(alg) || self.hashing() == Hashing::PaddedSha1 && is_known(HashAlg::Sha1)
+    }
+
+    /// The first entry's digest and its hash.
+    fn boot_aggregate(&self) -> Option<(HashAlg, &[u8])> {
+        let first = self.entries().next().filter(|entry| entry.path() == Some(NAME))?;
+        let file = first.file_digest()?;
+        Some((alg_of(file.alg)?, file.digest))
+    }
+}
+
+fn covers(pcrs: &PcrValues, bank: HashAlg, set: PcrSet) -> bool {
+    set.iter().all(|pcr| pcrs.get(bank, pcr).is_some())
 }
 
 fn alg_of(name: &str) -> Option<HashAlg> {

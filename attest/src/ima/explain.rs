@@ -11,6 +11,7 @@ pub struct Progress {
     reset_count: u32,
     entries: u64,
     pcrs: PcrValues,
+    /// As soon as an entry showed it.
     hashing: Option<Hashing>,
 }
 
@@ -124,6 +125,11 @@ pub fn explain(
     if list.len() - proven > MAX_TRAILING {
         return Err(Reject::ImaTrailing);
     }
+    // Nothing and violations extend the same either way.
+    let is_shown = list
+        .entries()
+        .take(proven as usize)
+        .any(|entry| !entry.is_violation());
     Ok(ProvenList {
         proven,
         begins_with_boot: from.entries == 0,
@@ -131,7 +137,7 @@ pub fn explain(
             reset_count,
             entries: from.entries + u64::from(proven),
             pcrs,
-            hashing: Some(hashing),
+            hashing: if is_shown { Some(hashing) } else { from.hashing },
         },
         hashing,
         list,

@@ -406,6 +406,60 @@ fn old_kernels_can_be_refused() {
     );
 }
 
+/// A list without entries, and one of violations, leave the same PCRs on kernels of either way.
+#[test]
+fn what_shows_no_way_of_hashing_fixes_none() {
+    let [none, violations] = [Builder::empty(), Builder::empty().violation(10)];
+    for first in [none, violations] {
+        let progress = first.honest().progress().clone();
+        let goes_on = |later: &Builder, from: &Progress| {
+            let mut delta = later.clone();
+            delta.bytes = later.bytes[first.bytes.len()..].to_vec();
+            let quoted = Quoted::Values(&later.pcrs);
+            explain(delta.parse()?, from.entries(), from, 7, &quoted)
+        };
+        let padded = first.clone().padded().ng(10, &[1; 32], "/one");
+        let proven = goes_on(&padded, &progress).unwrap();
+        assert_eq!(proven.hashing(), Hashing::PaddedSha1);
+        assert!(goes_on(&first.clone().ng(10, &[1; 32], "/one"), &progress).is_ok());
+        // A violation keeps what was shown.
+        let violated = padded.clone().violation(10);
+        let after = violated.honest().progress().clone();
+        let mut whole = violated.clone();
+        whole.hashing = Hashing::Whole;
+        let whole = whole.ng(10, &[2; 32], "/two");
+        let mut delta = whole.clone();
+        delta.bytes = whole.bytes[violated.bytes.len()..].to_vec();
+        refuses(
+            explain(
+                delta.parse().unwrap(),
+                after.entries(),
+                &after,
+                7,
+                &Quoted::Values(&whole.pcrs),
+            ),
+            Reject::ImaUnexplained,
+        );
+    }
+}
+
+#[test]
+fn a_boot_can_be_told_by_the_bank_that_the_kernel_took() {
+    let told = |list: &Builder, pcrs: &PcrValues| list.honest().can_be_told_from(pcrs);
+    let of = |alg, pcrs: std::ops::RangeInclusive<u8>| {
+        boot().select(&PcrSelection::new(vec![(alg, pcrs.collect())]).unwrap())
+    };
+    let list = Builder::of_boot();
+    assert!(told(&list, &of(HashAlg::Sha256, 0..=9)));
+    assert!(!told(&list, &of(HashAlg::Sha256, 0..=8)));
+    assert!(!told(&list, &of(HashAlg::Sha1, 0..=9)));
+    let old = Builder::empty().padded().ng(10, &[1; 32], "boot_aggregate");
+    assert!(told(&old, &of(HashAlg::Sha1, 0..=7)));
+    assert!(!told(&old, &of(HashAlg::Sha1, 0..=6)));
+    let none = Builder::empty().ng(10, &[1; 32], "/bin/sh");
+    assert!(told(&none, &PcrValues::default()));
+}
+
 #[test]
 fn begins_with_the_boot_that_was_quoted() {
     let from = |list: &Builder, pcrs: &PcrValues| list.honest().from_this_boot(pcrs);

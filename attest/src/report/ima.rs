@@ -104,8 +104,13 @@ impl ImaReport {
         self.proven = Some(Proven::of(&proven));
         let weak = proven.clone().hashed_whole().err();
         self.findings.extend(weak.map(Finding::noted));
-        let other = proven.from_this_boot(actual).err();
-        self.findings.extend(other.map(Finding::refused));
+        let verdict = if proven.can_be_told_from(actual) {
+            Finding::refused
+        } else {
+            Finding::noted
+        };
+        self.findings
+            .extend(proven.from_this_boot(actual).err().map(verdict));
     }
 }
 

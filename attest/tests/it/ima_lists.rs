@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use attest::{
-    HashAlg, Reject,
+    HashAlg, PcrValues, Reject,
     event_log::EventLog,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
+    report::{Finding, ImaReport, Verdict},
     wire::{Attest, Attested},
 };
 
@@ -161,4 +162,30 @@ fn log_phases_and_list_explain_a_quote_together() {
     };
     let proven = explain(list, 0, &Progress::of_boot(3), 3, &quoted).unwrap();
     assert_eq!((proven.entries().count(), proven.trailing()), (338, 2));
+}
+
+#[test]
+fn a_report_refuses_another_boot_and_notes_an_unknown_one() {
+    let list = ima_list("vm-nosb-56c.bin");
+    let verdicts = |pcrs_of: fn(u8) -> bool, other_pcr: Option<u8>| {
+        let mut values = PcrValues::default();
+        for (alg, pcr, value) in pcrs("vm-nosb-56c")
+            .values
+            .iter()
+            .filter(|(_, pcr, _)| pcrs_of(*pcr))
+        {
+            values.set(alg, pcr, *value);
+        }
+        if let Some(pcr) = other_pcr {
+            values.extend(HashAlg::Sha256, pcr, &[1; 32]);
+        }
+        let report = ImaReport::of(&list, Some(&values));
+        let verdict = |finding: &Finding| (finding.verdict, finding.code);
+        report.findings.iter().map(verdict).collect::<Vec<_>>()
+    };
+    let boot = "ima_boot_aggregate";
+    assert_eq!(verdicts(|_| true, None), []);
+    assert_eq!(verdicts(|pcr| pcr == 10, None), [(Verdict::Noted, boot)]);
+    assert_eq!(verdicts(|pcr| pcr != 9, None), [(Verdict::Noted, boot)]);
+    assert_eq!(verdicts(|_| true, Some(0)), [(Verdict::Refused, boot)]);
 }

@@ -118,6 +118,7 @@ impl EventKind {
             0x10 => "EV_NONHOST_CONFIG",
             0x11 => "EV_NONHOST_INFO",
             0x12 => "EV_OMIT_BOOT_DEVICE_EVENTS",
+            0x13 => "EV_POST_CODE2",
             0x8000_0001 => "EV_EFI_VARIABLE_DRIVER_CONFIG",
             0x8000_0002 => "EV_EFI_VARIABLE_BOOT",
             0x8000_0003 => "EV_EFI_BOOT_SERVICES_APPLICATION",
@@ -135,6 +136,8 @@ impl EventKind {
             0x8000_00E0 => "EV_EFI_VARIABLE_AUTHORITY",
             0x8000_00E1 => "EV_EFI_SPDM_FIRMWARE_BLOB",
             0x8000_00E2 => "EV_EFI_SPDM_FIRMWARE_CONFIG",
+            0x8000_00E3 => "EV_EFI_SPDM_DEVICE_POLICY",
+            0x8000_00E4 => "EV_EFI_SPDM_DEVICE_AUTHORITY",
             _ => return None,
         })
     }

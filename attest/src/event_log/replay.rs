@@ -124,7 +124,8 @@ pub(super) fn startup_locality(records: &mut Records<'_>) -> Result<u8, Reject> 
         let record = record?;
         hcrtm |= record.extended() == Some(0) && record.kind == EventKind::EFI_HCRTM_EVENT;
         let locality = locality(&record)?;
-        if locality.is_some() && told.is_some() {
+        // Some firmware tells it twice.
+        if locality.is_some() && told.is_some() && locality != told {
             return Err(Reject::LogMalformed);
         }
         told = told.or(locality);

@@ -90,7 +90,25 @@ fn refuses_localities_that_there_are_not() {
     refuses(startup(Builder::agile(SHA256), &[1]));
     refuses(startup(Builder::agile(SHA256), &[]));
     refuses(startup(Builder::agile(SHA256), &[3, 0]));
-    refuses(startup(startup(Builder::agile(SHA256), &[3]), &[3]));
+    refuses(startup(startup(Builder::agile(SHA256), &[3]), &[4]));
+    refuses(startup(startup(Builder::agile(SHA256), &[0]), &[3]));
+    check(
+        &startup(startup(Builder::agile(SHA256), &[3]), &[3]),
+        0,
+        &starts_at(3),
+    );
+}
+
+#[test]
+fn names_the_types_of_today() {
+    for (number, name) in [
+        (0x13, "EV_POST_CODE2"),
+        (0x8000_00e3, "EV_EFI_SPDM_DEVICE_POLICY"),
+        (0x8000_00e4, "EV_EFI_SPDM_DEVICE_AUTHORITY"),
+        (0x8000_00e5, "0x800000e5"),
+    ] {
+        assert_eq!(EventKind(number).to_string(), name);
+    }
 }
 
 #[test]

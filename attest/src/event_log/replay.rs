@@ -8,7 +8,7 @@ use super::{
     record::{Record, Records},
     uki::{UKI_PCR, completions},
 };
-use crate::{Digest, HashAlg, PcrSelection, PcrValues, Reject};
+use crate::{Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Reject};
 
 /// The PCRs of `selection` as `log` explains them, if a quote over them holds `pcr_digest`, made with `hash`.
 /// In PCR 11 systemd extends each [phase](super::PHASES) of the boot without telling the log: known ones are tried.
@@ -58,8 +58,8 @@ pub fn explain(
 
 fn replay(selection: &PcrSelection, log: &EventLog) -> Result<PcrValues, Reject> {
     let mut replayed = PcrValues::default();
-    for (alg, _) in selection.banks() {
-        for (alg, index, value) in log.replay(alg)?.iter() {
+    for (alg, set) in selection.banks() {
+        for (alg, index, value) in log.replay_of(alg, set)?.iter() {
             replayed.set(alg, index, *value);
         }
     }
@@ -90,12 +90,23 @@ impl EventLog {
     ///
     /// [`Reject::LogBank`] if the log has no such bank, [`Reject::LogBanks`] if an event has no digest of it.
     pub fn replay(&self, alg: HashAlg) -> Result<PcrValues, Reject> {
+        self.replay_of(alg, (0..PcrSet::COUNT).collect())
+    }
+
+    /// The same of `pcrs` alone: events of others are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay`](Self::replay), for the events of these PCRs.
+    pub fn replay_of(&self, alg: HashAlg, pcrs: PcrSet) -> Result<PcrValues, Reject> {
         if self.banks().all(|bank| bank != alg) {
             return Err(Reject::LogBank(alg));
         }
         let mut values = PcrValues::default();
-        values.set(alg, 0, self.initial_pcr0(alg));
-        for event in self.events() {
+        if pcrs.contains(0) {
+            values.set(alg, 0, self.initial_pcr0(alg));
+        }
+        for event in self.events().filter(|event| pcrs.contains(event.pcr)) {
             let digest = event.digests.of(alg).ok_or(Reject::LogBanks(event.index))?;
             values.extend(alg, event.pcr, digest);
         }

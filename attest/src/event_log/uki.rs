@@ -69,7 +69,7 @@ fn is_name(alg: HashAlg, name: &str, digest: &[u8]) -> bool {
 /// The phases that PCR 11 went through after what `log` says of it, if `pcrs` are proven and these are what is missing.
 #[must_use]
 pub fn boot_phases(log: &EventLog, pcrs: &PcrValues, alg: HashAlg) -> Option<&'static [&'static str]> {
-    let replayed = log.replay(alg).ok()?;
+    let replayed = log.replay_of(alg, [UKI_PCR].into_iter().collect()).ok()?;
     let proven = pcrs.get(alg, UKI_PCR)?;
     let start = replayed.get(alg, UKI_PCR)?;
     let ways = std::iter::once(PHASES.get(..0).unwrap_or_default()).chain(ways());

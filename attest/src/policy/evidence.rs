@@ -188,7 +188,7 @@ impl<'a> Measured<'a> {
 /// The PCRs of `pcrs` that the log explains. Those that it need not explain may be missing.
 fn explained(values: &PcrValues, log: &EventLog, alg: HashAlg, pcrs: PcrSet) -> Result<PcrSet, Reject> {
     let selection = PcrSelection::new(vec![(alg, pcrs)]).map_err(|_| Reject::PcrSelection)?;
-    let replayed = log.replay(alg)?.select(&selection);
+    let replayed = log.replay_of(alg, pcrs)?.select(&selection);
     let mut explained = Vec::new();
     for pcr in pcrs.iter() {
         let is_explained = replayed.get(alg, pcr) == values.get(alg, pcr)

@@ -162,14 +162,14 @@ impl LogReport {
         bank: Option<HashAlg>,
         compared: Compared<'_>,
     ) -> PcrSet {
-        let replayed = match log.replay(alg) {
+        let covered = compared.covered(alg);
+        let replayed = match log.replay_of(alg, covered) {
             Ok(replayed) => replayed,
             Err(reject) => {
                 self.findings.push(compared.unreplayed(alg, bank, reject));
                 return PcrSet::default();
             }
         };
-        let covered = compared.covered(alg);
         let Some(actual) = compared.values() else {
             let rows = replayed
                 .iter()

@@ -122,4 +122,13 @@ fn refuses_a_bank_of_which_an_event_has_no_digest() {
     assert_eq!(log.replay(HashAlg::Sha384), Err(Reject::LogBanks(2)));
     let none = Builder::agile(SHA256).raw(12, IPL, &[], b"").parse().unwrap();
     assert_eq!(none.replay(HashAlg::Sha256), Err(Reject::LogBanks(1)));
+    // Of PCRs outside the question nothing is asked.
+    let sets = [[4], [12], [0]].map(|pcrs| pcrs.into_iter().collect());
+    let [four, twelve, zero] = sets.map(|set: PcrSet| log.replay_of(HashAlg::Sha384, set));
+    let whole = log.replay(HashAlg::Sha256).unwrap();
+    let four: Vec<_> = four.unwrap().iter().map(|(_, pcr, _)| pcr).collect();
+    assert_eq!(four, [4]);
+    assert_eq!(twelve, Err(Reject::LogBanks(2)));
+    assert_eq!(zero.unwrap().iter().count(), 1);
+    assert_eq!(whole.iter().count(), 3);
 }

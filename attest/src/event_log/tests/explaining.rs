@@ -65,3 +65,20 @@ fn refuses_banks_that_the_log_has_not() {
     let actual = explain(&sha384, &[], HashAlg::Sha256, None, &log());
     assert_eq!(actual, Err(Reject::LogBank(HashAlg::Sha384)));
 }
+
+#[test]
+fn asks_for_digests_of_quoted_pcrs_alone() {
+    let log = Builder::agile(SHA256)
+        .honest(4, IPL, b"four")
+        .raw(12, IPL, &[], b"");
+    let log = log.parse().unwrap();
+    let quoted = log.replay_of(HashAlg::Sha256, [4].into_iter().collect()).unwrap();
+    let explained = |pcrs: &[u8]| {
+        let selection = selection(pcrs);
+        let signed = quoted.digest(&selection, HashAlg::Sha256);
+        explain(&selection, signed.as_bytes(), HashAlg::Sha256, None, &log)
+            .map(|values| values.iter().count())
+    };
+    assert_eq!(explained(&[0, 4]), Ok(2));
+    assert_eq!(explained(&[4, 12]), Err(Reject::LogBanks(2)));
+}

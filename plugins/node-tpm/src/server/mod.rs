@@ -181,7 +181,7 @@ impl Rules {
         offered: &Offered,
     ) -> Result<Appraisal, Refusal> {
         let host = &proven.host;
-        let continuity = self.check_continuity(&quote, host, &proven.ak);
+        let continuity = self.check_continuity(&quote, host);
         let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered));
         appraisal.map_err(|reject| Refusal::from(reject).said_by(host))
     }

@@ -133,7 +133,7 @@ impl Questioned {
         };
         let quote = supplied.quote.clone().verify(ak, &binding)?;
         Continuity::between(&self.session.clock, &quote.clock, 0)?;
-        self.rules.check_continuity(&quote, &self.host, ak)?;
+        self.rules.check_continuity(&quote, &self.host)?;
         Ok(quote)
     }
 

@@ -65,6 +65,9 @@ impl Rules {
         offered: &Offered,
     ) -> Result<Appraisal, Reject> {
         let (pcrs, event_log) = (self.wanted(host, &offered.selection), offered.event_log);
+        if event_log.is_none() {
+            self.event_logs.check_absent(host)?;
+        }
         let known = known_log(host, event_log, &pcrs);
         if !quote.selection().is_same_set(&pcrs) {
             return Ok(Appraisal::Open(Missing {
@@ -75,7 +78,6 @@ impl Rules {
         }
         let selected = quote.over(&pcrs)?;
         if event_log.is_none() {
-            self.event_logs.check_absent()?;
             return Ok(Appraisal::Accepted(appraised(&selected, None)));
         }
         match known {
@@ -124,10 +126,9 @@ impl Rules {
                 selected.matches(&known.values)?;
                 Some(known)
             }
-            (None, None) => {
-                self.event_logs.check_absent()?;
-                None
-            }
+            // It said that it has one.
+            (None, None) if missing.wants_log => return Err(Reject::LogMissing),
+            (None, None) => None,
         };
         Ok(appraised(selected, event_log))
     }
@@ -146,10 +147,16 @@ fn is_empty(pcrs: PcrSet) -> bool {
 }
 
 impl EventLogs {
-    fn check_absent(self) -> Result<(), Reject> {
+    /// Whether a host may have no log. One that had one before has to show one ever after, like a bank of PCRs: it does
+    /// not hide a boot by hiding its log.
+    fn check_absent(self, host: &Host) -> Result<(), Reject> {
+        let had_one = host
+            .appraised
+            .as_ref()
+            .is_some_and(|before| before.event_log.is_some());
         match self {
-            Self::Optional => Ok(()),
-            Self::Required => Err(Reject::LogMissing),
+            Self::Optional if !had_one => Ok(()),
+            Self::Optional | Self::Required => Err(Reject::LogMissing),
         }
     }
 }

@@ -191,7 +191,7 @@ impl SessionService {
         let binding = SessionBinding {
             exporter,
             hello,
-            clock: appraised.clock,
+            clock: appraised.standing.clock,
         };
         let with = RoundsWith {
             attestor: Arc::clone(attestor),

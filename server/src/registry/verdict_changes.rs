@@ -27,7 +27,7 @@ pub fn judge(draft: &mut Draft, id: &str, event: HostEvent, judgement: &Judgemen
     };
     if host.verdict.finding == Finding::Stale(Staleness::Released) {
         // What it showed before its quarantine is no measure any more: its TPM may have been cleared with good reason.
-        host.appraised = host.appraised.map(plugin_api::Appraised::without_clock);
+        host.appraised = host.appraised.map(plugin_api::Appraised::without_standing);
     }
     settle(draft, &host, judgement);
     Some(draft.put_host(host))

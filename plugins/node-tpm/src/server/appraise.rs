@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use attest::{HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, VerifiedQuote, event_log::EventLog};
+use attest::{
+    HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, Standing, VerifiedQuote, event_log::EventLog,
+};
 use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
 use proto::plastron::attest::v1 as wire;
 
@@ -164,8 +166,7 @@ impl EventLogs {
 fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised {
     let quote = selected.quote();
     Appraised {
-        clock: quote.clock,
-        firmware_version: quote.firmware_version,
+        standing: Standing::from(quote),
         selection: quote.selection().clone(),
         pcr_digest: quote.pcr_digest().try_into().unwrap_or_default(),
         policy_generation: POLICY_GENERATION,

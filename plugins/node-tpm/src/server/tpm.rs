@@ -18,11 +18,7 @@ impl Rules {
         let Some(before) = &host.appraised else {
             return Ok(());
         };
-        let before = Standing {
-            clock: before.clock,
-            firmware_version: before.firmware_version,
-        };
-        match Standing::from(quote).follow(&before, OVERTAKEN)? {
+        match Standing::from(quote).follow(&before.standing, OVERTAKEN)? {
             Continuity::Resumed if !self.accept_suspend => Err(Reject::TpmResumed),
             _ => Ok(()),
         }

@@ -141,13 +141,15 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
         activated,
         attestation_key: ak(ak_seed),
         appraised: Appraised {
-            clock: ClockInfo {
-                clock: 1,
-                reset_count: 2,
-                restart_count: 3,
-                safe: true,
+            standing: attest::Standing {
+                clock: ClockInfo {
+                    clock: 1,
+                    reset_count: 2,
+                    restart_count: 3,
+                    safe: true,
+                },
+                firmware_version: 4,
             },
-            firmware_version: 4,
             selection: PcrSelection::standard(),
             pcr_digest: [5; 32],
             policy_generation: 0,
@@ -483,7 +485,8 @@ fn good_evidence_verifies_unless_the_host_is_quarantined_or_has_to_attest() {
         assert_eq!(answer(&mut world, event), Err(HostMoved::Quarantined));
     }
     let released = happens(&mut world, HostEvent::Released);
-    assert_eq!(released.appraised.as_ref().unwrap().clock.reset_count, 0);
+    let standing = released.appraised.as_ref().unwrap().standing;
+    assert_eq!((standing.clock.reset_count, standing.firmware_version), (0, 0));
     assert_eq!(
         answer(&mut world, HostEvent::Answered),
         Err(HostMoved::MustAttest)

@@ -22,6 +22,7 @@ use super::{
     limit::{ClaimedHost, Limiter},
     page,
     refusals::Refusals,
+    serials::Serials,
     shares::Shares,
     status,
     verdicts::Verdicts,
@@ -51,6 +52,7 @@ pub(super) struct AgentService {
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,
     pub(super) sign_limit: Limiter,
+    pub(super) serials: Option<Serials>,
     pub(super) clock: Clock,
 }
 
@@ -104,6 +106,9 @@ impl agent_server::Agent for AgentService {
             .ok_or_else(|| Status::invalid_argument("params cannot be nil"))?;
         if params.csr.is_empty() {
             return Err(Status::invalid_argument("missing CSR"));
+        }
+        if let Some(serials) = &self.serials {
+            serials.take(&agent.path, 1, self.lifetimes.agent, self.clock.now(), || 0)?;
         }
         let svid = self.renew(agent, &params.csr).await?;
         Ok(Response::new(RenewAgentResponse { svid: Some(svid) }))

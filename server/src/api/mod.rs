@@ -25,6 +25,7 @@ mod proxy;
 mod refusals;
 mod revocation;
 mod rounds;
+mod serials;
 mod session;
 mod shares;
 mod status;
@@ -34,7 +35,7 @@ mod verdicts;
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use ::svid::SpiffeId;
+use ::svid::{SpiffeId, Timestamp};
 use edge::{Clock, grpc::Course, log, metrics::Tally, tls::Certificate};
 use governor::Quota;
 use ipnet::IpNet;
@@ -67,6 +68,7 @@ use limit::{ClaimedHost, Limiter};
 use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
+use serials::Serials;
 
 use crate::{
     backup,
@@ -161,6 +163,8 @@ struct Limiters {
     attestation: Limiter,
     host: Limiter<ClaimedHost>,
     signing: Limiter,
+    /// `None` where signing is not limited.
+    serials: Option<Serials>,
 }
 
 impl Limiters {
@@ -170,13 +174,17 @@ impl Limiters {
             attestation: Limiter::new(attest(ATTEST), "attestation", limited.clone()),
             host: Limiter::new(attest(ATTEST_A_HOST), "host", limited.clone()),
             signing: Limiter::new(on.signing.then_some(SIGN), "signing", limited.clone()),
+            serials: on.signing.then(Serials::default),
         }
     }
 
-    fn tidy(&self) {
+    fn tidy(&self, now: Timestamp) {
         self.attestation.tidy();
         self.host.tidy();
         self.signing.tidy();
+        if let Some(serials) = &self.serials {
+            serials.tidy(now);
+        }
     }
 }
 
@@ -215,10 +223,11 @@ impl Api {
             }))
             .add_service(HealthServer::new(health::HealthService { ready: self.ready }))
             .add_service(LoggerServer::new(logger::LoggerService { log: self.log }));
+        let clock = self.clock;
         let tidy = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
-                limiters.tidy();
+                limiters.tidy(clock.now());
             }
         };
         let serving = async {
@@ -263,6 +272,7 @@ impl Api {
             appraisals: Arc::clone(&appraisals),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
             sign_limit: limiters.signing.clone(),
+            serials: limiters.serials.clone(),
             clock,
         };
         let svids = svid::SvidService {
@@ -271,6 +281,7 @@ impl Api {
             lifetimes: self.lifetimes,
             jwt_profile: self.jwt_profile.clone(),
             sign_limit: limiters.signing,
+            serials: limiters.serials,
             admission,
             clock,
         };

@@ -438,7 +438,7 @@ impl Conversation {
         if newest.len() == self.sent_crls.len() && self.sent_crls.iter().zip(&newest).all(is_same) {
             return None;
         }
-        let der = newest.iter().map(|crl| crl.der.clone().into()).collect();
+        let der = newest.iter().map(|crl| crl.der.clone()).collect();
         self.sent_crls = newest;
         Some(Crls { der })
     }

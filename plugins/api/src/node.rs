@@ -102,8 +102,16 @@ pub enum Round {
     Unchanged(ClockInfo),
 }
 
+/// An answer that has no log, in bytes.
+const SHORT: usize = 64 * 1024;
+
 /// One awaited answer. Consumed by it, so a challenge is answered once.
 pub trait Expect: Send + Sync {
+    /// How long the answer may be at most, in bytes; by default little, as is right where nothing is proven yet.
+    fn longest_answer(&self) -> usize {
+        SHORT
+    }
+
     /// Looks at the answer.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStrea
 use super::{
     admission::Admission,
     attest, filter, gate,
+    intake::Allowance,
     limit::{ClaimedHost, Limiter},
     page,
     refusals::Refusals,
@@ -68,6 +69,8 @@ impl agent_server::Agent for AgentService {
         request: Request<Streaming<AttestAgentRequest>>,
     ) -> Result<Response<BoxStream<AttestAgentResponse>>, Status> {
         let connection = gate::connection(&request)?;
+        let allowance = request.extensions().get::<Allowance>().cloned();
+        let allowance = allowance.ok_or_else(|| status::bug("attestation without allowance"))?;
         self.attest_limit.check(connection.address(), 1)?;
         let attesting = connection.begin_attestation().ok_or_else(|| {
             Status::failed_precondition("a connection carries one attestation at a time; dial a new one")
@@ -83,6 +86,7 @@ impl agent_server::Agent for AgentService {
             self.clone(),
             connection,
             (attesting, share),
+            allowance,
             request.into_inner(),
         ))))
     }

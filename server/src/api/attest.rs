@@ -33,7 +33,10 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::{error, info};
 
-use super::{Connection, agent::AgentService, connection::Attesting, limit, page, shares::Share, status};
+use super::{
+    Connection, agent::AgentService, connection::Attesting, intake::Allowance, limit, page, shares::Share,
+    status,
+};
 use crate::{
     authorize::Presented,
     convert, issue,
@@ -48,6 +51,8 @@ const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Longest first payload and request in bytes: logs come later, from whoever proved a key.
 const MAX_FIRST: usize = 512 * 1024;
 const MAX_CSR: usize = 16 * 1024;
+/// Longest first message in bytes.
+pub(super) const LONGEST_FIRST: usize = MAX_FIRST + MAX_CSR;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Most challenges in one conversation.
@@ -58,12 +63,14 @@ pub(super) fn conversation(
     service: AgentService,
     connection: Arc<Connection>,
     place: (Attesting, Option<Share>),
+    allowance: Allowance,
     messages: Streaming<AttestAgentRequest>,
 ) -> impl Stream<Item = Result<AttestAgentResponse, Status>> + Send {
     let conversation = Conversation {
         service,
         connection,
         _place: place,
+        allowance,
         messages,
         steps: 0,
         stage: Stage::ExpectParams,
@@ -75,6 +82,7 @@ struct Conversation {
     service: AgentService,
     connection: Arc<Connection>,
     _place: (Attesting, Option<Share>),
+    allowance: Allowance,
     messages: Streaming<AttestAgentRequest>,
     steps: usize,
     stage: Stage,
@@ -135,6 +143,7 @@ impl Conversation {
                 (evidence, step)
             }
             Stage::ExpectAnswer(evidence, next) => {
+                self.allowance.grant(next.longest_answer());
                 let answer = self.receive_answer().await?;
                 let size = answer.len();
                 let decide = move |context: &Context<'_>| next.handle(&answer, context);

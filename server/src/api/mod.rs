@@ -14,6 +14,7 @@ mod filter;
 mod gate;
 mod health;
 mod host;
+mod intake;
 mod jwt;
 mod limit;
 mod listen;

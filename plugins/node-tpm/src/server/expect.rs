@@ -53,6 +53,10 @@ pub(super) struct ExpectSupplied {
 }
 
 impl Expect for ExpectSupplied {
+    fn longest_answer(&self) -> usize {
+        wire::MAX_ANSWER
+    }
+
     fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Step, Refusal> {
         let supplied = wire::supplied_answer(answer)?;
         let binding = self.subject.binding(&self.nonce);

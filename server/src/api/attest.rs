@@ -348,6 +348,10 @@ impl Conversation {
         let claimed = claimed(&attested);
         let attestation = self.attestation(name, attested, &proven);
         let ledger = signed.ledger_record(Record::new("svid_issued", &id));
+        // Before the host is verified: whoever looks for silence is not to see one that has just spoken.
+        if let Some((host, _)) = &claimed {
+            self.service.verdicts.pulses.note(host);
+        }
         let recorded = self.service.registry.change(move |draft| {
             changes::record_attestation(draft, attestation).map(|()| draft.audit(ledger))
         });
@@ -363,9 +367,6 @@ impl Conversation {
         if evidence.exporter.is_some() {
             self.connection
                 .prove(proven, claimed.as_ref().map(|(_, hello)| *hello));
-        }
-        if let Some((host, _)) = &claimed {
-            self.service.verdicts.pulses.note(host);
         }
         info!(agent_id = %id, node_attestor_type = name, serial_num = %svid.serial, expires_at = %svid.not_after,
             caller_addr = self.connection.address_text(), "Agent attested");

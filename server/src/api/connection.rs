@@ -37,6 +37,8 @@ pub struct Connection {
     free: Notify,
     /// Whether somebody attests on it now.
     attesting: AtomicBool,
+    /// Whether a session is being opened on it now.
+    opening: AtomicBool,
 }
 
 /// An agent session on a connection, until it is dropped.
@@ -46,6 +48,10 @@ pub(super) struct OnConnection(Arc<Connection>);
 /// An attestation on a connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Attesting(Arc<Connection>);
+
+/// A session that is being opened on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Opening(Arc<Connection>);
 
 /// That the host proved itself on a connection.
 #[derive(Debug)]
@@ -101,6 +107,7 @@ impl Connection {
             sessions: AtomicUsize::new(0),
             free: Notify::new(),
             attesting: AtomicBool::new(false),
+            opening: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +128,7 @@ impl Connection {
             sessions: AtomicUsize::new(0),
             free: Notify::new(),
             attesting: AtomicBool::new(false),
+            opening: AtomicBool::new(false),
         }
     }
 
@@ -139,6 +147,12 @@ impl Connection {
     pub(super) fn begin_attestation(self: &Arc<Self>) -> Option<Attesting> {
         let is_first = !self.attesting.swap(true, Ordering::AcqRel);
         is_first.then(|| Attesting(Arc::clone(self)))
+    }
+
+    /// Begins to open a session; `None` while another is opened.
+    pub(super) fn begin_opening(self: &Arc<Self>) -> Option<Opening> {
+        let is_first = !self.opening.swap(true, Ordering::AcqRel);
+        is_first.then(|| Opening(Arc::clone(self)))
     }
 
     /// Waits until it is no longer worth its place: nobody made a call that was let through, or it is old and no agent
@@ -240,6 +254,12 @@ impl Drop for Attesting {
     }
 }
 
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +326,15 @@ mod tests {
         };
         tokio::join!(connection.retirement(), ending);
         assert!(begun.elapsed() >= MAX_AGE * 10);
+    }
+
+    #[test]
+    fn one_session_is_opened_at_a_time() {
+        let connection = Arc::new(connection());
+        let first = connection.begin_opening().unwrap();
+        assert!(connection.begin_opening().is_none());
+        drop(first);
+        assert!(connection.begin_opening().is_some());
     }
 
     #[test]

@@ -259,15 +259,16 @@ impl Api {
             lifetimes: self.lifetimes,
             meters: self.meters.clone(),
         };
+        let refusals = refusals::Refusals::default();
         let agents = agent::AgentService {
             registry: registry.clone(),
             ca: self.ca.clone(),
             attestors: self.attestors.clone(),
             lifetimes: self.lifetimes,
-            attest_limit: limiters.attestation,
+            attest_limit: limiters.attestation.clone(),
             host_limit: limiters.host,
             admission: admission.clone(),
-            refusals: refusals::Refusals::default(),
+            refusals: refusals.clone(),
             meters: self.meters.clone(),
             verdicts: verdicts.clone(),
             appraisals: Arc::clone(&appraisals),
@@ -301,6 +302,8 @@ impl Api {
             sessions: self.sessions.clone(),
             meters: self.meters.clone(),
             verdicts,
+            attest_limit: limiters.attestation,
+            refusals,
             appraisals,
             evidence_interval: self.evidence.interval,
             clock,

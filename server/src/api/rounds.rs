@@ -131,6 +131,7 @@ impl Rounds {
             Ok(Round::Changed(claim)) => {
                 self.binding.clock = claim.appraised.standing.clock;
                 let (path, address) = (Arc::clone(&self.path), self.address.clone());
+                self.with.verdicts.pulses.note(&self.host);
                 let noted = move |draft: &mut _| {
                     host_changes::claim(draft, *claim, HostEvent::Answered, &path, &address)
                 };

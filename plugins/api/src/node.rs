@@ -102,14 +102,11 @@ pub enum Round {
     Unchanged(ClockInfo),
 }
 
-/// An answer that has no log, in bytes.
-const SHORT: usize = 64 * 1024;
-
 /// One awaited answer. Consumed by it, so a challenge is answered once.
 pub trait Expect: Send + Sync {
-    /// How long the answer may be at most, in bytes; by default little, as is right where nothing is proven yet.
-    fn longest_answer(&self) -> usize {
-        SHORT
+    /// Whether the host has proven a key by now: it may send logs, and strangers do not take its place.
+    fn is_of_known_host(&self) -> bool {
+        false
     }
 
     /// Looks at the answer.

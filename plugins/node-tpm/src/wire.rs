@@ -13,7 +13,7 @@ use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 /// Longest first message in bytes: keys with certificates take a few thousand.
 const MAX_EVIDENCE: usize = 256 * 1024;
 /// Longest answer in bytes: a log, and a quote.
-pub(crate) const MAX_ANSWER: usize = EventLog::MAX_LEN + 64 * 1024;
+const MAX_ANSWER: usize = EventLog::MAX_LEN + 64 * 1024;
 /// Most endorsement keys of a TPM.
 const MAX_KEYS: usize = 8;
 /// Most certificates sent along with an endorsement key.

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
 use super::{
+    Connection,
     admission::Admission,
     attest, filter, gate,
     intake::Allowance,
@@ -24,7 +25,7 @@ use super::{
     page,
     refusals::Refusals,
     serials::Serials,
-    shares::Shares,
+    shares::{Share, Shares},
     status,
     verdicts::Verdicts,
 };
@@ -50,6 +51,8 @@ pub(super) struct AgentService {
     pub(super) meters: Meters,
     pub(super) verdicts: Verdicts,
     pub(super) conversations: Shares,
+    /// Of those, the ones of which the host is not known yet.
+    pub(super) strangers: Shares,
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,
     pub(super) sign_limit: Limiter,
@@ -75,13 +78,7 @@ impl agent_server::Agent for AgentService {
         let attesting = connection.begin_attestation().ok_or_else(|| {
             Status::failed_precondition("a connection carries one attestation at a time; dial a new one")
         })?;
-        let share = match connection.source() {
-            Some(source) => Some(self.conversations.take(source).ok_or_else(|| {
-                self.meters.limited.count(["conversations"]);
-                status::too_many_attest()
-            })?),
-            None => None,
-        };
+        let share = self.take_place(&self.conversations, &connection)?;
         Ok(Response::new(Box::pin(attest::conversation(
             self.clone(),
             connection,
@@ -251,6 +248,22 @@ impl AgentService {
         let snapshot = self.registry.snapshot();
         let id = convert::agent_id(&snapshot.trust_domain, wire);
         id.map_err(|error| status::invalid("invalid agent ID", &error))
+    }
+
+    /// A place among `places` for whoever is at the other end; local callers need none.
+    pub(super) fn take_place(
+        &self,
+        places: &Shares,
+        connection: &Connection,
+    ) -> Result<Option<Share>, Status> {
+        let Some(source) = connection.source() else {
+            return Ok(None);
+        };
+        let place = places.take(source).ok_or_else(|| {
+            self.meters.limited.count(["conversations"]);
+            status::too_many_attest()
+        });
+        place.map(Some)
     }
 
     async fn renew(&self, agent: &Agent, csr: &[u8]) -> Result<types::X509svid, Status> {

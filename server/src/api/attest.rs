@@ -34,8 +34,8 @@ use tonic::{Status, Streaming};
 use tracing::{error, info};
 
 use super::{
-    Connection, agent::AgentService, connection::Attesting, intake::Allowance, limit, page, shares::Share,
-    status,
+    Connection, MAX_EVIDENCE, agent::AgentService, connection::Attesting, intake::Allowance, limit, page,
+    shares::Share, status,
 };
 use crate::{
     authorize::Presented,
@@ -53,6 +53,8 @@ const MAX_FIRST: usize = 512 * 1024;
 const MAX_CSR: usize = 16 * 1024;
 /// Longest first message in bytes.
 pub(super) const LONGEST_FIRST: usize = MAX_FIRST + MAX_CSR;
+/// Longest answer of a stranger in bytes: it has no log.
+const SHORT: usize = 64 * 1024;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Most challenges in one conversation.
@@ -70,6 +72,7 @@ pub(super) fn conversation(
         service,
         connection,
         _place: place,
+        place_as_stranger: None,
         allowance,
         messages,
         steps: 0,
@@ -82,6 +85,8 @@ struct Conversation {
     service: AgentService,
     connection: Arc<Connection>,
     _place: (Attesting, Option<Share>),
+    /// While nothing is known of the other end.
+    place_as_stranger: Option<Share>,
     allowance: Allowance,
     messages: Streaming<AttestAgentRequest>,
     steps: usize,
@@ -143,7 +148,12 @@ impl Conversation {
                 (evidence, step)
             }
             Stage::ExpectAnswer(evidence, next) => {
-                self.allowance.grant(next.longest_answer());
+                let longest = if next.is_of_known_host() {
+                    MAX_EVIDENCE
+                } else {
+                    SHORT
+                };
+                self.allowance.grant(longest);
                 let answer = self.receive_answer().await?;
                 let size = answer.len();
                 let decide = move |context: &Context<'_>| next.handle(&answer, context);
@@ -156,6 +166,12 @@ impl Conversation {
                 self.steps += 1;
                 if self.steps > MAX_STEPS {
                     return Err(Status::aborted("attestation takes too many steps"));
+                }
+                self.place_as_stranger = None;
+                if !next.is_of_known_host() {
+                    self.place_as_stranger = self
+                        .service
+                        .take_place(&self.service.strangers, &self.connection)?;
                 }
                 self.stage = Stage::ExpectAnswer(evidence, next);
                 Ok(Some((

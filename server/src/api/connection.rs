@@ -85,6 +85,8 @@ pub enum NotBound {
 
 /// How soon a connection has to be used.
 const USED_WITHIN: Duration = Duration::from_secs(15);
+/// How soon after that whoever showed no SVID has to have proven itself, or to be about to: nothing else takes longer.
+const STANDS_WITHIN: Duration = Duration::from_secs(15);
 /// How old a connection gets after that, where no agent session keeps it.
 const MAX_AGE: Duration = Duration::from_secs(180);
 /// How soon after the handshake evidence has to arrive.
@@ -162,7 +164,12 @@ impl Connection {
         if !self.used.load(Ordering::Relaxed) {
             return;
         }
-        sleep(MAX_AGE).await;
+        sleep(STANDS_WITHIN).await;
+        let is_nobodys = matches!(self.presented(), Presented::Anonymous);
+        if is_nobodys && !self.attesting.load(Ordering::Acquire) {
+            return;
+        }
+        sleep(MAX_AGE.saturating_sub(STANDS_WITHIN)).await;
         // One that ended before left its word.
         while self.sessions.load(Ordering::Acquire) > 0 {
             self.free.notified().await;
@@ -311,9 +318,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nobody_proves_itself_is_retired_soon() {
+        let connection = Arc::new(connection());
+        connection.note_use();
+        let begun = tokio::time::Instant::now();
+        connection.retirement().await;
+        assert_eq!(begun.elapsed(), USED_WITHIN + STANDS_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_used_connection_is_retired_when_it_is_old_and_no_session_keeps_it() {
         let connection = Arc::new(connection());
         connection.note_use();
+        let _attesting = connection.begin_attestation().unwrap();
         let begun = tokio::time::Instant::now();
         connection.retirement().await;
         assert_eq!(begun.elapsed(), USED_WITHIN + MAX_AGE);

@@ -127,6 +127,9 @@ pub struct Api {
 /// Most attestations under way, from one source and in all: each may hold a log of some megabytes.
 const ATTESTING_A_SOURCE: usize = 256;
 const ATTESTING: usize = 1024;
+/// Most of those of which the host is not known yet: anybody can begin one, and let the server wait.
+const STRANGERS_A_SOURCE: usize = 64;
+const STRANGERS: usize = 512;
 /// Largest message of an attestation: evidence with an event log.
 const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 /// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
@@ -273,6 +276,7 @@ impl Api {
             verdicts: verdicts.clone(),
             appraisals: Arc::clone(&appraisals),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
+            strangers: shares::Shares::new(STRANGERS_A_SOURCE, STRANGERS),
             sign_limit: limiters.signing.clone(),
             serials: limiters.serials.clone(),
             clock,

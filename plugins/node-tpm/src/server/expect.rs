@@ -53,8 +53,8 @@ pub(super) struct ExpectSupplied {
 }
 
 impl Expect for ExpectSupplied {
-    fn longest_answer(&self) -> usize {
-        wire::MAX_ANSWER
+    fn is_of_known_host(&self) -> bool {
+        true
     }
 
     fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Step, Refusal> {

@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .generate_default_stubs(true)
         .bytes(".plastron.attest.v1")
         .bytes(".plastron.agent.v1.Crls")
+        .bytes(".plastron.revocation.v1.Crl")
         .bytes(".X509SVID")
         .bytes(".X509SVIDResponse.crl")
         .bytes(".X509BundlesResponse")

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 
 use edge::grpc::Client;
-use proto::{
-    bytes::Bytes,
-    plastron::{
-        agent::v1::{
-            Ack, AgentMessage, Answer, KnownEntry, Open, Question, ServerMessage, Update,
-            agent_message::Message as ToServer, agent_session_client::AgentSessionClient,
-            server_message::Message as FromServer,
-        },
-        attest::v1::Evidence,
+use proto::plastron::{
+    agent::v1::{
+        Ack, AgentMessage, Answer, KnownEntry, Open, Question, ServerMessage, Update,
+        agent_message::Message as ToServer, agent_session_client::AgentSessionClient,
+        server_message::Message as FromServer,
     },
+    attest::v1::Evidence,
 };
 use svid::TrustDomain;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::{
     cache::{CachedEntry, Pushed},
@@ -202,7 +199,7 @@ fn collect(partial: &mut Pushed, update: Update, trust_domain: &TrustDomain) -> 
         partial.bundle = Some(Arc::new(wire::bundle(bundle, trust_domain)?));
     }
     if let Some(crls) = update.crls {
-        partial.crls = Some(bearable(crls.der));
+        partial.crls = Some(crls.der.into());
     }
     for entry in update.entries {
         let id = entry.id.clone();
@@ -219,22 +216,6 @@ fn collect(partial: &mut Pushed, update: Update, trust_domain: &TrustDomain) -> 
     Ok(())
 }
 
-/// CRLs as workloads get them. One that libraries refuse to receive would cost its workload the SVID, too.
-fn bearable(crls: Vec<Bytes>) -> Arc<[Bytes]> {
-    let bytes: usize = crls.iter().map(Bytes::len).sum();
-    if bytes > MAX_CRLS {
-        warn!(
-            bytes,
-            limit = MAX_CRLS,
-            "CRLs are too large for workloads, who get none"
-        );
-        return Arc::default();
-    }
-    crls.into()
-}
-
-/// Largest CRLs, in bytes: gRPC libraries take messages of 4 MiB, and SVIDs and bundles are in there, too.
-const MAX_CRLS: usize = 1024 * 1024;
 /// Largest update: a part of the entries.
 const MAX_UPDATE: usize = 64 * 1024 * 1024;
 
@@ -276,17 +257,6 @@ mod tests {
         let good: Vec<_> = pushed.entries.iter().map(|entry| entry.id.as_ref()).collect();
         assert_eq!(good, ["good"]);
         assert_eq!(pushed.removed, ["bad", "names", "gone"]);
-    }
-
-    #[test]
-    fn crls_that_libraries_would_refuse_are_left_out() {
-        let check = |sizes: &[usize], expected: usize| {
-            let crls = sizes.iter().map(|size| vec![0; *size].into());
-            assert_eq!(bearable(crls.collect()).len(), expected, "{sizes:?}");
-        };
-        check(&[], 0);
-        check(&[MAX_CRLS / 2, MAX_CRLS / 2], 2);
-        check(&[MAX_CRLS, 1], 0);
     }
 
     #[test]

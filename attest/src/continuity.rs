@@ -1,4 +1,4 @@
-//! What a TPM says of itself, against what it said before, under the same attestation key (39, 40, 42, 43).
+//! What a TPM says of itself, against what it said before, whichever of its keys it said that under (39, 40, 42, 43).
 
 use crate::{Reject, VerifiedQuote, wire::ClockInfo};
 
@@ -25,7 +25,7 @@ pub enum Continuity {
 }
 
 impl Continuity {
-    /// From what a TPM said `then` to what it says `now`, under one key.
+    /// From what a TPM said `then` to what it says `now`.
     ///
     /// Over a reset or a resumption the clock may go back: after a power cut it goes on from its last save. Many TPMs
     /// save it once in 70 minutes, so `safe` decides nothing. Within a boot a clock that went back by `slack` milliseconds

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Cache, CachedEntry, Deliveries,
+    crls::bearable,
     decide::{due, renewal_of, signable, tainted},
     pace::Pace,
 };
@@ -227,7 +228,7 @@ impl Keeper {
             cache.bundle = Some(bundle);
         }
         if let Some(crls) = pushed.crls {
-            cache.crls = crls;
+            cache.crls = bearable(&crls, &cache.crls);
         }
         for id in &pushed.removed {
             self.pace.forget(id);

@@ -1,6 +1,7 @@
 //! What the agent knows and has: entries, bundles, SVIDs with their keys. One task owns it and publishes each
 //! state; streams of workloads read the newest.
 
+mod crls;
 mod decide;
 mod deliveries;
 mod entry;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use attest::{
-    Name, PcrSelection, PcrValues,
+    Name, PcrSelection, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash},
     wire::{ClockInfo, Public},
 };
@@ -70,10 +70,8 @@ pub struct EnrolledEk {
 /// What the last accepted evidence said.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Appraised {
-    /// Clock and reset counts.
-    pub clock: ClockInfo,
-    /// Vendor's firmware version.
-    pub firmware_version: u64,
+    /// What it said of the TPM itself: later evidence is compared with it.
+    pub standing: Standing,
     /// Which PCRs were quoted.
     pub selection: PcrSelection,
     /// The digest over their values, as signed.
@@ -94,16 +92,20 @@ pub struct KnownLog {
 }
 
 impl Appraised {
-    /// What is left of it where the TPM's clock and counts are to be taken as they come.
+    /// What is left of it where the TPM's clock, counts and firmware are to be taken as they come.
     #[must_use]
-    pub fn without_clock(self) -> Self {
+    pub fn without_standing(self) -> Self {
         let clock = ClockInfo {
             clock: 0,
             reset_count: 0,
             restart_count: 0,
             safe: false,
         };
-        Self { clock, ..self }
+        let standing = Standing {
+            clock,
+            firmware_version: 0,
+        };
+        Self { standing, ..self }
     }
 }
 

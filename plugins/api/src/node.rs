@@ -104,6 +104,11 @@ pub enum Round {
 
 /// One awaited answer. Consumed by it, so a challenge is answered once.
 pub trait Expect: Send + Sync {
+    /// Whether the host has proven a key by now: it may send logs, and strangers do not take its place.
+    fn is_of_known_host(&self) -> bool {
+        false
+    }
+
     /// Looks at the answer.
     ///
     /// # Errors
@@ -208,6 +213,8 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// The host that surely said what is refused: its key signed it, for this connection or nonce.
     pub said_by: Option<Arc<str>>,
+    /// The revision of that host's row that was decided on.
+    pub revision: u64,
     /// Why.
     pub source: Box<dyn Error + Send + Sync>,
 }
@@ -228,6 +235,7 @@ impl Refusal {
             code,
             kind: RefusalKind::Invalid,
             said_by: None,
+            revision: 0,
             source: source.into(),
         }
     }
@@ -238,6 +246,7 @@ impl Refusal {
             code,
             kind: RefusalKind::Denied,
             said_by: None,
+            revision: 0,
             source: source.into(),
         }
     }
@@ -245,8 +254,11 @@ impl Refusal {
     /// What is refused is surely what this host said.
     #[must_use]
     pub fn said_by(self, host: &Host) -> Self {
-        let said_by = Some(Arc::clone(&host.id));
-        Self { said_by, ..self }
+        Self {
+            said_by: Some(Arc::clone(&host.id)),
+            revision: host.revision,
+            ..self
+        }
     }
 }
 

@@ -17,12 +17,15 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream};
 
 use super::{
+    Connection,
     admission::Admission,
     attest, filter, gate,
+    intake::Allowance,
     limit::{ClaimedHost, Limiter},
     page,
     refusals::Refusals,
-    shares::Shares,
+    serials::Serials,
+    shares::{Share, Shares},
     status,
     verdicts::Verdicts,
 };
@@ -48,9 +51,12 @@ pub(super) struct AgentService {
     pub(super) meters: Meters,
     pub(super) verdicts: Verdicts,
     pub(super) conversations: Shares,
+    /// Of those, the ones of which the host is not known yet.
+    pub(super) strangers: Shares,
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,
     pub(super) sign_limit: Limiter,
+    pub(super) serials: Option<Serials>,
     pub(super) clock: Clock,
 }
 
@@ -66,21 +72,18 @@ impl agent_server::Agent for AgentService {
         request: Request<Streaming<AttestAgentRequest>>,
     ) -> Result<Response<BoxStream<AttestAgentResponse>>, Status> {
         let connection = gate::connection(&request)?;
+        let allowance = request.extensions().get::<Allowance>().cloned();
+        let allowance = allowance.ok_or_else(|| status::bug("attestation without allowance"))?;
         self.attest_limit.check(connection.address(), 1)?;
         let attesting = connection.begin_attestation().ok_or_else(|| {
             Status::failed_precondition("a connection carries one attestation at a time; dial a new one")
         })?;
-        let share = match connection.source() {
-            Some(source) => Some(self.conversations.take(source).ok_or_else(|| {
-                self.meters.limited.count(["conversations"]);
-                status::too_many_attest()
-            })?),
-            None => None,
-        };
+        let share = self.take_place(&self.conversations, &connection)?;
         Ok(Response::new(Box::pin(attest::conversation(
             self.clone(),
             connection,
             (attesting, share),
+            allowance,
             request.into_inner(),
         ))))
     }
@@ -104,6 +107,9 @@ impl agent_server::Agent for AgentService {
             .ok_or_else(|| Status::invalid_argument("params cannot be nil"))?;
         if params.csr.is_empty() {
             return Err(Status::invalid_argument("missing CSR"));
+        }
+        if let Some(serials) = &self.serials {
+            serials.take(&agent.path, 1, self.lifetimes.agent, self.clock.now(), || 0)?;
         }
         let svid = self.renew(agent, &params.csr).await?;
         Ok(Response::new(RenewAgentResponse { svid: Some(svid) }))
@@ -242,6 +248,22 @@ impl AgentService {
         let snapshot = self.registry.snapshot();
         let id = convert::agent_id(&snapshot.trust_domain, wire);
         id.map_err(|error| status::invalid("invalid agent ID", &error))
+    }
+
+    /// A place among `places` for whoever is at the other end; local callers need none.
+    pub(super) fn take_place(
+        &self,
+        places: &Shares,
+        connection: &Connection,
+    ) -> Result<Option<Share>, Status> {
+        let Some(source) = connection.source() else {
+            return Ok(None);
+        };
+        let place = places.take(source).ok_or_else(|| {
+            self.meters.limited.count(["conversations"]);
+            status::too_many_attest()
+        });
+        place.map(Some)
     }
 
     async fn renew(&self, agent: &Agent, csr: &[u8]) -> Result<types::X509svid, Status> {

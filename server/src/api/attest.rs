@@ -33,7 +33,10 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::{error, info};
 
-use super::{Connection, agent::AgentService, connection::Attesting, limit, page, shares::Share, status};
+use super::{
+    Connection, MAX_EVIDENCE, agent::AgentService, connection::Attesting, intake::Allowance, limit, page,
+    shares::Share, status,
+};
 use crate::{
     authorize::Presented,
     convert, issue,
@@ -48,6 +51,10 @@ const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// Longest first payload and request in bytes: logs come later, from whoever proved a key.
 const MAX_FIRST: usize = 512 * 1024;
 const MAX_CSR: usize = 16 * 1024;
+/// Longest first message in bytes.
+pub(super) const LONGEST_FIRST: usize = MAX_FIRST + MAX_CSR;
+/// Longest answer of a stranger in bytes: it has no log.
+const SHORT: usize = 64 * 1024;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Most challenges in one conversation.
@@ -58,12 +65,15 @@ pub(super) fn conversation(
     service: AgentService,
     connection: Arc<Connection>,
     place: (Attesting, Option<Share>),
+    allowance: Allowance,
     messages: Streaming<AttestAgentRequest>,
 ) -> impl Stream<Item = Result<AttestAgentResponse, Status>> + Send {
     let conversation = Conversation {
         service,
         connection,
         _place: place,
+        place_as_stranger: None,
+        allowance,
         messages,
         steps: 0,
         stage: Stage::ExpectParams,
@@ -75,6 +85,9 @@ struct Conversation {
     service: AgentService,
     connection: Arc<Connection>,
     _place: (Attesting, Option<Share>),
+    /// While nothing is known of the other end.
+    place_as_stranger: Option<Share>,
+    allowance: Allowance,
     messages: Streaming<AttestAgentRequest>,
     steps: usize,
     stage: Stage,
@@ -135,6 +148,12 @@ impl Conversation {
                 (evidence, step)
             }
             Stage::ExpectAnswer(evidence, next) => {
+                let longest = if next.is_of_known_host() {
+                    MAX_EVIDENCE
+                } else {
+                    SHORT
+                };
+                self.allowance.grant(longest);
                 let answer = self.receive_answer().await?;
                 let size = answer.len();
                 let decide = move |context: &Context<'_>| next.handle(&answer, context);
@@ -147,6 +166,12 @@ impl Conversation {
                 self.steps += 1;
                 if self.steps > MAX_STEPS {
                     return Err(Status::aborted("attestation takes too many steps"));
+                }
+                self.place_as_stranger = None;
+                if !next.is_of_known_host() {
+                    self.place_as_stranger = self
+                        .service
+                        .take_place(&self.service.strangers, &self.connection)?;
                 }
                 self.stage = Stage::ExpectAnswer(evidence, next);
                 Ok(Some((
@@ -339,6 +364,10 @@ impl Conversation {
         let claimed = claimed(&attested);
         let attestation = self.attestation(name, attested, &proven);
         let ledger = signed.ledger_record(Record::new("svid_issued", &id));
+        // Before the host is verified: whoever looks for silence is not to see one that has just spoken.
+        if let Some((host, _)) = &claimed {
+            self.service.verdicts.pulses.note(host);
+        }
         let recorded = self.service.registry.change(move |draft| {
             changes::record_attestation(draft, attestation).map(|()| draft.audit(ledger))
         });
@@ -354,9 +383,6 @@ impl Conversation {
         if evidence.exporter.is_some() {
             self.connection
                 .prove(proven, claimed.as_ref().map(|(_, hello)| *hello));
-        }
-        if let Some((host, _)) = &claimed {
-            self.service.verdicts.pulses.note(host);
         }
         info!(agent_id = %id, node_attestor_type = name, serial_num = %svid.serial, expires_at = %svid.not_after,
             caller_addr = self.connection.address_text(), "Agent attested");

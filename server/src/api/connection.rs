@@ -37,6 +37,8 @@ pub struct Connection {
     free: Notify,
     /// Whether somebody attests on it now.
     attesting: AtomicBool,
+    /// Whether a session is being opened on it now.
+    opening: AtomicBool,
 }
 
 /// An agent session on a connection, until it is dropped.
@@ -46,6 +48,10 @@ pub(super) struct OnConnection(Arc<Connection>);
 /// An attestation on a connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Attesting(Arc<Connection>);
+
+/// A session that is being opened on a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Opening(Arc<Connection>);
 
 /// That the host proved itself on a connection.
 #[derive(Debug)]
@@ -79,6 +85,8 @@ pub enum NotBound {
 
 /// How soon a connection has to be used.
 const USED_WITHIN: Duration = Duration::from_secs(15);
+/// How soon after that whoever showed no SVID has to have proven itself, or to be about to: nothing else takes longer.
+const STANDS_WITHIN: Duration = Duration::from_secs(15);
 /// How old a connection gets after that, where no agent session keeps it.
 const MAX_AGE: Duration = Duration::from_secs(180);
 /// How soon after the handshake evidence has to arrive.
@@ -101,6 +109,7 @@ impl Connection {
             sessions: AtomicUsize::new(0),
             free: Notify::new(),
             attesting: AtomicBool::new(false),
+            opening: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +130,7 @@ impl Connection {
             sessions: AtomicUsize::new(0),
             free: Notify::new(),
             attesting: AtomicBool::new(false),
+            opening: AtomicBool::new(false),
         }
     }
 
@@ -141,6 +151,12 @@ impl Connection {
         is_first.then(|| Attesting(Arc::clone(self)))
     }
 
+    /// Begins to open a session; `None` while another is opened.
+    pub(super) fn begin_opening(self: &Arc<Self>) -> Option<Opening> {
+        let is_first = !self.opening.swap(true, Ordering::AcqRel);
+        is_first.then(|| Opening(Arc::clone(self)))
+    }
+
     /// Waits until it is no longer worth its place: nobody made a call that was let through, or it is old and no agent
     /// session keeps it. Clients of SPIRE expect a connection to be closed after three minutes.
     pub(super) async fn retirement(&self) {
@@ -148,7 +164,12 @@ impl Connection {
         if !self.used.load(Ordering::Relaxed) {
             return;
         }
-        sleep(MAX_AGE).await;
+        sleep(STANDS_WITHIN).await;
+        let is_nobodys = matches!(self.presented(), Presented::Anonymous);
+        if is_nobodys && !self.attesting.load(Ordering::Acquire) {
+            return;
+        }
+        sleep(MAX_AGE.saturating_sub(STANDS_WITHIN)).await;
         // One that ended before left its word.
         while self.sessions.load(Ordering::Acquire) > 0 {
             self.free.notified().await;
@@ -240,6 +261,12 @@ impl Drop for Attesting {
     }
 }
 
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,9 +318,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nobody_proves_itself_is_retired_soon() {
+        let connection = Arc::new(connection());
+        connection.note_use();
+        let begun = tokio::time::Instant::now();
+        connection.retirement().await;
+        assert_eq!(begun.elapsed(), USED_WITHIN + STANDS_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_used_connection_is_retired_when_it_is_old_and_no_session_keeps_it() {
         let connection = Arc::new(connection());
         connection.note_use();
+        let _attesting = connection.begin_attestation().unwrap();
         let begun = tokio::time::Instant::now();
         connection.retirement().await;
         assert_eq!(begun.elapsed(), USED_WITHIN + MAX_AGE);
@@ -306,6 +343,15 @@ mod tests {
         };
         tokio::join!(connection.retirement(), ending);
         assert!(begun.elapsed() >= MAX_AGE * 10);
+    }
+
+    #[test]
+    fn one_session_is_opened_at_a_time() {
+        let connection = Arc::new(connection());
+        let first = connection.begin_opening().unwrap();
+        assert!(connection.begin_opening().is_none());
+        drop(first);
+        assert!(connection.begin_opening().is_some());
     }
 
     #[test]

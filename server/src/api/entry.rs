@@ -143,9 +143,10 @@ impl entry_server::Entry for EntryService {
         request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<BoxStream<SyncAuthorizedEntriesResponse>>, Status> {
         let authorized = self.authorized(&request)?;
-        let trust_domain = self.registry.snapshot().trust_domain.clone();
+        let caller = gate::caller(&request)?;
         Ok(Response::new(Box::pin(sync::conversation(
-            trust_domain,
+            self.registry.clone(),
+            caller,
             authorized,
             request.into_inner(),
         ))))

@@ -20,7 +20,7 @@ use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
 use tracing::{Instrument, info, info_span};
 
-use super::{Connection, methods, status};
+use super::{Connection, intake, methods, status};
 use crate::{
     authorize::{Caller, authorize},
     registry::{Registry, changes},
@@ -114,7 +114,8 @@ impl Service<Request<Body>> for Gate {
                 Ok(caller) => {
                     connection.note_use();
                     request.extensions_mut().insert(caller);
-                    Ok(call.follow(routes.call(request).await?))
+                    let intake = methods::intake(request.uri().path());
+                    Ok(call.follow(intake::hand_on(&mut routes, request, intake).await?))
                 }
                 Err(status) => Ok(call.follow(status.into_http())),
             }

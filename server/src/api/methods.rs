@@ -1,5 +1,6 @@
 //! Which methods there are, on which listener, and to whom they are open. What is not here does not exist.
 
+use super::intake::Intake;
 use crate::authorize::Access;
 
 const NOBODY: Access = Access {
@@ -52,6 +53,15 @@ pub(super) fn access(path: &str, listener: Listener) -> Option<Access> {
     let access = of_any_listener(path)?;
     // As in SPIRE, what is for local processes alone is served to them alone: elsewhere it is unknown, not denied.
     (listener == Listener::Local || access != LOCAL).then_some(access)
+}
+
+/// How much of a request is taken. What is open to anyone takes little before it knows who asks.
+pub(super) fn intake(path: &str) -> Intake {
+    match of_any_listener(path) {
+        Some(access) if access.anyone && path.ends_with("/AttestAgent") => Intake::InSteps,
+        Some(access) if access.anyone => Intake::Little,
+        _ => Intake::Whole,
+    }
 }
 
 fn of_any_listener(path: &str) -> Option<Access> {

@@ -14,6 +14,7 @@ mod filter;
 mod gate;
 mod health;
 mod host;
+mod intake;
 mod jwt;
 mod limit;
 mod listen;
@@ -25,6 +26,7 @@ mod proxy;
 mod refusals;
 mod revocation;
 mod rounds;
+mod serials;
 mod session;
 mod shares;
 mod status;
@@ -34,7 +36,7 @@ mod verdicts;
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use ::svid::SpiffeId;
+use ::svid::{SpiffeId, Timestamp};
 use edge::{Clock, grpc::Course, log, metrics::Tally, tls::Certificate};
 use governor::Quota;
 use ipnet::IpNet;
@@ -67,6 +69,7 @@ use limit::{ClaimedHost, Limiter};
 use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
+use serials::Serials;
 
 use crate::{
     backup,
@@ -124,6 +127,9 @@ pub struct Api {
 /// Most attestations under way, from one source and in all: each may hold a log of some megabytes.
 const ATTESTING_A_SOURCE: usize = 256;
 const ATTESTING: usize = 1024;
+/// Most of those of which the host is not known yet: anybody can begin one, and let the server wait.
+const STRANGERS_A_SOURCE: usize = 64;
+const STRANGERS: usize = 512;
 /// Largest message of an attestation: evidence with an event log.
 const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 /// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
@@ -161,6 +167,8 @@ struct Limiters {
     attestation: Limiter,
     host: Limiter<ClaimedHost>,
     signing: Limiter,
+    /// `None` where signing is not limited.
+    serials: Option<Serials>,
 }
 
 impl Limiters {
@@ -170,13 +178,17 @@ impl Limiters {
             attestation: Limiter::new(attest(ATTEST), "attestation", limited.clone()),
             host: Limiter::new(attest(ATTEST_A_HOST), "host", limited.clone()),
             signing: Limiter::new(on.signing.then_some(SIGN), "signing", limited.clone()),
+            serials: on.signing.then(Serials::default),
         }
     }
 
-    fn tidy(&self) {
+    fn tidy(&self, now: Timestamp) {
         self.attestation.tidy();
         self.host.tidy();
         self.signing.tidy();
+        if let Some(serials) = &self.serials {
+            serials.tidy(now);
+        }
     }
 }
 
@@ -215,10 +227,11 @@ impl Api {
             }))
             .add_service(HealthServer::new(health::HealthService { ready: self.ready }))
             .add_service(LoggerServer::new(logger::LoggerService { log: self.log }));
+        let clock = self.clock;
         let tidy = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
-                limiters.tidy();
+                limiters.tidy(clock.now());
             }
         };
         let serving = async {
@@ -249,20 +262,23 @@ impl Api {
             lifetimes: self.lifetimes,
             meters: self.meters.clone(),
         };
+        let refusals = refusals::Refusals::default();
         let agents = agent::AgentService {
             registry: registry.clone(),
             ca: self.ca.clone(),
             attestors: self.attestors.clone(),
             lifetimes: self.lifetimes,
-            attest_limit: limiters.attestation,
+            attest_limit: limiters.attestation.clone(),
             host_limit: limiters.host,
             admission: admission.clone(),
-            refusals: refusals::Refusals::default(),
+            refusals: refusals.clone(),
             meters: self.meters.clone(),
             verdicts: verdicts.clone(),
             appraisals: Arc::clone(&appraisals),
             conversations: shares::Shares::new(ATTESTING_A_SOURCE, ATTESTING),
+            strangers: shares::Shares::new(STRANGERS_A_SOURCE, STRANGERS),
             sign_limit: limiters.signing.clone(),
+            serials: limiters.serials.clone(),
             clock,
         };
         let svids = svid::SvidService {
@@ -271,6 +287,7 @@ impl Api {
             lifetimes: self.lifetimes,
             jwt_profile: self.jwt_profile.clone(),
             sign_limit: limiters.signing,
+            serials: limiters.serials,
             admission,
             clock,
         };
@@ -289,6 +306,8 @@ impl Api {
             sessions: self.sessions.clone(),
             meters: self.meters.clone(),
             verdicts,
+            attest_limit: limiters.attestation,
+            refusals,
             appraisals,
             evidence_interval: self.evidence.interval,
             clock,

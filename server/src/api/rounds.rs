@@ -129,8 +129,9 @@ impl Rounds {
         match self.decide(open.next, answer.evidence).await? {
             Ok(Round::Ask(asked)) => Ok(Some(self.question(asked))),
             Ok(Round::Changed(claim)) => {
-                self.binding.clock = claim.appraised.clock;
+                self.binding.clock = claim.appraised.standing.clock;
                 let (path, address) = (Arc::clone(&self.path), self.address.clone());
+                self.with.verdicts.pulses.note(&self.host);
                 let noted = move |draft: &mut _| {
                     host_changes::claim(draft, *claim, HostEvent::Answered, &path, &address)
                 };

@@ -8,7 +8,7 @@ use std::{
 
 use edge::{Clock, metrics::Histogram};
 use futures::Stream;
-use plugin_api::{Context, Finding, HostEvent, NodeAttestor, SessionBinding};
+use plugin_api::{Context, Finding, HostEvent, NodeAttestor, SessionBinding, Staleness};
 use prost::Message;
 use proto::plastron::{
     agent::v1::{
@@ -28,6 +28,8 @@ use super::{
     connection::OnConnection,
     entry::wire,
     gate,
+    limit::Limiter,
+    refusals::Refusals,
     rounds::{Rounds, RoundsWith},
     status,
     verdicts::Verdicts,
@@ -48,6 +50,10 @@ pub(super) struct SessionService {
     pub(super) sessions: Sessions,
     pub(super) meters: Meters,
     pub(super) verdicts: Verdicts,
+    /// How often one source may give evidence, and what of it that was refused goes to the audit trail: that of
+    /// attestations.
+    pub(super) attest_limit: Limiter,
+    pub(super) refusals: Refusals,
     /// Logs that may be appraised at once.
     pub(super) appraisals: Arc<Semaphore>,
     /// From one question to the next, at most.
@@ -59,6 +65,8 @@ pub(super) struct SessionService {
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Most entries in one update.
 const UPDATE: usize = 500;
+/// Most entries that an agent may say it knows.
+const MAX_KNOWN: usize = 100_000;
 /// Most revisions that an agent may owe an acknowledgement for.
 const MAX_OWED: usize = 10_000;
 
@@ -75,9 +83,13 @@ impl AgentSession for SessionService {
                 .ok_or_else(|| status::bug("session without agent"))?,
         );
         let connection = gate::connection(&request)?;
+        let opening = connection
+            .begin_opening()
+            .ok_or_else(|| Status::failed_precondition("a connection opens one session at a time"))?;
         let mut messages = request.into_inner();
         let mut open = receive_open(&mut messages).await?;
         if let Some(evidence) = open.evidence.take() {
+            self.attest_limit.check(connection.address(), 1)?;
             self.resume(&agent, &connection, &evidence).await?;
         }
         // It rests on the SVID that the agent shows here, whichever it was given since.
@@ -108,6 +120,7 @@ impl AgentSession for SessionService {
             is_over: false,
             _on_connection: connection.hold(),
         };
+        drop(opening);
         Ok(Response::new(Box::pin(stream(conversation))))
     }
 }
@@ -149,6 +162,8 @@ impl SessionService {
         match decided {
             Ok(claim) => {
                 let (path, host, hello) = (Arc::clone(&agent.path), Arc::clone(&claim.id), claim.hello);
+                // As in attestations: before the host is verified.
+                self.verdicts.pulses.note(&host);
                 let noted = move |draft: &mut _| {
                     host_changes::claim(draft, claim, HostEvent::Answered, &path, &address)
                 };
@@ -158,7 +173,6 @@ impl SessionService {
                     .await
                     .map_err(|error| status::not_changed(&error))?;
                 noted.map_err(|error| status::not_recorded(error.into()))?;
-                self.verdicts.pulses.note(&host);
                 connection.prove(svid, Some(hello));
                 Ok(())
             }
@@ -167,12 +181,16 @@ impl SessionService {
                 let reason = edge::Chain(&*refusal.source).to_string();
                 info!(agent_path = %agent.path, caller_addr = address, reject = refusal.code, error = reason,
                     "Session evidence refused");
-                let record = Record::new("session_evidence_refused", &address)
-                    .with("agent_path", &agent.path)
-                    .with("reject", &refusal.code)
-                    .with("reason", &reason);
-                // That the trail can't be written is logged there; the refusal stands.
-                let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
+                let source = connection.source();
+                if let Some(unrecorded) = self.refusals.note(source, refusal.code, Instant::now()) {
+                    let record = Record::new("session_evidence_refused", &address)
+                        .with("agent_path", &agent.path)
+                        .with("reject", &refusal.code)
+                        .with("reason", &reason)
+                        .with("alike_before", &unrecorded);
+                    // That the trail can't be written is logged there; the refusal stands.
+                    let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
+                }
                 let condemned = self.verdicts.condemn(&refusal, &connection.address_text()).await;
                 condemned.map_err(|error| status::not_changed(&error))?;
                 Err(status::unproven(&refusal))
@@ -191,7 +209,7 @@ impl SessionService {
         let binding = SessionBinding {
             exporter,
             hello,
-            clock: appraised.clock,
+            clock: appraised.standing.clock,
         };
         let with = RoundsWith {
             attestor: Arc::clone(attestor),
@@ -235,9 +253,18 @@ async fn receive_open(messages: &mut Streaming<AgentMessage>) -> Result<Open, St
     let received = timeout(OPEN_WITHIN, messages.message()).await;
     let message = received.map_err(|_| Status::deadline_exceeded("no message from agent in 10 s"))??;
     match message.and_then(|message| message.message) {
-        Some(FromAgent::Open(open)) => Ok(open),
+        Some(FromAgent::Open(open)) => check_open(&open).map(|()| open),
         _ => Err(Status::invalid_argument("a session begins with `open`")),
     }
+}
+
+fn check_open(open: &Open) -> Result<(), Status> {
+    if open.known.len() > MAX_KNOWN {
+        return Err(Status::invalid_argument(format!(
+            "more than {MAX_KNOWN} known entries; name none, and everything is sent"
+        )));
+    }
+    Ok(())
 }
 
 async fn due(rounds: Option<&Rounds>) {
@@ -378,11 +405,12 @@ impl Conversation {
             return;
         }
         let host = agent.host.as_ref().and_then(|id| snapshot.hosts.get(id));
-        match host.map(|host| &host.verdict.finding) {
-            Some(Finding::Quarantined(_)) => self.withdraw("host_quarantined"),
+        let finding = host.map(|host| &host.verdict.finding);
+        match (finding.and_then(loss), finding) {
+            (Some(code), _) => self.withdraw(code),
             // It keeps what it has, and gets nothing new before it shows what it is.
-            Some(Finding::Stale(_)) => {}
-            Some(Finding::Verified) | None => self.queue_updates(&snapshot, &agent),
+            (None, Some(Finding::Stale(_))) => {}
+            (None, _) => self.queue_updates(&snapshot, &agent),
         }
     }
 
@@ -438,9 +466,19 @@ impl Conversation {
         if newest.len() == self.sent_crls.len() && self.sent_crls.iter().zip(&newest).all(is_same) {
             return None;
         }
-        let der = newest.iter().map(|crl| crl.der.clone().into()).collect();
+        let der = newest.iter().map(|crl| crl.der.clone()).collect();
         self.sent_crls = newest;
         Some(Crls { der })
+    }
+}
+
+/// The code of a finding by which everything that was signed for a host is void.
+fn loss(finding: &Finding) -> Option<&'static str> {
+    match finding {
+        Finding::Quarantined(_) => Some("host_quarantined"),
+        // It attests anew: what it has is revoked.
+        Finding::Stale(Staleness::Lost) => Some("host_lost"),
+        Finding::Stale(_) | Finding::Verified => None,
     }
 }
 
@@ -474,6 +512,26 @@ const LOOK: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_whose_svids_are_revoked_hears_of_it() {
+        assert_eq!(loss(&Finding::Stale(Staleness::Lost)), Some("host_lost"));
+        for quiet in [Staleness::New, Staleness::Released, Staleness::Silent] {
+            assert_eq!(loss(&Finding::Stale(quiet)), None);
+        }
+        assert_eq!(loss(&Finding::Verified), None);
+    }
+
+    #[test]
+    fn an_agent_names_so_many_entries_at_most() {
+        let of = |count| Open {
+            known: vec![KnownEntry::default(); count],
+            ..Open::default()
+        };
+        assert!(check_open(&of(MAX_KNOWN)).is_ok());
+        let refused = check_open(&of(MAX_KNOWN + 1)).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    }
 
     #[test]
     fn large_updates_come_in_parts_bundle_first() {

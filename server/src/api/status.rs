@@ -171,6 +171,12 @@ pub(super) fn too_much_to_sign() -> Status {
     )
 }
 
+/// An agent has had more signed than could be revoked, should it lose its standing.
+pub(super) fn too_many_serials() -> Status {
+    let what = "too many X.509-SVIDs of this agent have not ended yet; keep what is signed until it is to be renewed";
+    too_often_of(what, Duration::from_secs(60))
+}
+
 /// More attest at once than the server has room for.
 pub(super) fn too_many_attest() -> Status {
     too_often_of("too many attestations are under way", Duration::from_secs(1))

@@ -19,13 +19,13 @@ use svid::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{admission::Admission, gate, limit::Limiter, status};
+use super::{admission::Admission, gate, limit::Limiter, serials::Serials, status};
 use crate::{
     ca::{Ca, IssuedSvid, SignedSvid, Signing},
     convert,
     issue::{self, JwtProfile, Lifetimes},
     journal::Record,
-    registry::{Agent, EntryId, Registry, Snapshot, is_authorized},
+    registry::{Agent, EntryId, Registry, Snapshot, authorized_entries, is_authorized},
 };
 
 pub(super) struct SvidService {
@@ -34,6 +34,7 @@ pub(super) struct SvidService {
     pub(super) lifetimes: Lifetimes,
     pub(super) jwt_profile: JwtProfile,
     pub(super) sign_limit: Limiter,
+    pub(super) serials: Option<Serials>,
     pub(super) admission: Admission,
     pub(super) clock: Clock,
 }
@@ -87,6 +88,7 @@ impl svid_server::Svid for SvidService {
             )));
         }
         self.sign_limit.check(connection.address(), params.len())?;
+        self.take_serials(agent, &params)?;
         let results = self.sign_batch(agent, params).await?;
         // The ledger has them: whoever withdraws the agent from now on finds them there.
         caller
@@ -167,6 +169,20 @@ impl SvidService {
             ttl,
             self.ca.occasion(signing),
         ))
+    }
+
+    /// Counts what would be on the CRL, all by the longest life among them.
+    fn take_serials(&self, agent: &Agent, params: &[NewX509svidParams]) -> Result<(), Status> {
+        let Some(serials) = &self.serials else {
+            return Ok(());
+        };
+        let (snapshot, now) = (self.registry.snapshot(), self.clock.now());
+        let entries = params
+            .iter()
+            .filter_map(|item| snapshot.entries.get(&item.entry_id));
+        let life = issue::longest_life(&self.lifetimes, entries.map(AsRef::as_ref));
+        let all = || authorized_entries(&snapshot, agent, now).len();
+        serials.take(&agent.path, params.len(), life, now, all)
     }
 
     /// Signs each item by itself, then records all that were signed at once.

@@ -3,7 +3,7 @@
 //! Up to a page of entries comes whole, and the call is over. More come as revisions first; the agent then names
 //! those it wants whole, as often as it likes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::Stream;
 use proto::spire::api::{
@@ -11,14 +11,26 @@ use proto::spire::api::{
     types::EntryMask,
 };
 use svid::TrustDomain;
+use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::entry::{PAGE, wire};
-use crate::registry::Entry;
+use super::{
+    entry::{PAGE, wire},
+    status,
+};
+use crate::{
+    authorize::Caller,
+    registry::{Entry, Registry},
+};
 
 type Authorized = BTreeMap<String, Arc<Entry>>;
 
+/// How long an agent may take to say what it wants.
+const WITHIN: Duration = Duration::from_secs(60);
+
 struct Conversation {
+    registry: Registry,
+    caller: Caller,
     trust_domain: TrustDomain,
     authorized: Authorized,
     requests: Streaming<SyncAuthorizedEntriesRequest>,
@@ -38,12 +50,15 @@ enum Stage {
 
 /// The server's side of a conversation, as a stream of what it says.
 pub(super) fn conversation(
-    trust_domain: TrustDomain,
+    registry: Registry,
+    caller: Caller,
     authorized: Authorized,
     requests: Streaming<SyncAuthorizedEntriesRequest>,
 ) -> impl Stream<Item = Result<SyncAuthorizedEntriesResponse, Status>> + Send {
     let conversation = Conversation {
-        trust_domain,
+        trust_domain: registry.snapshot().trust_domain.clone(),
+        registry,
+        caller,
         authorized,
         requests,
         mask: None,
@@ -55,12 +70,29 @@ pub(super) fn conversation(
 type Said = Option<(SyncAuthorizedEntriesResponse, Conversation)>;
 
 impl Conversation {
-    async fn advance(mut self) -> Result<Said, Status> {
+    async fn advance(self) -> Result<Said, Status> {
+        let said = self.step().await?;
+        if let Some((_, conversation)) = &said {
+            // It may have been withdrawn since it called.
+            let stands = conversation
+                .caller
+                .still_stands(&conversation.registry.snapshot());
+            stands.map_err(|denied| status::denied(&denied))?;
+        }
+        Ok(said)
+    }
+
+    async fn receive(&mut self) -> Result<Option<SyncAuthorizedEntriesRequest>, Status> {
+        let late = |_| Status::deadline_exceeded("no message from agent in 60 s");
+        timeout(WITHIN, self.requests.message()).await.map_err(late)?
+    }
+
+    async fn step(mut self) -> Result<Said, Status> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Over => Ok(None),
             Stage::ExpectMask => self.begin().await,
             Stage::Revisions(after) => Ok(self.revisions(&after)),
-            Stage::ExpectIds => match self.requests.message().await? {
+            Stage::ExpectIds => match self.receive().await? {
                 None => Ok(None),
                 Some(request) => {
                     let wanted = self.known(request.ids);
@@ -72,7 +104,7 @@ impl Conversation {
     }
 
     async fn begin(mut self) -> Result<Said, Status> {
-        let Some(request) = self.requests.message().await? else {
+        let Some(request) = self.receive().await? else {
             return Ok(None);
         };
         if !request.ids.is_empty() {

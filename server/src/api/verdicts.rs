@@ -12,7 +12,7 @@ use crate::{
     pulses::Pulses,
     registry::{
         ChangeError, HostId, Registry, Snapshot, authorized_entries,
-        verdict_changes::{Judgement, judge},
+        verdict_changes::{self, Judgement, judge},
     },
 };
 
@@ -51,7 +51,7 @@ impl Verdicts {
         Ok(())
     }
 
-    /// Quarantines the host that surely said what is refused, if one did. `address` is from where it came.
+    /// Quarantines the host that surely said what is refused, if one did and its row is as it was. `address` is from where it came.
     pub(super) async fn condemn(&self, refusal: &Refusal, address: &str) -> Result<(), ChangeError> {
         let Some(id) = &refusal.said_by else {
             return Ok(());
@@ -61,13 +61,13 @@ impl Verdicts {
             difference: Chain(&*refusal.source).to_string(),
         };
         let exposure = self.exposure(&self.registry.snapshot(), id);
-        let (host, actor, event) = (Arc::clone(id), address.to_owned(), HostEvent::Offended(offence));
+        let (host, actor, revision) = (Arc::clone(id), address.to_owned(), refusal.revision);
         let condemned = self.registry.change(move |draft| {
             let judgement = Judgement {
                 actor: &actor,
                 exposure: Some(exposure),
             };
-            judge(draft, &host, event, &judgement)
+            verdict_changes::condemn(draft, &host, revision, offence, &judgement)
         });
         let Some(host) = condemned.await? else {
             return Ok(());

@@ -96,7 +96,7 @@ fn crl() -> Crl {
     };
     Crl {
         content,
-        der: Vec::new(),
+        der: Default::default(),
     }
 }
 

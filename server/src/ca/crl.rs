@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use proto::bytes::Bytes;
 use svid::{
     Timestamp,
     x509::{CrlContent, Revoked},
@@ -15,9 +16,21 @@ use super::{X509Authority, decide::end_of_grace};
 pub struct Crl {
     /// What it says.
     pub content: CrlContent,
-    /// The CRL in DER.
-    pub der: Vec<u8>,
+    /// The CRL in DER; whoever sends it shares it.
+    pub der: Bytes,
 }
+
+impl Crl {
+    /// Whether it soon is larger than workloads can be given: their libraries take messages of 4 MiB, and agents leave
+    /// out what is beyond 1 MiB.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.der.len() > LARGE
+    }
+}
+
+/// Half of what agents hand on, in bytes.
+const LARGE: usize = 512 * 1024;
 
 /// How far back a CRL begins: clocks differ.
 const BACKDATE: Duration = Duration::from_secs(10);
@@ -170,6 +183,16 @@ mod tests {
             160,
             Some(&last(160, 160, &[200, 300, 400])),
         );
+    }
+
+    #[test]
+    fn it_is_large_long_before_agents_leave_it_out() {
+        let of = |bytes: usize| Crl {
+            der: vec![0; bytes].into(),
+            ..Crl::default()
+        };
+        assert!(!of(LARGE).is_large());
+        assert!(of(LARGE + 1).is_large());
     }
 
     #[test]

@@ -113,6 +113,15 @@ impl Rotation {
                     revoked,
                     "CRL signed"
                 );
+                if crl.is_large() {
+                    error!(
+                        authority_id = id,
+                        bytes = crl.der.len(),
+                        revoked,
+                        "CRL nears 1 MiB, beyond which workloads do not get it; taint its authority, and revoke it when \
+                         SVIDs are replaced"
+                    );
+                }
                 draft.audit(issued(&id, &crl.content));
                 draft.put_crl(&id, crl);
             }
@@ -192,6 +201,7 @@ fn sign(
     let issuer =
         Issuer::from_ca_cert_der(&authority.material, KeyAdapter(signer)).map_err(|error| failed(&error))?;
     let der = sign_crl(&content, &issuer).map_err(|error| failed(&error))?;
+    let der = der.into();
     Ok(Crl { content, der })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use attest::{
-    Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues,
+    Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash},
     wire::{ClockInfo, Public, WireError},
 };
@@ -102,12 +102,13 @@ fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
         digest: value.as_bytes().into(),
     };
     let log = appraised.event_log.as_ref();
+    let clock = &appraised.standing.clock;
     stored::Appraised {
-        reset_count: appraised.clock.reset_count,
-        restart_count: appraised.clock.restart_count,
-        clock: appraised.clock.clock,
-        clock_safe: appraised.clock.safe,
-        firmware_version: appraised.firmware_version,
+        reset_count: clock.reset_count,
+        restart_count: clock.restart_count,
+        clock: clock.clock,
+        clock_safe: clock.safe,
+        firmware_version: appraised.standing.firmware_version,
         selection: appraised.selection.banks().map(bank).collect(),
         pcr_digest: appraised.pcr_digest.into(),
         policy_generation: appraised.policy_generation,
@@ -211,13 +212,15 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
         .then(|| decode_hash(&record.event_log_sha256))
         .transpose()?;
     Ok(Appraised {
-        clock: ClockInfo {
-            clock: record.clock,
-            reset_count: record.reset_count,
-            restart_count: record.restart_count,
-            safe: record.clock_safe,
+        standing: Standing {
+            clock: ClockInfo {
+                clock: record.clock,
+                reset_count: record.reset_count,
+                restart_count: record.restart_count,
+                safe: record.clock_safe,
+            },
+            firmware_version: record.firmware_version,
         },
-        firmware_version: record.firmware_version,
         selection: PcrSelection::new(banks.collect::<Result<_, CodecError>>()?)?,
         // An older row has none, which equals that of no quote.
         pcr_digest: record.pcr_digest.as_slice().try_into().unwrap_or_default(),

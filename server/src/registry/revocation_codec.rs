@@ -40,7 +40,7 @@ pub(super) fn encode_crl(crl: &Crl) -> Vec<u8> {
         this_update: content.this_update.as_unix(),
         next_update: content.next_update.as_unix(),
         revoked: revoked.collect(),
-        crl: crl.der.clone(),
+        crl: crl.der.to_vec(),
     };
     record.encode_to_vec()
 }
@@ -62,7 +62,7 @@ pub(super) fn decode_crl(value: &[u8]) -> Result<Crl, CodecError> {
             next_update: Timestamp::from_unix(record.next_update),
             revoked: revoked.collect::<Result<_, CodecError>>()?,
         },
-        der: record.crl,
+        der: record.crl.into(),
     })
 }
 
@@ -128,7 +128,7 @@ mod tests {
                     reason: RevocationReason::PrivilegeWithdrawn,
                 }],
             },
-            der: vec![8],
+            der: vec![8].into(),
         };
         assert_eq!(decode_crl(&encode_crl(&crl)).unwrap(), crl);
         assert_eq!(name(&crl_key("ab"), CRL).unwrap().as_ref(), "ab");

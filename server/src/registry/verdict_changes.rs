@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use plugin_api::{Finding, Host, HostEvent, Staleness};
+use plugin_api::{Finding, Host, HostEvent, Offence, Staleness};
 use svid::x509::RevocationReason;
 
 use super::Draft;
@@ -27,10 +27,25 @@ pub fn judge(draft: &mut Draft, id: &str, event: HostEvent, judgement: &Judgemen
     };
     if host.verdict.finding == Finding::Stale(Staleness::Released) {
         // What it showed before its quarantine is no measure any more: its TPM may have been cleared with good reason.
-        host.appraised = host.appraised.map(plugin_api::Appraised::without_clock);
+        host.appraised = host.appraised.map(plugin_api::Appraised::without_standing);
     }
     settle(draft, &host, judgement);
     Some(draft.put_host(host))
+}
+
+/// Quarantines a host for what it said, if its row still is of the `revision` that this was decided on: what was said of
+/// a row that has moved since is refused, and no more.
+pub fn condemn(
+    draft: &mut Draft,
+    id: &str,
+    revision: u64,
+    offence: Offence,
+    judgement: &Judgement<'_>,
+) -> Option<Arc<Host>> {
+    let is_same = draft.state().hosts.get(id)?.revision == revision;
+    is_same
+        .then(|| judge(draft, id, HostEvent::Offended(offence), judgement))
+        .flatten()
 }
 
 /// What follows from a new verdict.

@@ -3,6 +3,10 @@
 
 use rcgen::{CertificateParams, CertificateRevocationListParams, RevokedCertParams, SigningKey};
 
+use x509_parser::{
+    extensions::ParsedExtension, prelude::FromDer, revocation_list::CertificateRevocationList,
+};
+
 use super::{Issuer, MintError, SerialNumber};
 use crate::Timestamp;
 
@@ -64,6 +68,17 @@ pub fn sign_crl<K: SigningKey>(content: &CrlContent, issuer: &Issuer<K>) -> Resu
     };
     let signed = params.signed_by(issuer).map_err(MintError::Sign)?;
     Ok(signed.der().to_vec())
+}
+
+/// Whose a CRL is: the identifier of its authority's key (RFC 5280 §5.2.1). `None` if it is no CRL, or names none.
+#[must_use]
+pub fn crl_authority(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
+    let mut extensions = crl.extensions().iter();
+    extensions.find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(named) => Some(named.key_identifier.as_ref()?.0.to_vec()),
+        _ => None,
+    })
 }
 
 impl RevocationReason {

@@ -9,7 +9,7 @@ mod request;
 mod serial;
 mod verify;
 
-pub use crl::{CrlContent, RevocationReason, Revoked, sign_crl};
+pub use crl::{CrlContent, RevocationReason, Revoked, crl_authority, sign_crl};
 pub use mint::{Issuer, MintError, Subject, Template, TemplateKind, sign};
 pub use profile::{ProfileError, X509Svid};
 pub use public_key::{PublicKey, PublicKeyError};

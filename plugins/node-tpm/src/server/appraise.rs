@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use attest::{HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, VerifiedQuote, event_log::EventLog};
+use attest::{
+    HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, Standing, VerifiedQuote, event_log::EventLog,
+};
 use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
 use proto::plastron::attest::v1 as wire;
 
@@ -65,6 +67,9 @@ impl Rules {
         offered: &Offered,
     ) -> Result<Appraisal, Reject> {
         let (pcrs, event_log) = (self.wanted(host, &offered.selection), offered.event_log);
+        if event_log.is_none() {
+            self.event_logs.check_absent(host)?;
+        }
         let known = known_log(host, event_log, &pcrs);
         if !quote.selection().is_same_set(&pcrs) {
             return Ok(Appraisal::Open(Missing {
@@ -75,7 +80,6 @@ impl Rules {
         }
         let selected = quote.over(&pcrs)?;
         if event_log.is_none() {
-            self.event_logs.check_absent()?;
             return Ok(Appraisal::Accepted(appraised(&selected, None)));
         }
         match known {
@@ -124,10 +128,9 @@ impl Rules {
                 selected.matches(&known.values)?;
                 Some(known)
             }
-            (None, None) => {
-                self.event_logs.check_absent()?;
-                None
-            }
+            // It said that it has one.
+            (None, None) if missing.wants_log => return Err(Reject::LogMissing),
+            (None, None) => None,
         };
         Ok(appraised(selected, event_log))
     }
@@ -146,10 +149,16 @@ fn is_empty(pcrs: PcrSet) -> bool {
 }
 
 impl EventLogs {
-    fn check_absent(self) -> Result<(), Reject> {
+    /// Whether a host may have no log. One that had one before has to show one ever after, like a bank of PCRs: it does
+    /// not hide a boot by hiding its log.
+    fn check_absent(self, host: &Host) -> Result<(), Reject> {
+        let had_one = host
+            .appraised
+            .as_ref()
+            .is_some_and(|before| before.event_log.is_some());
         match self {
-            Self::Optional => Ok(()),
-            Self::Required => Err(Reject::LogMissing),
+            Self::Optional if !had_one => Ok(()),
+            Self::Optional | Self::Required => Err(Reject::LogMissing),
         }
     }
 }
@@ -157,8 +166,7 @@ impl EventLogs {
 fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised {
     let quote = selected.quote();
     Appraised {
-        clock: quote.clock,
-        firmware_version: quote.firmware_version,
+        standing: Standing::from(quote),
         selection: quote.selection().clone(),
         pcr_digest: quote.pcr_digest().try_into().unwrap_or_default(),
         policy_generation: POLICY_GENERATION,

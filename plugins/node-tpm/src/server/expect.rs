@@ -53,12 +53,16 @@ pub(super) struct ExpectSupplied {
 }
 
 impl Expect for ExpectSupplied {
+    fn is_of_known_host(&self) -> bool {
+        true
+    }
+
     fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Step, Refusal> {
         let supplied = wire::supplied_answer(answer)?;
         let binding = self.subject.binding(&self.nonce);
         let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
         let (rules, missing) = (&self.rules, self.missing);
-        let continuity = rules.check_continuity(&quote, &self.proven.host, &self.proven.ak);
+        let continuity = rules.check_continuity(&quote, &self.proven.host);
         let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
         let appraised = selected.and_then(|selected| rules.appraise_supplied(&selected, supplied, missing));
         let appraised = appraised.map_err(|reject| Refusal::from(reject).said_by(&self.proven.host))?;

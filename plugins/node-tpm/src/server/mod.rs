@@ -14,7 +14,9 @@ use std::sync::Arc;
 use attest::{
     EvidenceKind, PcrSelection, Reject, VerifiedAk, VerifiedQuote, credential::IssuedCredential, hello_digest,
 };
-use plugin_api::{Asked, Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, SessionBinding, Step};
+use plugin_api::{
+    Appraised, Asked, Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, SessionBinding, Step,
+};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
@@ -109,8 +111,10 @@ impl NodeAttestor for TpmAttestor {
         self.0
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match self.0.appraise_first(quote, &proven, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(proven.claim(appraised, subject.hello)),
-            Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
+            Appraisal::Accepted(appraised) if is_explained(&appraised, &proven.host) => {
+                Ok(proven.claim(appraised, subject.hello))
+            }
+            Appraisal::Accepted(_) | Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
     }
 
@@ -122,6 +126,14 @@ impl NodeAttestor for TpmAttestor {
     ) -> Option<Asked> {
         rounds::begin(&self.0, host, session, context)
     }
+}
+
+/// Whether a log tells the PCRs, or they are as they were when the host was accepted without one.
+fn is_explained(appraised: &Appraised, host: &Host) -> bool {
+    let is_as_before = |before: &Appraised| {
+        (&before.selection, before.pcr_digest) == (&appraised.selection, appraised.pcr_digest)
+    };
+    appraised.event_log.is_some() || host.appraised.as_ref().is_some_and(is_as_before)
 }
 
 /// Reads a first message, and checks that it is about this connection before anything costs more.
@@ -181,9 +193,13 @@ impl Rules {
         offered: &Offered,
     ) -> Result<Appraisal, Refusal> {
         let host = &proven.host;
-        let continuity = self.check_continuity(&quote, host, &proven.ak);
+        let continuity = self.check_continuity(&quote, host);
         let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered));
-        appraisal.map_err(|reject| Refusal::from(reject).said_by(host))
+        appraisal.map_err(|reject| match reject {
+            // A log that can't be read now makes no host suspect; one that does not come where it was said to be does.
+            Reject::LogMissing => Refusal::from(reject),
+            reject => Refusal::from(reject).said_by(host),
+        })
     }
 
     /// Verifies the first quote of a host that is known, and asks for more where it takes more.

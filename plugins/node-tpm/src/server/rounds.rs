@@ -133,7 +133,7 @@ impl Questioned {
         };
         let quote = supplied.quote.clone().verify(ak, &binding)?;
         Continuity::between(&self.session.clock, &quote.clock, 0)?;
-        self.rules.check_continuity(&quote, &self.host, ak)?;
+        self.rules.check_continuity(&quote, &self.host)?;
         Ok(quote)
     }
 
@@ -172,10 +172,10 @@ fn is_unchanged(
     appraised: &Appraised,
     wanted: &PcrSelection,
 ) -> bool {
-    let (now, then) = (&quote.clock, &appraised.clock);
+    let (now, then) = (&quote.clock, &appraised.standing.clock);
     (now.reset_count, now.restart_count) == (then.reset_count, then.restart_count)
         && Continuity::between(last, now, 0) == Ok(Continuity::Running)
-        && quote.firmware_version == appraised.firmware_version
+        && quote.firmware_version == appraised.standing.firmware_version
         && quote.selection() == wanted
         && quote.selection() == &appraised.selection
         && quote.pcr_digest() == appraised.pcr_digest

@@ -1,6 +1,6 @@
 //! What is known of the TPM itself: what it said before, and what is published of its kind.
 
-use attest::{Continuity, Reject, Standing, VerifiedAk, VerifiedQuote, ek::Action};
+use attest::{Continuity, Reject, Standing, VerifiedQuote, ek::Action};
 use plugin_api::Host;
 use svid::Timestamp;
 use tracing::warn;
@@ -12,22 +12,13 @@ use crate::wire::OfferedEk;
 const OVERTAKEN: u64 = 120_000;
 
 impl Rules {
-    /// Compares with what the TPM said under the same attestation key, when evidence was last accepted (39, 40, 42, 43).
-    pub(super) fn check_continuity(
-        &self,
-        quote: &VerifiedQuote,
-        host: &Host,
-        ak: &VerifiedAk,
-    ) -> Result<(), Reject> {
-        let is_same_key = host.attestation_key.as_ref() == Some(ak.key().public());
-        let Some(before) = host.appraised.as_ref().filter(|_| is_same_key) else {
+    /// Compares with what the host's TPM said when evidence was last accepted (39, 40, 42, 43). Whichever attestation
+    /// key it said that under: a row is one TPM, with one clock, and whoever has the host makes other keys as he likes.
+    pub(super) fn check_continuity(&self, quote: &VerifiedQuote, host: &Host) -> Result<(), Reject> {
+        let Some(before) = &host.appraised else {
             return Ok(());
         };
-        let before = Standing {
-            clock: before.clock,
-            firmware_version: before.firmware_version,
-        };
-        match Standing::from(quote).follow(&before, OVERTAKEN)? {
+        match Standing::from(quote).follow(&before.standing, OVERTAKEN)? {
             Continuity::Resumed if !self.accept_suspend => Err(Reject::TpmResumed),
             _ => Ok(()),
         }

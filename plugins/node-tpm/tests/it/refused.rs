@@ -177,7 +177,9 @@ fn a_host_without_a_log_is_refused() {
     let mut machine = Machine::new();
     let server = Server::of(&machine);
     std::fs::remove_file(&machine.log).unwrap();
-    assert_eq!(server.refuses(&mut machine), "log_missing");
+    let refusal = server.converse(&mut machine, WIRE).unwrap_err();
+    // That its log can't be read is no word of the host that condemns it.
+    assert_eq!((refusal.code, refusal.said_by), ("log_missing", None));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn binding(attested: &Attested) -> SessionBinding {
     SessionBinding {
         exporter: WIRE.exporter,
         hello: claim.hello,
-        clock: claim.appraised.clock,
+        clock: claim.appraised.standing.clock,
     }
 }
 
@@ -241,7 +241,7 @@ fn another_selection_is_asked_for_and_taken_with_its_log() {
         panic!("{outcome:?}")
     };
     assert_eq!(sent, 2);
-    session.binding.clock = claim.appraised.clock;
+    session.binding.clock = claim.appraised.standing.clock;
     let path = session.path.clone();
     session.server.note(*claim, &path);
     session.goes_on();
@@ -299,7 +299,7 @@ fn over_a_reset_the_clock_may_go_back() {
         restart_count: 1,
         safe: true,
     };
-    assert_eq!((sent, claim.appraised.clock), (1, expected));
+    assert_eq!((sent, claim.appraised.standing.clock), (1, expected));
 }
 
 #[test]

@@ -79,16 +79,36 @@ fn firmware_is_not_older_than_it_was() {
     check(&Config::default(), of(49), Some("firmware_older"));
 }
 
-/// Of another attestation key, nothing was heard before.
+/// A TPM makes attestation keys as its host likes; they all have one clock.
 #[test]
-fn another_key_begins_anew() {
+fn another_attestation_key_of_the_same_tpm_begins_nothing_anew() {
     let mut machine = Machine::new();
     machine.tpm().said = BEFORE;
     let mut server = Server::of(&machine);
     server.attest(&mut machine);
     let host = std::sync::Arc::make_mut(&mut server.hosts[0]);
     host.attestation_key = None;
-    machine.tpm().said = Said { clock: 1, ..BEFORE };
-    assert!(server.converse(&mut machine, WIRE).is_ok());
+    for (said, expected) in [
+        (Said { clock: 1, ..BEFORE }, Some("tpm_cleared")),
+        (
+            Said {
+                restart_count: 2,
+                ..BEFORE
+            },
+            Some("tpm_resumed"),
+        ),
+        (
+            Said {
+                firmware_version: 49,
+                ..BEFORE
+            },
+            Some("firmware_older"),
+        ),
+        (BEFORE, None),
+    ] {
+        machine.tpm().said = said;
+        let refusal = server.converse(&mut machine, WIRE).err();
+        assert_eq!(refusal.map(|refusal| refusal.code), expected, "{said:?}");
+    }
     assert_eq!(code(server.start(b"garbage", WIRE)), "message_malformed");
 }

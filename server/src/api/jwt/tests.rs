@@ -63,6 +63,7 @@ fn world() -> World {
             issuer: None,
         },
         sign_limit: Limiter::new(None, "signing", edge::metrics::Tally::default()),
+        serials: None,
         admission: Admission::new(1, edge::metrics::Tally::default()),
         clock,
     };

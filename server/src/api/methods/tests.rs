@@ -213,3 +213,17 @@ fn what_is_no_method_is_open_to_nobody() {
         assert_eq!(access(path, Listener::Local), None, "{path}");
     }
 }
+
+#[test]
+fn what_is_open_to_anyone_takes_little_of_a_request() {
+    let intakes = [
+        ("/plastron.revocation.v1.Revocation/ListCrls", Intake::Little),
+        ("/spire.api.server.bundle.v1.Bundle/GetBundle", Intake::Little),
+        ("/spire.api.server.bundle.v1.Bundle/AppendBundle", Intake::Whole),
+        ("/spire.api.server.agent.v1.Agent/AttestAgent", Intake::InSteps),
+        ("/plastron.agent.v1.AgentSession/Session", Intake::Whole),
+    ];
+    for (path, expected) in intakes {
+        assert_eq!(intake(path), expected, "{path}");
+    }
+}

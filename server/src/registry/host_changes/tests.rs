@@ -13,7 +13,7 @@ use crate::registry::{
     AgentSvid, Snapshot, Touched,
     changes::{Attestation, NotRecorded, record_attestation},
     host_codec::tests::ak,
-    verdict_changes::judge,
+    verdict_changes::{condemn, judge},
 };
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -141,13 +141,15 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
         activated,
         attestation_key: ak(ak_seed),
         appraised: Appraised {
-            clock: ClockInfo {
-                clock: 1,
-                reset_count: 2,
-                restart_count: 3,
-                safe: true,
+            standing: attest::Standing {
+                clock: ClockInfo {
+                    clock: 1,
+                    reset_count: 2,
+                    restart_count: 3,
+                    safe: true,
+                },
+                firmware_version: 4,
             },
-            firmware_version: 4,
             selection: PcrSelection::standard(),
             pcr_digest: [5; 32],
             policy_generation: 0,
@@ -483,11 +485,33 @@ fn good_evidence_verifies_unless_the_host_is_quarantined_or_has_to_attest() {
         assert_eq!(answer(&mut world, event), Err(HostMoved::Quarantined));
     }
     let released = happens(&mut world, HostEvent::Released);
-    assert_eq!(released.appraised.as_ref().unwrap().clock.reset_count, 0);
+    let standing = released.appraised.as_ref().unwrap().standing;
+    assert_eq!((standing.clock.reset_count, standing.firmware_version), (0, 0));
     assert_eq!(
         answer(&mut world, HostEvent::Answered),
         Err(HostMoved::MustAttest)
     );
     assert_eq!(answer(&mut world, HostEvent::Attested), Ok(()));
     assert!(world.state.hosts.get(&host.id).unwrap().verdict.is_verified());
+}
+
+#[test]
+fn a_host_is_condemned_for_what_was_said_of_its_row_as_it_is() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let mut said_of = |revision| {
+        let by = Judgement {
+            actor: "10.0.0.1:7",
+            exposure: None,
+        };
+        let offence = Offence {
+            code: "tpm_cleared".into(),
+            difference: String::new(),
+        };
+        world
+            .change(|draft| condemn(draft, "row-1", revision, offence, &by))
+            .0
+    };
+    assert_eq!(said_of(host.revision + 1), None);
+    assert!(said_of(host.revision).is_some());
 }

@@ -44,13 +44,15 @@ fn full() -> Host {
         last_attested_at: Some(Timestamp::from_unix(8)),
         last_address: "10.0.0.1:9".into(),
         appraised: Some(Appraised {
-            clock: ClockInfo {
-                clock: u64::MAX,
-                reset_count: 10,
-                restart_count: 11,
-                safe: true,
+            standing: Standing {
+                clock: ClockInfo {
+                    clock: u64::MAX,
+                    reset_count: 10,
+                    restart_count: 11,
+                    safe: true,
+                },
+                firmware_version: 12,
             },
-            firmware_version: 12,
             selection: PcrSelection::standard(),
             pcr_digest: [14; 32],
             policy_generation: 15,

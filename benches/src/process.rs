@@ -52,11 +52,18 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
+impl Serving {
+    /// Kills it, and waits until it is gone: of a large process the kernel has much to take down.
+    pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -44,12 +44,9 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Ends the server, and starts it again on what it left.
+    /// Kills the server, and starts it again on what it left.
     pub(crate) async fn restart_server(&mut self) -> Result<()> {
-        let _ended = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(i32::try_from(self.server.id())?),
-            nix::sys::signal::SIGKILL,
-        );
+        self.server.kill();
         self.server = start_server(self.folder.path(), &self.binaries)?;
         self.wait_for_server().await
     }

@@ -68,12 +68,13 @@ pub(super) async fn run(stage: &Stage, plan: &Plan, floor: &Floor) -> Result<()>
         )
         .await?;
     }
-    if plan.wants("push") {
-        pushes(stage, &parent).await?;
-    }
     if plan.wants("memory") {
         println!("{:34} {:8.1} MB (target 18)", "agent, idle", megabytes(idle));
         streams(stage, agent.id()).await?;
+    }
+    // Last: what it creates would be in every stream.
+    if plan.wants("push") {
+        pushes(stage, &parent).await?;
     }
     Ok(())
 }

@@ -81,7 +81,7 @@ pub const TARGETS: &[Target] = &[
     target("tpm_attestor", tpm::run, 8 * KB),
     target("join_token", join_token::run, 512),
     // Files.
-    seeded("agent_config", config::agent, 8 * KB, "deploy/config"),
+    seeded("agent_config", config::agent, 16 * KB, "deploy/config"),
     target("audit_record", wire::message::<stored::AuditRecord>, 4 * KB),
     target("backup", state::backup, 16 * KB),
     target("entry_list", state::entry_list, 8 * KB),

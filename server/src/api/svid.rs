@@ -177,12 +177,14 @@ impl SvidService {
             return Ok(());
         };
         let (snapshot, now) = (self.registry.snapshot(), self.clock.now());
-        let entries = params
+        // Of entries that are not there nothing is signed.
+        let entries: Vec<_> = params
             .iter()
-            .filter_map(|item| snapshot.entries.get(&item.entry_id));
-        let life = issue::longest_life(&self.lifetimes, entries.map(AsRef::as_ref));
+            .filter_map(|item| snapshot.entries.get(&item.entry_id))
+            .collect();
+        let life = issue::longest_life(&self.lifetimes, entries.iter().map(AsRef::as_ref));
         let all = || authorized_entries(&snapshot, agent, now).len();
-        serials.take(&agent.path, params.len(), life, now, all)
+        serials.take(&agent.path, entries.len(), life, now, all)
     }
 
     /// Signs each item by itself, then records all that were signed at once.

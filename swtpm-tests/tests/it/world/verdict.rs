@@ -69,8 +69,13 @@ fn is_revoked(world: &World, serial: &SerialNumber) {
 fn revoked(world: &World) -> Vec<SerialNumber> {
     let mut revoked = Vec::new();
     for file in fs::read_dir(world.data_dir().join("crl")).unwrap() {
-        // A file that is just being replaced may be gone.
-        let Ok(der) = fs::read(file.unwrap().path()) else {
+        let path = file.unwrap().path();
+        // What is just being written lies beside under another name.
+        if path.extension().is_none_or(|extension| extension != "crl") {
+            continue;
+        }
+        // Of an authority that is no more the file may be gone by now.
+        let Ok(der) = fs::read(&path) else {
             continue;
         };
         let (_, crl) = CertificateRevocationList::from_der(&der).unwrap();

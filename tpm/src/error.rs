@@ -25,6 +25,8 @@ pub(crate) enum Misuse {
         "attestation key is another one than before: the TPM was exchanged or its seed changed; identify again"
     )]
     AnotherTpm,
+    #[error("what was kept of the key is no context of a TPM")]
+    NoContext,
     #[error("there is no attestation key yet; identify first")]
     NotIdentified,
     #[error("a unix socket (`path=`) is not supported; use `host=` and `port=`")]

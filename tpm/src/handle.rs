@@ -3,11 +3,15 @@
 use std::{sync::mpsc, thread};
 
 use attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
+use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
-use crate::{device::Device, ek::Ek, error};
+use crate::{
+    device::{Device, Open},
+    ek::Ek,
+    error,
+};
 
 /// Requests that may wait; whoever comes later blocks before it is queued, instead of after.
 const QUEUE: usize = 16;
@@ -86,5 +90,20 @@ impl TpmDevice for Handle {
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         let selection = selection.clone();
         self.ask(move |device| device.run(|open| open.read_pcrs(&selection)))
+    }
+
+    fn create_key(&mut self) -> Result<TpmKey, TpmError> {
+        self.ask(|device| device.run(Open::create_key))
+    }
+
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        let (key, message) = (key.clone(), message.to_vec());
+        self.ask(move |device| device.run(|open| open.sign(&key, &message)))
+    }
+
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
+        let trust_domain = self.identified("TPM2_Certify")?;
+        let (key, extra_data) = (key.clone(), *extra_data);
+        self.ask(move |device| device.run(|open| open.certify(&trust_domain, &key, &extra_data)))
     }
 }

@@ -33,6 +33,17 @@ pub(crate) struct Loaded {
 /// Handles asked for at once: as many as fit into the answer of any TPM.
 const PAGE: u32 = 64;
 
+impl Loaded {
+    /// A key that takes a slot of the TPM until it is let go of.
+    pub(crate) const fn transient(handle: KeyHandle) -> Self {
+        Self {
+            handle,
+            name: None,
+            transient: true,
+        }
+    }
+}
+
 impl Open {
     /// Makes a primary key of the endorsement hierarchy from a TPMT_PUBLIC, and tells its own.
     pub(crate) fn create_primary(&mut self, template: &[u8]) -> Result<(Loaded, Vec<u8>), TpmError> {

@@ -24,6 +24,7 @@ mod nv;
 mod pcr;
 mod quote;
 mod secret;
+mod signing;
 mod silence;
 mod template;
 

@@ -160,6 +160,17 @@ pub(crate) fn attestation_key(trust_domain: &TrustDomain) -> Vec<u8> {
     .concat()
 }
 
+/// TPMT_PUBLIC to make a key from that signs whatever it is given: another one for each `unique`.
+pub(crate) fn signing_key(unique: &[u8]) -> Vec<u8> {
+    [
+        head(ECC, HashAlg::Sha256, SIGNING_ATTRIBUTES, &[]),
+        words(&[NULL, ECDSA, HashAlg::Sha256.to_tpm(), CURVE_P256, NULL]),
+        sized(&overlay(unique, &[], 32)),
+        sized(&[0; 32]),
+    ]
+    .concat()
+}
+
 /// Puts a vendor's nonce at the beginning of `unique` in the vendor's own TPMT_PUBLIC.
 pub(crate) fn with_nonce(template: &[u8], nonce: &[u8]) -> Result<Vec<u8>, Error> {
     let mut public = Public::unmarshall(template)?;
@@ -240,6 +251,8 @@ const CURVE_P384: u16 = 0x0004;
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign.
 const AK_ATTRIBUTES: u32 = 0x0005_0472;
+/// The same, but restricted.
+const SIGNING_ATTRIBUTES: u32 = 0x0004_0472;
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
 const EK_ATTRIBUTES: u32 = 0x0003_00B2;
 const USER_WITH_AUTH: u32 = 0x0000_0040;

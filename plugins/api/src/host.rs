@@ -11,6 +11,26 @@ use svid::Timestamp;
 
 use crate::Verdict;
 
+/// Where the key of an agent's SVID is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SvidKeyPlace {
+    /// In the host's TPM, which said so: nobody takes it away.
+    Tpm,
+    /// Nobody has shown that: in the agent's memory.
+    Unproven,
+}
+
+impl SvidKeyPlace {
+    /// As the audit trail has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
 /// A host. Known by its endorsement keys; its row never changes its identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Host {
@@ -34,6 +54,8 @@ pub struct Host {
     pub appraised: Option<Appraised>,
     /// Path of its agent's SPIFFE ID, once it attested.
     pub agent_path: Option<Arc<str>>,
+    /// Where the key of its agent's SVID is, once it attested.
+    pub svid_key: Option<SvidKeyPlace>,
     /// What is thought of it.
     pub verdict: Verdict,
     /// Grows with each change of the row.
@@ -127,6 +149,7 @@ impl Host {
             last_address: String::new(),
             appraised: None,
             agent_path: None,
+            svid_key: None,
             verdict: Verdict::first(now),
             revision: 0,
         }
@@ -174,6 +197,8 @@ pub struct HostClaim {
     pub attestation_key: Public,
     /// What the evidence said.
     pub appraised: Appraised,
+    /// Where the key is that an SVID is signed for, if one is.
+    pub svid_key: Option<SvidKeyPlace>,
     /// SHA-256 of what the host said first on this connection: its later evidence there covers it, too.
     pub hello: [u8; 32],
 }

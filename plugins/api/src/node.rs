@@ -268,6 +268,7 @@ impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
         match reject {
             Reject::AkOfOtherHost
+            | Reject::CertificationMissing
             | Reject::EkAdvisory
             | Reject::EkOfOtherHost
             | Reject::FirmwareOlder

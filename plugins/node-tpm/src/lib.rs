@@ -9,6 +9,9 @@
 //!     ── Answer{new quote, logs} ────────────────────────▶  the log explains the PCRs: done
 //! ```
 //!
+//! Where the key of the certificate request is in the TPM, the evidence has the AK's word for it (TPM2_Certify), about
+//! the same connection, request and hello.
+//!
 //! Every quote signs the TLS exporter of the connection, the certificate request and the hello, so evidence is worth
 //! nothing elsewhere. The TPM signs once for a host that is known.
 //!
@@ -17,6 +20,7 @@
 //! | selector | meaning |
 //! |---|---|
 //! | `tpm:pub_hash:<hash>` | the TPM has this endorsement key: SHA-256 of its SubjectPublicKeyInfo |
+//! | `tpm:svid_key:tpm` | the key of the agent's SVID is in the TPM |
 //!
 //! Not claimed: which program on the host asked; what happened after boot; anything that `SECURITY.md` says a quote
 //! can't see.
@@ -25,7 +29,7 @@ mod agent;
 mod server;
 mod wire;
 
-pub use agent::{Config as AgentConfig, OpenTpm, TpmProver};
+pub use agent::{Config as AgentConfig, OpenTpm, SvidKey, TpmProver};
 pub use server::{Config, CrlPolicy, EventLogs, TpmAttestor, TrustError, TrustProblem};
 
 /// The attestor's name on the wire.

@@ -2,9 +2,10 @@
 //! refused.
 
 use attest::{
-    AttestationKey, Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Quote, Reject,
+    AttestationKey, Certification, Digest, HashAlg, Part, PcrSelection, PcrSet, PcrValues, Quote, Reject,
     ek::{CaCertificate, EkCertificate, EndorsementKey},
     event_log::EventLog,
+    wire::Public,
 };
 use plugin_api::Refusal;
 use prost::Message;
@@ -38,6 +39,15 @@ pub(crate) struct Opening {
     /// SHA-256 of the event log that the host could send.
     pub(crate) event_log: Option<[u8; 32]>,
     pub(crate) quote: Quote,
+    /// That the key of the request is in the TPM.
+    pub(crate) svid_key: Option<OfferedKey>,
+}
+
+/// A key that a host says is in its TPM.
+#[derive(Clone, Debug)]
+pub(crate) struct OfferedKey {
+    pub(crate) key: Public,
+    pub(crate) certification: Certification,
 }
 
 /// An endorsement key that a host says it has.
@@ -74,10 +84,19 @@ impl Opening {
             attestation_key: AttestationKey::parse(&hello.attestation_key)?,
             selection: selection_from_wire(&hello.selection).ok_or(Reject::Unexpected)?,
             event_log: event_log(&hello.logs)?,
+            svid_key: evidence.certification.map(certified).transpose()?,
             hello: evidence.hello,
             quote,
         })
     }
+}
+
+fn certified(offered: wire::Certification) -> Result<OfferedKey, Reject> {
+    let key = Public::parse(&offered.public);
+    Ok(OfferedKey {
+        key: key.map_err(|error| Reject::Malformed(Part::CertifiedKey, error))?,
+        certification: Certification::parse(&offered.attest, &offered.signature)?,
+    })
 }
 
 /// The first endorsement key that a first message names, as it stands there.

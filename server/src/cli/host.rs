@@ -8,7 +8,7 @@ use edge::grpc::Client;
 use proto::plastron::host::v1::{
     ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ImportHostsRequest,
     ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost, ReleaseHostRequest, RemoveHostRequest,
-    Verdict, hosts_client::HostsClient, import_hosts_response,
+    SvidKeyPlace, Verdict, hosts_client::HostsClient, import_hosts_response,
 };
 use svid::Timestamp;
 
@@ -361,6 +361,11 @@ fn pretty(host: &Host) -> String {
     if !host.attestation_key_name.is_empty() {
         lines.push(("AK name", host.attestation_key_name.clone()));
     }
+    match host.svid_key() {
+        SvidKeyPlace::Tpm => lines.push(("SVID key", "in the TPM".into())),
+        SvidKeyPlace::Unproven => lines.push(("SVID key", "in memory, for all that is known".into())),
+        SvidKeyPlace::Unspecified => {}
+    }
     lines.push(("Created", time(host.created_at)));
     if host.last_attested_at != 0 {
         lines.push(("Last attested", time(host.last_attested_at)));
@@ -474,6 +479,8 @@ Created   : 1970-01-01T00:00:00Z
             ..EndorsementKey::default()
         }];
         assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));
+        host.svid_key = SvidKeyPlace::Tpm.into();
+        assert!(pretty(&host).contains("SVID key       : in the TPM\n"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Hosts.
 
 use attest::ek::{CaKey, CertificateId, EkHash, EkHashError};
-use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, Verdict};
+use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, SvidKeyPlace, Verdict};
 use proto::plastron::host::v1 as wire;
 use svid::{Timestamp, TrustDomain};
 
@@ -150,6 +150,12 @@ pub fn host_to_wire(trust_domain: &TrustDomain, host: &Host) -> wire::Host {
         last_attested_at: host.last_attested_at.map_or(0, Timestamp::as_unix),
         last_address: host.last_address.clone(),
         verdict: Some(verdict_to_wire(&host.verdict)),
+        svid_key: match host.svid_key {
+            None => wire::SvidKeyPlace::Unspecified,
+            Some(SvidKeyPlace::Tpm) => wire::SvidKeyPlace::Tpm,
+            Some(SvidKeyPlace::Unproven) => wire::SvidKeyPlace::Unproven,
+        }
+        .into(),
     }
 }
 

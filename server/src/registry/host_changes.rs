@@ -154,6 +154,7 @@ pub fn claim(
     host.last_attested_at = Some(draft.now());
     host.last_address = address.into();
     host.appraised = Some(claim.appraised);
+    host.svid_key = claim.svid_key.or(host.svid_key);
     host.agent_path.get_or_insert_with(|| Arc::clone(agent_path));
     if before != (host.attestation_key.clone(), host.endorsement_keys.clone()) {
         let ak = host.attestation_key.as_ref().map(|key| key.name().to_string());

@@ -7,7 +7,9 @@ use attest::{
     ek::{CaKey, CertificateId, EkHash},
     wire::{ClockInfo, Public, WireError},
 };
-use plugin_api::{Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, Verdict};
+use plugin_api::{
+    Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, SvidKeyPlace, Verdict,
+};
 use prost::Message;
 use proto::plastron::store::v1 as stored;
 use svid::Timestamp;
@@ -49,8 +51,25 @@ pub(super) fn encode_host(host: &Host) -> Vec<u8> {
             .unwrap_or_default(),
         revision: host.revision,
         verdict: Some(encode_verdict(&host.verdict)),
+        svid_key: encode_place(host.svid_key).into(),
     };
     record.encode_to_vec()
+}
+
+const fn encode_place(place: Option<SvidKeyPlace>) -> stored::SvidKeyPlace {
+    match place {
+        None => stored::SvidKeyPlace::Unspecified,
+        Some(SvidKeyPlace::Tpm) => stored::SvidKeyPlace::Tpm,
+        Some(SvidKeyPlace::Unproven) => stored::SvidKeyPlace::Unproven,
+    }
+}
+
+const fn decode_place(place: stored::SvidKeyPlace) -> Option<SvidKeyPlace> {
+    match place {
+        stored::SvidKeyPlace::Unspecified => None,
+        stored::SvidKeyPlace::Tpm => Some(SvidKeyPlace::Tpm),
+        stored::SvidKeyPlace::Unproven => Some(SvidKeyPlace::Unproven),
+    }
 }
 
 fn encode_verdict(verdict: &Verdict) -> stored::Verdict {
@@ -123,6 +142,7 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
     let record = stored::Host::decode(value)?;
     let time = |seconds: i64| (seconds != 0).then(|| Timestamp::from_unix(seconds));
     let created_at = Timestamp::from_unix(record.created_at);
+    let svid_key = decode_place(record.svid_key());
     let public = (!record.attestation_key.is_empty()).then(|| Public::parse(&record.attestation_key));
     Ok(Host {
         id: record.id.into(),
@@ -145,6 +165,7 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
         last_address: record.last_address,
         appraised: record.appraised.map(decode_appraised).transpose()?,
         agent_path: (!record.agent_path.is_empty()).then(|| Arc::from(record.agent_path)),
+        svid_key,
         // A row of a server that had no verdicts: the host attests before anything is signed.
         verdict: record
             .verdict

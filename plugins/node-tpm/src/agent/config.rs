@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::SvidKey;
+
 /// `[plugins.node-tpm]` of the agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +22,8 @@ pub struct Config {
     pub persist_endorsement_key: bool,
     /// The firmware's event log.
     pub event_log_path: PathBuf,
+    /// Where the key of the host's SVID is.
+    pub svid_key: SvidKey,
 }
 
 impl Default for Config {
@@ -31,6 +35,7 @@ impl Default for Config {
             attestation_key_handle: 0x8101_A000,
             persist_endorsement_key: true,
             event_log_path: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
+            svid_key: SvidKey::default(),
         }
     }
 }

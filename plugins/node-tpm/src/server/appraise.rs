@@ -5,7 +5,7 @@ use std::sync::Arc;
 use attest::{
     HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, Standing, VerifiedQuote, event_log::EventLog,
 };
-use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
+use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog, SvidKeyPlace};
 use proto::plastron::attest::v1 as wire;
 
 use super::{Proven, Rules, config::EventLogs};
@@ -193,9 +193,16 @@ impl Proven {
         hashes.dedup();
         Attested {
             suffix: self.suffix(),
-            selectors: hashes.iter().map(|hash| format!("pub_hash:{hash}")).collect(),
+            selectors: hashes
+                .iter()
+                .map(|hash| format!("pub_hash:{hash}"))
+                .chain(self.svid_key.iter().map(|_| "svid_key:tpm".into()))
+                .collect(),
             can_reattest: true,
-            claims: vec![Claim::Host(Box::new(self.claim(appraised, hello)))],
+            claims: vec![Claim::Host(Box::new(HostClaim {
+                svid_key: Some(self.svid_key_place()),
+                ..self.claim(appraised, hello)
+            }))],
         }
     }
 
@@ -207,7 +214,15 @@ impl Proven {
             activated: self.activated,
             attestation_key: self.ak.key().public().clone(),
             appraised,
+            svid_key: None,
             hello,
+        }
+    }
+
+    fn svid_key_place(&self) -> SvidKeyPlace {
+        match self.svid_key {
+            Some(_) => SvidKeyPlace::Tpm,
+            None => SvidKeyPlace::Unproven,
         }
     }
 

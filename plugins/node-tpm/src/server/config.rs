@@ -33,6 +33,8 @@ pub struct Config {
     pub accept_expired_ek_certificates: bool,
     /// Whether a host must send its firmware's event log.
     pub event_log: EventLogs,
+    /// Whether a host gets an SVID only for a key that is in its TPM.
+    pub require_tpm_svid_key: bool,
     /// The PCRs to quote, such as `sha256:0-9,14`.
     #[serde(deserialize_with = "pcrs")]
     pub pcrs: PcrSelection,
@@ -64,6 +66,7 @@ impl Default for Config {
             accept_suspend: false,
             accept_expired_ek_certificates: false,
             event_log: EventLogs::default(),
+            require_tpm_svid_key: false,
             pcrs: PcrSelection::standard(),
             all_banks: true,
         }
@@ -89,6 +92,7 @@ impl TpmAttestor {
             all_banks: config.all_banks,
             event_logs: config.event_log,
             accept_suspend: config.accept_suspend,
+            require_tpm_svid_key: config.require_tpm_svid_key,
         })))
     }
 }

@@ -38,6 +38,7 @@ impl Expect for ExpectCredential {
             host,
             ak,
             activated: Some(ek),
+            svid_key: None,
         };
         Rules::judge(&self.rules, proven, self.opening, self.subject, context)
     }

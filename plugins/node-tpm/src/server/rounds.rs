@@ -149,6 +149,7 @@ impl Questioned {
             activated: None,
             attestation_key: ak.key().public().clone(),
             appraised,
+            svid_key: None,
             hello: self.session.hello,
         }))
     }

@@ -5,7 +5,7 @@ use attest::{
     ek::{CertificateId, EkHash},
     wire::ClockInfo,
 };
-use plugin_api::{Appraised, Claim, Offence};
+use plugin_api::{Appraised, Claim, Offence, SvidKeyPlace};
 use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 
 use super::*;
@@ -155,7 +155,31 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
             policy_generation: 0,
             event_log: None,
         },
+        svid_key: None,
         hello: [6; 32],
+    }
+}
+
+#[test]
+fn where_the_key_is_says_the_attestation_alone() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let place = |world: &World| world.state.hosts.get("row-1").unwrap().svid_key;
+    assert_eq!(place(&world), None);
+    let mut revision = host.revision;
+    for (claimed, expected) in [
+        (Some(SvidKeyPlace::Tpm), SvidKeyPlace::Tpm),
+        (None, SvidKeyPlace::Tpm),
+        (Some(SvidKeyPlace::Unproven), SvidKeyPlace::Unproven),
+    ] {
+        let claimed = HostClaim {
+            revision,
+            svid_key: claimed,
+            ..claim_of(&host, None, 1)
+        };
+        world.claim(claimed).unwrap();
+        assert_eq!(place(&world), Some(expected));
+        revision = world.state.hosts.get("row-1").unwrap().revision;
     }
 }
 

@@ -62,6 +62,7 @@ fn full() -> Host {
             }),
         }),
         agent_path: Some("/spire/agent/tpm/x".into()),
+        svid_key: Some(SvidKeyPlace::Tpm),
         verdict: Verdict {
             finding: Finding::Quarantined(Offence {
                 code: "log_mismatch".into(),
@@ -87,6 +88,7 @@ fn bare() -> Host {
         last_address: String::new(),
         appraised: None,
         agent_path: None,
+        svid_key: None,
         ..full()
     }
 }
@@ -99,6 +101,7 @@ fn without_log() -> Host {
     Host {
         id: "without-log".into(),
         appraised,
+        svid_key: Some(SvidKeyPlace::Unproven),
         ..bare()
     }
 }

@@ -5,6 +5,7 @@ mod failures;
 mod figures;
 mod identify;
 mod quote;
+mod signing;
 
 use attest::{HashAlg, Name, PcrSelection, credential::IssuedCredential, wire::Public};
 use plugin_api::{Activation, TpmDevice, TpmEk, TpmError, TpmIdentity};

@@ -15,6 +15,10 @@ pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(bytes).unwrap_or_default()
 });
 
+/// Paths of the methods of all services, in order: `/package.Service/Method`. A process that only counts its calls need
+/// not keep [`DESCRIPTORS`] in memory.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 macro_rules! package {
     ($name:literal) => {
         include!(concat!(env!("OUT_DIR"), "/", $name, ".rs"));

@@ -31,7 +31,7 @@ use registry::{LoadError, Owner, Registry, changes};
 use sessions::Hub;
 use store::{Store, StoreError};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -98,6 +98,8 @@ const SERVICE: otlp::Service = otlp::Service {
 };
 /// Changes that wait for the sessions to be told.
 const PUBLICATIONS: usize = 1024;
+/// TCP connections that wait to be accepted; the kernel has a limit of its own, by default 4096.
+const BACKLOG: u32 = 8192;
 /// How long calls under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -289,9 +291,7 @@ fn bind_address(config: &Config) -> SocketAddr {
 
 async fn bind(config: &Config) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
     let address = bind_address(config);
-    let tcp = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { address, source })?;
+    let tcp = listen(address).map_err(|source| StartError::Bind { address, source })?;
     // The folder keeps others out; in it, the group may administer.
     let local = local::listen(&config.server.socket_path, 0o770)?;
     let settings = &config.server.health_checks;
@@ -306,6 +306,18 @@ async fn bind(config: &Config) -> Result<(TcpListener, UnixListener, Option<TcpL
         None
     };
     Ok((tcp, local, health))
+}
+
+/// With room for thousands who come back at once: whoever finds none is dropped by the kernel, and tries again ever later.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of a server that ended do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Clients are verified with our own bundle.

@@ -12,6 +12,7 @@ mod debug;
 mod entry;
 mod filter;
 mod gate;
+mod handshake;
 mod health;
 mod host;
 mod intake;
@@ -65,6 +66,7 @@ use admission::Admission;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};
+use handshake::Handshakes;
 use limit::{ClaimedHost, Limiter};
 use listen::Door;
 pub use proofs::Proofs;
@@ -211,7 +213,8 @@ impl Api {
         let limited = self.meters.limited.clone();
         let limiters = Limiters::new(self.limits, &limited);
         let routes = self.routes(limiters.clone());
-        let door = Door::new(tls, self.proxies, &self.meters);
+        let handshakes = Handshakes::new(tls, cores(), limited.clone());
+        let door = Door::new(handshakes, self.proxies, &self.meters);
         let admin = admin::AdminService {
             source: self.backups,
             turn: Arc::new(Semaphore::new(1)),

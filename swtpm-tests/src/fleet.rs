@@ -201,6 +201,7 @@ impl Fallen {
             Self::Attest(_) | Self::Session(_) => self.status().is_some_and(|status| {
                 let passes = [
                     Code::Aborted,
+                    Code::DeadlineExceeded,
                     Code::ResourceExhausted,
                     Code::Unavailable,
                     Code::Unknown,

@@ -202,10 +202,10 @@ impl Member {
                 Ok(session) => return (session, tries),
                 Err(Failed::Connection(_)) => None,
                 Err(Failed::Refused(status)) => {
-                    // A connection that the server closed, or a limit: anything else would be for good.
+                    // A connection that the server closed, a limit, or too slow: anything else would be for good.
                     let passes = matches!(
                         status.code(),
-                        Code::ResourceExhausted | Code::Unavailable | Code::Unknown
+                        Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unavailable | Code::Unknown
                     );
                     assert!(passes, "refused for good: {status}");
                     retry_after(&status)

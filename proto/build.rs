@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("methods.rs"), methods(&descriptors))?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::Codec")
         .generate_default_stubs(true)
         .bytes(".plastron.attest.v1")
         .bytes(".plastron.agent.v1.Crls")

@@ -3,8 +3,11 @@
 //! Everything here is made by `build.rs` from the `.proto` files of this folder, where each message and
 //! field is described. Nothing is decided here; only the edges of `server` and `agent` use these types.
 
+mod codec;
+
 use std::sync::LazyLock;
 
+pub use codec::Codec;
 pub use prost::bytes;
 
 use prost_reflect::DescriptorPool;

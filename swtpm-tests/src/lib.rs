@@ -5,12 +5,18 @@
 //! [`Swtpm::start`] manufactures a TPM and powers it on; dropping it powers it off and removes its state.
 //! [`Proxy`] sits between a program and the TPM: it counts commands, and does what an interposer would do.
 //! [`SoftwareTpm`] is a prover without any TPM: for load, for properties, and for what no TPM would do.
+//! With the feature `parties`, a host and a server talk without a network; with `fleet`, many hosts are in one process.
 //! A missing program is a failure, never a skipped test.
 
+mod alone;
 mod ca;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 mod log;
 mod manufacture;
 mod operate;
+#[cfg(feature = "parties")]
+pub mod parties;
 mod ports;
 mod process;
 mod proxy;
@@ -20,6 +26,7 @@ mod tool;
 mod wire;
 mod world;
 
+pub use alone::{Alone, alone};
 pub use ca::{ca_certificates, write_ca_certificates};
 pub use log::{Extend, Measured, read_log};
 pub use ports::free as free_port;

@@ -11,7 +11,6 @@ mod accepted;
 mod banks;
 mod flipped;
 mod logless;
-mod parties;
 mod refused;
 mod rounds;
 mod sessions;

@@ -12,6 +12,7 @@ mod crl;
 mod disk;
 mod evidence;
 mod failures;
+mod fleet;
 mod go;
 mod health;
 mod http;

@@ -28,17 +28,17 @@ fn serving(settings: &str) -> (World, Machine, Agent, String) {
     (world, machine, agent, host)
 }
 
-fn verdict(world: &World, host: &str) -> Value {
+pub(super) fn verdict(world: &World, host: &str) -> Value {
     world.cli(&["host", "show", "--id", host])["verdict"].clone()
 }
 
 /// What the audit trail has of `event`.
-fn recorded(world: &World, event: &str) -> Vec<Value> {
+pub(super) fn recorded(world: &World, event: &str) -> Vec<Value> {
     world.audit(&["query", "--event", event, "--output", "json"])
 }
 
 /// Waits until the audit trail has `event` `times` times.
-fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
+pub(super) fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let found = recorded(world, event);
@@ -51,14 +51,18 @@ fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
 
 /// The serial number of the workload's SVID.
 fn serial(agent: &Agent) -> SerialNumber {
-    let fetched = agent.cli(&["api", "fetch", "x509"]);
+    serial_in(&agent.cli(&["api", "fetch", "x509"]))
+}
+
+/// The serial number of the first SVID that a workload fetched.
+pub(super) fn serial_in(fetched: &Value) -> SerialNumber {
     let chain = fetched["svids"][0]["x509_svid"].as_str().unwrap();
     let leaf = CertificateDer::from(pem::parse(chain).unwrap().into_contents());
     X509Svid::parse(&leaf).unwrap().serial
 }
 
 /// Waits until a CRL names `serial`.
-fn is_revoked(world: &World, serial: &SerialNumber) {
+pub(super) fn is_revoked(world: &World, serial: &SerialNumber) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !revoked(world).contains(serial) {
         assert!(Instant::now() < deadline, "no CRL names {serial}");
@@ -66,7 +70,7 @@ fn is_revoked(world: &World, serial: &SerialNumber) {
 }
 
 /// What the CRLs in the server's files name.
-fn revoked(world: &World) -> Vec<SerialNumber> {
+pub(super) fn revoked(world: &World) -> Vec<SerialNumber> {
     let mut revoked = Vec::new();
     for file in fs::read_dir(world.data_dir().join("crl")).unwrap() {
         let path = file.unwrap().path();

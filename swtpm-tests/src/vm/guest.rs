@@ -166,14 +166,16 @@ impl Guest {
         self.run("plastron-agent run >/dev/ttyS0 2>&1 &");
     }
 
-    /// Extends a PCR, as a program does that took the host over.
-    pub fn extend(&mut self, pcr: u8) {
+    /// Extends a PCR, as a program does that took the host over; since when, at the earliest.
+    pub fn extend(&mut self, pcr: u8) -> Instant {
         let command = wire::extend(pcr.into(), &[(HashAlg::Sha256, vec![1; 32])]);
         self.write("/run/extend", &command);
         let value = format!("cat /sys/class/tpm/tpm0/pcr-sha256/{pcr}");
         let before = self.run(&value);
+        let begun = Instant::now();
         self.run("cat /run/extend >/dev/tpmrm0");
         assert_ne!(self.run(&value), before, "PCR {pcr} was not extended");
+        begun
     }
 
     /// Stops the guest's processor: it falls silent, and its connections stay.

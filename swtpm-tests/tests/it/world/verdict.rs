@@ -32,6 +32,18 @@ pub(super) fn verdict(world: &World, host: &str) -> Value {
     world.cli(&["host", "show", "--id", host])["verdict"].clone()
 }
 
+/// Waits until a host has this verdict, of which the audit trail tells before anybody else sees it.
+pub(super) fn judged(world: &World, host: &str, finding: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let shown = verdict(world, host);
+        if shown["finding"] == finding {
+            return shown;
+        }
+        assert!(Instant::now() < deadline, "not {finding}: {shown}");
+    }
+}
+
 /// What the audit trail has of `event`.
 pub(super) fn recorded(world: &World, event: &str) -> Vec<Value> {
     world.audit(&["query", "--event", event, "--output", "json"])
@@ -131,7 +143,7 @@ fn a_host_that_is_changed_while_it_runs_loses_everything_until_it_is_good_and_re
     // Released while it is what it was: it attests, is found out, and quarantined again.
     let _released = world.cli(&["host", "release", "--id", &host]);
     audited(&world, "host_quarantined", 2);
-    assert_eq!(verdict(&world, &host)["finding"], "FINDING_QUARANTINED");
+    judged(&world, &host, "FINDING_QUARANTINED");
     let outcome = agent.outcome(&["api", "fetch", "x509"]);
     assert!(!outcome.status.success(), "{outcome:?}");
     let released = audited(&world, "host_released", 1);
@@ -171,11 +183,7 @@ fn a_host_that_falls_silent_is_stale_and_heals_when_it_speaks() {
 
     agent.daemon().signal("STOP");
     audited(&world, "host_stale", 1);
-    let shown = verdict(&world, &host);
-    assert_eq!(
-        (&shown["finding"], &shown["code"]),
-        (&"FINDING_STALE".into(), &"silent".into())
-    );
+    assert_eq!(judged(&world, &host, "FINDING_STALE")["code"], "silent");
     agent.daemon().signal("CONT");
 
     audited(&world, "host_verified", 2);

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::guest::mortal;
+use super::machine::mortal;
 use crate::{
     manufacture::manufacture,
     swtpm::Options,

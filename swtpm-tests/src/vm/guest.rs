@@ -1,50 +1,33 @@
 //! A guest that runs.
 
 use std::{
-    fmt::Write as _,
+    fmt::Write,
     fs,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    path::Path,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use attest::HashAlg;
 use serde_json::Value;
 
 use super::{
-    Chip, DEADLINE, Disk, SERVER,
+    Chip, DEADLINE, Disk,
     line::{Line, Listener},
+    machine::{REFUSED, Running},
     monitor::Monitor,
-    slots::Slot,
 };
-use crate::{
-    tool::{new_dir, require},
-    wire,
-    world::Daemon,
-};
+use crate::{wire, world::Daemon};
 
 /// A machine that has booted. Dropping it cuts its power.
 #[derive(Debug)]
 pub struct Guest {
-    qemu: Daemon,
+    machine: Running,
     shell: Line,
     monitor: Monitor,
-    dir: PathBuf,
-    begun: Instant,
-    booted: Duration,
-    // After all that ends before another guest may run.
-    _tpm: Daemon,
-    _slot: Slot,
 }
 
-/// Firmware that checks signatures, and its variables with Debian's test keys in them.
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
-/// Megabytes. What firmware measures depends on it.
-const MEMORY: &str = "384";
-/// What the firmware says of an image that it does not start.
-const REFUSED: &str = "Access Denied";
+/// What a guest is told of the server that has none.
+const NOWHERE: &str = "127.0.0.1:9";
 /// What the shell says behind the output of a command, before its exit code.
 const DONE: &str = "== done";
 
@@ -57,36 +40,27 @@ impl Guest {
     /// It does not boot in time, or the firmware refuses to start what is on the disk.
     #[must_use]
     pub fn boot(disk: &Disk, tpm: &Chip, server: &str) -> Self {
-        let slot = Slot::wait();
-        let begun = Instant::now();
-        let dir = new_dir();
-        let (shell, monitor) = (dir.join("shell.sock"), dir.join("monitor.sock"));
-        let listeners = [&shell, &monitor].map(|path| Listener::at(path));
-        let _tpm = tpm.power_on();
-        let variables = dir.join("variables");
-        fs::copy(VARIABLES, &variables)
-            .unwrap_or_else(|error| panic!("`{VARIABLES}`: {error}; apt-get install ovmf"));
-        let mut command = qemu();
-        attach_firmware(&mut command, &variables);
-        attach_tpm(&mut command, tpm);
-        attach_disk(&mut command, disk);
-        attach_network(&mut command, server);
-        attach_lines(&mut command, &shell, &monitor);
-        let qemu = Daemon::start_within(DEADLINE, &mut command);
-        let [shell, monitor] = listeners.map(|listener| answered(&listener, &qemu));
+        let (machine, lines) = Running::start(disk, tpm, server);
+        let [shell, monitor] = lines.map(|line| answered(&line, &machine));
         let mut guest = Self {
-            qemu,
+            machine,
             shell,
             monitor: Monitor::on(monitor),
-            dir,
-            begun,
-            booted: Duration::ZERO,
-            _tpm,
-            _slot: slot,
         };
         guest.run("true");
-        guest.booted = begun.elapsed();
+        guest.machine.booted();
         guest
+    }
+
+    /// Waits until the firmware of a machine with this TPM has refused to start what is on `disk`.
+    ///
+    /// # Panics
+    ///
+    /// It starts it, or takes too long.
+    pub fn refused(disk: &Disk, tpm: &Chip) {
+        let (machine, lines) = Running::start(disk, tpm, NOWHERE);
+        machine.console().wait_for(REFUSED);
+        drop(lines);
     }
 
     /// Runs a command in the guest's shell, as root, and returns what it printed.
@@ -113,7 +87,7 @@ impl Guest {
         let mut said = String::new();
         loop {
             let Some(line) = self.shell.hear() else {
-                still_waits(&self.qemu, command, deadline);
+                still_waits(&self.machine, command, deadline);
                 continue;
             };
             if let Some(status) = line.strip_prefix(DONE) {
@@ -198,109 +172,25 @@ impl Guest {
     /// What firmware, kernel and agent say.
     #[must_use]
     pub fn console(&self) -> &Daemon {
-        &self.qemu
+        self.machine.console()
     }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.qemu.kill();
-        let (booted, minutes) = (self.booted.as_secs(), self.begun.elapsed().as_secs_f64() / 60.0);
-        // Past the harness, which keeps what tests print that pass: what guests take of a run is to be seen.
-        let mut error = io::stderr();
-        writeln!(error, "guest: booted in {booted} s, ran {minutes:.1} min").ok();
-        // What stays is removed by the next run.
-        fs::remove_dir_all(&self.dir).ok();
-    }
-}
-
-/// A program that ends with this process, however that ends.
-pub(super) fn mortal(program: &str) -> Command {
-    require(program);
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", program]);
-    command
-}
-
-/// A machine without anything: one processor, emulated, whose power goes off where it would start again.
-fn qemu() -> Command {
-    let mut qemu = mortal("qemu-system-x86_64");
-    qemu.args(["-machine", "q35,smm=off,vmport=off", "-cpu", "max", "-smp", "1"]);
-    qemu.args(["-accel", "tcg,thread=multi", "-m", MEMORY]);
-    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-    qemu.args(["-serial", "stdio"]);
-    qemu
-}
-
-fn attach_firmware(qemu: &mut Command, variables: &Path) {
-    qemu.arg("-drive");
-    qemu.arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"));
-    qemu.arg("-drive");
-    qemu.arg(format!(
-        "if=pflash,unit=1,format=raw,file={}",
-        variables.display()
-    ));
-}
-
-fn attach_tpm(qemu: &mut Command, tpm: &Chip) {
-    let socket = tpm.socket();
-    qemu.arg("-chardev");
-    qemu.arg(format!("socket,id=chip,path={}", socket.display()));
-    qemu.args([
-        "-tpmdev",
-        "emulator,id=tpm,chardev=chip",
-        "-device",
-        "tpm-crb,tpmdev=tpm",
-    ]);
-}
-
-fn attach_disk(qemu: &mut Command, disk: &Disk) {
-    let path = disk.path();
-    qemu.arg("-drive");
-    qemu.arg(format!("if=none,id=disk,format=raw,file={}", path.display()));
-    qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
-}
-
-/// The emulator starts a program for each connection to the server, and lets nothing else out.
-fn attach_network(qemu: &mut Command, server: &str) {
-    require("nc");
-    let (address, port) = SERVER;
-    let (host, host_port) = server.split_once(':').expect("address and port");
-    qemu.arg("-netdev");
-    qemu.arg(format!(
-        "user,id=net,restrict=on,guestfwd=tcp:{address}:{port}-cmd:nc -N {host} {host_port}"
-    ));
-    qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
-}
-
-fn attach_lines(qemu: &mut Command, shell: &Path, monitor: &Path) {
-    qemu.arg("-chardev");
-    qemu.arg(format!("socket,id=shell,path={}", shell.display()));
-    qemu.args([
-        "-device",
-        "virtio-serial-pci",
-        "-device",
-        "virtserialport,chardev=shell",
-    ]);
-    qemu.arg("-chardev");
-    qemu.arg(format!("socket,id=monitor,path={}", monitor.display()));
-    qemu.args(["-mon", "chardev=monitor,mode=control"]);
 }
 
 /// The call of the emulator.
-fn answered(listener: &Listener, qemu: &Daemon) -> Line {
+fn answered(listener: &Listener, machine: &Running) -> Line {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(line) = listener.accept() {
             return line;
         }
-        still_waits(qemu, "start", deadline);
+        still_waits(machine, "start", deadline);
         std::thread::yield_now();
     }
 }
 
 /// Fails where there is nothing to wait for any more.
-fn still_waits(qemu: &Daemon, what: &str, deadline: Instant) {
+fn still_waits(machine: &Running, what: &str, deadline: Instant) {
+    let qemu = machine.console();
     let problem = if qemu.count(REFUSED) > 0 {
         "the firmware refused what is on the disk"
     } else if qemu.has_ended() {

@@ -10,6 +10,7 @@ mod guest;
 mod initrd;
 mod kernel;
 mod line;
+mod machine;
 mod monitor;
 mod slots;
 mod uki;

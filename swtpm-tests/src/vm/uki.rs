@@ -10,7 +10,7 @@ use std::{
 use super::{initrd, kernel::Kernel};
 use crate::tool::{new_dir, run};
 
-/// A kernel image, signed so that our firmware starts it. Dropping it removes it.
+/// A kernel image, signed so that our firmware starts it, or not. Dropping it removes it.
 #[derive(Debug)]
 pub struct Uki {
     dir: PathBuf,
@@ -41,21 +41,33 @@ impl Uki {
         Self::of(&signed, words)
     }
 
+    /// The image that nobody signed: our firmware does not start it.
+    #[must_use]
+    pub fn unsigned() -> Self {
+        let uki = Self { dir: new_dir() };
+        uki.fill(&Kernel::find().image, "");
+        uki
+    }
+
     fn of(kernel: &Path, words: &str) -> Self {
-        let dir = new_dir();
+        let uki = Self { dir: new_dir() };
+        uki.fill(kernel, words);
+        let unsigned = uki.dir.join("unsigned.efi");
+        fs::rename(uki.path(), &unsigned).unwrap();
+        sign(&unsigned, &uki.path());
+        fs::remove_file(unsigned).unwrap();
+        uki
+    }
+
+    fn fill(&self, kernel: &Path, words: &str) {
         let write = |name: &str, content: &str| {
-            let path = dir.join(name);
+            let path = self.dir.join(name);
             fs::write(&path, content).unwrap();
             path
         };
+        let release = "ID=plastron\nNAME=\"Plastron's test guest\"\nVERSION_ID=1\n";
         let sections = [
-            (
-                ".osrel",
-                write(
-                    "osrel",
-                    "ID=plastron\nNAME=\"Plastron's test guest\"\nVERSION_ID=1\n",
-                ),
-            ),
+            (".osrel", write("osrel", release)),
             (
                 ".cmdline",
                 write("cmdline", format!("{COMMAND_LINE} {words}").trim_end()),
@@ -63,11 +75,7 @@ impl Uki {
             (".linux", kernel.to_owned()),
             (".initrd", initrd::get().to_owned()),
         ];
-        let unsigned = dir.join("unsigned.efi");
-        add_sections(&sections, &unsigned);
-        sign(&unsigned, &dir.join("uki.efi"));
-        fs::remove_file(unsigned).unwrap();
-        Self { dir }
+        add_sections(&sections, &self.path());
     }
 
     /// The file that boots.

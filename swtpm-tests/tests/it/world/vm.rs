@@ -193,3 +193,8 @@ fn a_changed_command_line_is_named_and_another_kernel_is_accepted_once_it_is_pre
         "{outcome}"
     );
 }
+
+#[test]
+fn what_nobody_signed_does_not_boot() {
+    Guest::refused(&Disk::with(&Uki::unsigned()), &Chip::manufacture());
+}

@@ -78,7 +78,7 @@ fn package(program: &str) -> &'static str {
         "kill" => "procps",
         "mcopy" | "mmd" => "mtools",
         "mkfs.vfat" => "dosfstools",
-        "nc" => "netcat-openbsd",
+        "nc.openbsd" => "netcat-openbsd",
         "nsenter" | "setpriv" | "unshare" => "util-linux",
         "objcopy" | "objdump" | "strip" => "binutils",
         "openssl" => "openssl",

@@ -138,12 +138,12 @@ fn attach_disk(qemu: &mut Command, disk: &Disk) {
 
 /// The emulator starts a program for each connection to the server, and lets nothing else out.
 fn attach_network(qemu: &mut Command, server: &str) {
-    require("nc");
+    require("nc.openbsd");
     let (address, port) = SERVER;
     let (host, host_port) = server.split_once(':').expect("address and port");
     qemu.arg("-netdev");
     qemu.arg(format!(
-        "user,id=net,restrict=on,guestfwd=tcp:{address}:{port}-cmd:nc -N {host} {host_port}"
+        "user,id=net,restrict=on,guestfwd=tcp:{address}:{port}-cmd:nc.openbsd -N {host} {host_port}"
     ));
     qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
 }

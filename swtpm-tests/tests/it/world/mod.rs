@@ -31,5 +31,7 @@ mod supervision;
 mod tpm;
 mod upstream;
 mod verdict;
+#[cfg(target_arch = "x86_64")]
+mod vm;
 mod withdrawal;
 mod workload_api;

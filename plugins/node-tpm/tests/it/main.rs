@@ -12,6 +12,7 @@ mod banks;
 mod flipped;
 mod logless;
 mod parties;
+mod policies;
 mod refused;
 mod rounds;
 mod sessions;

@@ -1,5 +1,7 @@
 //! The changes of policies: what an operator wants becomes the policies as they will be, or is refused.
 
+use std::sync::Arc;
+
 use attest::policy::{Change, Generation, GenerationsError, Policy, PolicyName, Stage, diff};
 use plugin_api::{Host, HostPolicies};
 use svid::Timestamp;
@@ -277,7 +279,7 @@ pub fn assign(
     names: Vec<PolicyName>,
     actor: &str,
 ) -> Option<Result<(), PolicyRefused>> {
-    let host = draft.state().hosts.get(host_id)?.clone();
+    let host = Arc::clone(draft.state().hosts.get(host_id)?);
     if let Err(refused) = check_names(&draft.state().policies, &names, "a host") {
         return Some(Err(refused));
     }

@@ -24,7 +24,7 @@ pub enum PolicyCodecError {
     Name,
     /// A text that is not understood.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(Box<PolicyError>),
 }
 
 pub(super) fn policy_key(name: &PolicyName) -> Vec<u8> {
@@ -77,7 +77,8 @@ pub(super) fn decode_policy(key: &[u8], value: &[u8]) -> Result<StoredPolicy, Co
 }
 
 fn decode_generation(record: stored::PolicyGeneration) -> Result<StoredGeneration, PolicyCodecError> {
-    let policy = Policy::parse(record.text.as_bytes())?;
+    let policy =
+        Policy::parse(record.text.as_bytes()).map_err(|error| PolicyCodecError::Policy(Box::new(error)))?;
     let stage = if record.enforced {
         Stage::Enforced
     } else {

@@ -142,7 +142,7 @@ impl Rules {
         &self,
         selected: &SelectedQuote,
         supplied: Supplied,
-        missing: Missing,
+        missing: &Missing,
         host: &Host,
         context: &Context<'_>,
     ) -> Result<Accepted, Refusal> {
@@ -152,7 +152,7 @@ impl Rules {
                 let log = EventLog::parse(&content)?;
                 let unlogged = policies.unlogged_pcrs();
                 let pcrs = selected.explain_beside(&log, supplied.claimed.as_ref(), unlogged)?;
-                let outcome = outcome::of_log(&pcrs, &log, selected, &missing, host, context)?;
+                let outcome = outcome::of_log(&pcrs, &log, selected, missing, host, context)?;
                 let known = KnownLog {
                     sha256: sha256(&content),
                     values: pcrs.values().clone(),

@@ -67,7 +67,7 @@ impl Expect for ExpectSupplied {
         let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
         let accepted = selected
             .map_err(Refusal::from)
-            .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
+            .and_then(|selected| rules.appraise_supplied(&selected, supplied, &missing, host, context));
         let accepted = accepted.map_err(|refusal| refusal.said_by(host))?;
         Ok(Step::Done(self.proven.attested(accepted, self.subject.hello)))
     }

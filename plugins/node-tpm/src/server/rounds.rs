@@ -130,7 +130,7 @@ impl ExpectLog {
         let host = Arc::clone(&asked.host);
         let accepted = asked
             .rules
-            .appraise_supplied(&selected, supplied, missing, &host, context)?;
+            .appraise_supplied(&selected, supplied, &missing, &host, context)?;
         Ok(asked.changed(&ak, accepted))
     }
 }

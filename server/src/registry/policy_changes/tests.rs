@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use svid::TrustDomain;
 
 use super::*;
@@ -159,7 +157,7 @@ fn what_makes_no_sense_changes_nothing() {
 fn a_version_is_newer_than_any_before_also_of_those_that_are_forgotten() {
     let mut world = world();
     assert_eq!(world.apply(policy("a", 3)), Ok(Vec::new()));
-    let changes = vec![
+    let changes = [
         format!("no longer: PCR 4 may be {:064x}", 3),
         format!("new: PCR 4 may be {:064x}", 2),
     ];

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash},
+    policy::PolicyName,
     wire::{ClockInfo, Public},
 };
 use svid::Timestamp;
 
-use crate::Verdict;
+use crate::{PolicyStanding, Verdict};
 
 /// Where the key of an agent's SVID is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +57,8 @@ pub struct Host {
     pub agent_path: Option<Arc<str>>,
     /// Where the key of its agent's SVID is, once it attested.
     pub svid_key: Option<SvidKeyPlace>,
+    /// The policies that it is held to; where there are none, those that are for all.
+    pub policies: Vec<PolicyName>,
     /// What is thought of it.
     pub verdict: Verdict,
     /// Grows with each change of the row.
@@ -100,6 +103,10 @@ pub struct Appraised {
     pub pcr_digest: [u8; 32],
     /// By which generation of what is required of the host it was accepted.
     pub policy_generation: u64,
+    /// What it came to under each policy.
+    pub policies: Vec<PolicyStanding>,
+    /// What it says of the node, as values of selectors, sorted.
+    pub selectors: Vec<String>,
     /// The event log that explained them: its SHA-256, and the values that it replays to.
     pub event_log: Option<KnownLog>,
 }
@@ -111,6 +118,8 @@ pub struct KnownLog {
     pub sha256: [u8; 32],
     /// The PCR values that it explains.
     pub values: PcrValues,
+    /// Whether the server has its bytes.
+    pub is_kept: bool,
 }
 
 impl Appraised {
@@ -150,6 +159,7 @@ impl Host {
             appraised: None,
             agent_path: None,
             svid_key: None,
+            policies: Vec::new(),
             verdict: Verdict::first(now),
             revision: 0,
         }
@@ -199,6 +209,8 @@ pub struct HostClaim {
     pub appraised: Appraised,
     /// Where the key is that an SVID is signed for, if one is.
     pub svid_key: Option<SvidKeyPlace>,
+    /// The event log, where it came: the bytes of the one in `appraised`.
+    pub event_log: Option<Arc<[u8]>>,
     /// SHA-256 of what the host said first on this connection: its later evidence there covers it, too.
     pub hello: [u8; 32],
 }

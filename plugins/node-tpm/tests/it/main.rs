@@ -11,7 +11,7 @@ mod accepted;
 mod banks;
 mod flipped;
 mod logless;
-mod parties;
+mod policies;
 mod refused;
 mod rounds;
 mod sessions;

@@ -176,7 +176,8 @@ impl TpmDevice for SoftwareTpm {
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
         self.said.clock += 1;
         let name = sized(&name_of(&self.key(key).1.marshal()));
-        let statement = self.says(0x8017, extra_data, [name.clone(), name].concat());
+        let mut statement = self.says(0x8017, extra_data, [name.clone(), name].concat());
+        (self.alter)(&mut statement);
         let attest = statement.marshal();
         Ok(RawCertification {
             signature: sign(&self.ak, &attest),

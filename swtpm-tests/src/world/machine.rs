@@ -24,6 +24,8 @@ pub struct Machine {
     /// What programs on it reach the TPM by.
     pub proxy: Proxy,
     log: PathBuf,
+    /// Further lines for `[plugins.node-tpm]` of an agent on it.
+    pub agent_settings: &'static str,
     keys: OnceLock<Value>,
 }
 
@@ -66,6 +68,7 @@ impl Machine {
             tpm,
             proxy,
             log,
+            agent_settings: "",
             keys: OnceLock::new(),
         }
     }
@@ -103,8 +106,8 @@ impl Machine {
     /// Tables for the configuration of an agent on it.
     #[must_use]
     pub fn settings(&self) -> String {
-        let (device, log) = (self.proxy.tcti(), self.log.display());
-        format!("[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\n")
+        let (device, log, more) = (self.proxy.tcti(), self.log.display(), self.agent_settings);
+        format!("[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\n{more}")
     }
 }
 

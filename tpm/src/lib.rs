@@ -23,6 +23,7 @@ mod keys;
 mod nv;
 mod pcr;
 mod quote;
+mod seal;
 mod secret;
 mod signing;
 mod silence;
@@ -31,6 +32,7 @@ mod template;
 use plugin_api::TpmError;
 
 pub use handle::Handle;
+pub use seal::{Sealed, SealedKey};
 pub use secret::SecretFile;
 pub use silence::silence_library;
 

@@ -84,7 +84,10 @@ impl Opening {
             attestation_key: AttestationKey::parse(&hello.attestation_key)?,
             selection: selection_from_wire(&hello.selection).ok_or(Reject::Unexpected)?,
             event_log: event_log(&hello.logs)?,
-            svid_key: evidence.certification.map(certified).transpose()?,
+            svid_key: evidence
+                .certification
+                .map(|offered| certified(*offered))
+                .transpose()?,
             hello: evidence.hello,
             quote,
         })

@@ -313,7 +313,7 @@ fn evidence(hello: Bytes, quote: wire::Quote, certification: Option<wire::Certif
     let evidence = wire::Evidence {
         hello,
         quote: Some(quote),
-        certification,
+        certification: certification.map(Box::new),
     };
     evidence.encode_to_vec()
 }

@@ -147,7 +147,7 @@ fn another_key_than_that_of_the_request_is_refused() {
     assert_eq!(place(server.start(&evidence, wire)), SvidKeyPlace::Unproven);
 
     let mut passed_off = wire::Evidence::decode(&*evidence).unwrap();
-    passed_off.certification = Some(certify(&machine, &other, wire, &evidence));
+    passed_off.certification = Some(certify(&machine, &other, wire, &evidence).into());
     let refused = server.start(&passed_off.encode_to_vec(), wire);
     assert_eq!(code(refused), "certified_name");
 }
@@ -256,7 +256,7 @@ fn a_session_certifies_no_key() {
     let session = machine.prover.resume(&WIRE.exporter).unwrap().unwrap();
     let mut evidence = wire::Evidence::decode(&*session).unwrap();
     assert_eq!(evidence.certification, None);
-    evidence.certification = Some(certify(&machine, &key, wire, &session));
+    evidence.certification = Some(certify(&machine, &key, wire, &session).into());
     let refused = server.resume(&evidence.encode_to_vec(), &path(&attested), WIRE.exporter);
     assert_eq!(code(refused), "unexpected_message");
 }

@@ -3,7 +3,7 @@
 use std::iter;
 
 use super::{
-    EventLog,
+    EventLog, Measurements,
     event::EventKind,
     record::{Record, Records},
     uki::{UKI_PCR, completions},
@@ -54,6 +54,22 @@ pub fn explain(
         claimed,
         completions.first().unwrap_or(&replayed),
     ))
+}
+
+/// What `log` may have left in the PCRs of `selection`, if it is one of firmware that measures (46, 48, 49, 54); several
+/// where phases of the boot are not in it. Proves nothing: for a quote that something else has to explain as well.
+///
+/// # Errors
+///
+/// [`Reject::LogBank`] and [`Reject::LogBanks`] as [`EventLog::replay`], and what [`Measurements::verify`] refuses.
+pub fn replays(selection: &PcrSelection, log: &EventLog) -> Result<Vec<PcrValues>, Reject> {
+    for (alg, set) in selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
+        Measurements::verify(log.clone(), alg, set)?;
+    }
+    let replayed = replay(selection, log)?;
+    let mut ways = completions(selection, &replayed, log);
+    ways.insert(0, replayed);
+    Ok(ways)
 }
 
 fn replay(selection: &PcrSelection, log: &EventLog) -> Result<PcrValues, Reject> {

@@ -4,6 +4,7 @@ use super::{
     Differences, Evidence, Generation, GenerationId, Generations, Policy, PolicyName, Reference, Stage, Uki,
     command_line::Texts, evidence::Measured, firmware_rule,
 };
+use crate::ima::ProvenList;
 
 /// What became of a host under one policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -65,6 +66,20 @@ pub fn appraise(generations: &Generations, evidence: &Evidence<'_>) -> Appraisal
         verdict,
         judgements,
     }
+}
+
+/// What differs between entries that the kernel's list got since, and each generation of a policy, those that are
+/// enforced first: whoever met one met it still if its entry here is empty, and nothing else has changed.
+#[must_use]
+pub fn judge_list(generations: &Generations, list: &ProvenList) -> Vec<(GenerationId, Differences)> {
+    let judged = |generation: &Generation| {
+        let mut differences = Differences::default();
+        if let Some(rule) = &generation.policy.ima {
+            rule.check_entries(list, &mut differences);
+        }
+        (generation.id(), differences)
+    };
+    generations.iter().map(judged).collect()
 }
 
 impl Appraisal {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     HashAlg,
-    ima::{Entry, FileDigest},
+    ima::{Entry, FileDigest, ProvenList},
 };
 
 /// Which files the kernel may have measured.
@@ -76,6 +76,11 @@ impl ImaRule {
                 event: None,
             });
         };
+        self.check_entries(list, differences);
+    }
+
+    /// Of a list, or of what it got since.
+    pub(super) fn check_entries(&self, list: &ProvenList, differences: &mut Differences) {
         for entry in list.entries() {
             if let Some((kind, expected)) = self.judge(&entry) {
                 differences.push(Difference {

@@ -92,6 +92,17 @@ fn host() -> stored::Host {
         }],
         pcr_digest: vec![8; 32],
         policy_generation: 0,
+        kernel_list: Some(stored::KernelList {
+            reset_count: 3,
+            entries: 60,
+            bytes: 5_000,
+            violations: 1,
+            values: vec![stored::PcrValue {
+                hash_alg: 0x0b,
+                index: 10,
+                digest: vec![9; 32],
+            }],
+        }),
     };
     let verdict = stored::Verdict {
         finding: stored::Finding::Quarantined.into(),

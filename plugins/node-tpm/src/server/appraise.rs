@@ -5,10 +5,14 @@ use std::sync::Arc;
 use attest::{
     HashAlg, PcrSelection, PcrSet, Reject, SelectedQuote, Standing, VerifiedQuote, event_log::EventLog,
 };
-use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KnownLog};
+use plugin_api::{Appraised, Attested, Claim, Host, HostClaim, KernelList, KnownLog};
 use proto::plastron::attest::v1 as wire;
 
-use super::{Proven, Rules, config::EventLogs};
+use super::{
+    Proven, Rules,
+    config::EventLogs,
+    ima::{Awaited, with_list},
+};
 use crate::{
     NAME,
     wire::{self as messages, Opening, Supplied},
@@ -30,6 +34,10 @@ pub(super) enum Appraisal {
 pub(super) struct Offered {
     pub(super) selection: PcrSelection,
     pub(super) event_log: Option<[u8; 32]>,
+    /// Whether it could send its kernel's list.
+    pub(super) has_list: bool,
+    /// How far that is proven, where a session knows better than the row.
+    pub(super) list: Option<KernelList>,
 }
 
 /// What a host is asked for.
@@ -38,9 +46,11 @@ pub(super) struct Missing {
     /// PCRs to quote.
     pub(super) pcrs: PcrSelection,
     /// The log that the host has, where it was accepted before: it need not come again.
-    known: Option<KnownLog>,
+    pub(super) known: Option<KnownLog>,
     /// Whether the event log is to be sent.
     wants_log: bool,
+    /// The kernel's list, where that is looked at.
+    list: Option<Awaited>,
 }
 
 impl Offered {
@@ -48,13 +58,44 @@ impl Offered {
         Self {
             selection: opening.selection.clone(),
             event_log: opening.event_log,
+            has_list: opening.has_list,
+            list: None,
         }
     }
 }
 
 impl Missing {
     pub(super) fn to_wire(&self, nonce: &[u8; 32]) -> wire::Need {
-        messages::need(nonce, &self.pcrs, self.wants_log)
+        let list = self.list.as_ref().map(|list| &list.at);
+        messages::need(nonce, &self.pcrs, self.wants_log, list)
+    }
+
+    /// What comes of the kernel's list next.
+    pub(super) fn going_on(self, list: Awaited) -> Self {
+        Self {
+            wants_log: false,
+            list: Some(list),
+            ..self
+        }
+    }
+
+    /// Everything from its beginning.
+    pub(super) fn anew(self, list: Awaited) -> Self {
+        Self {
+            known: None,
+            wants_log: true,
+            list: Some(list),
+            ..self
+        }
+    }
+
+    /// Whether it came already, unasked: what the kernel's list got since.
+    pub(super) fn is_in(&self, supplied: &Supplied, quoted: &PcrSelection) -> bool {
+        let goes_on = |list: &Awaited| supplied.list.as_ref().is_some_and(|part| list.goes_on_with(part));
+        self.known.is_some()
+            && !self.wants_log
+            && quoted.is_same_set(&self.pcrs)
+            && self.list.as_ref().is_some_and(goes_on)
     }
 }
 
@@ -66,31 +107,38 @@ impl Rules {
         host: &Host,
         offered: &Offered,
     ) -> Result<Appraisal, Reject> {
-        let (pcrs, event_log) = (self.wanted(host, &offered.selection), offered.event_log);
+        let event_log = offered.event_log;
         if event_log.is_none() {
             self.event_logs.check_absent(host)?;
         }
-        let known = known_log(host, event_log, &pcrs);
-        if !quote.selection().is_same_set(&pcrs) {
-            return Ok(Appraisal::Open(Missing {
-                pcrs,
-                wants_log: event_log.is_some() && known.is_none(),
+        let list = self.awaited(host, offered, quote.clock.reset_count)?;
+        let boot = self.wanted(host, &offered.selection);
+        let known = known_log(host, event_log, &boot);
+        let pcrs = if list.is_some() { with_list(&boot) } else { boot };
+        let open = |known: Option<KnownLog>| {
+            let wants_log = event_log.is_some() && known.is_none();
+            Ok(Appraisal::Open(Missing {
+                pcrs: pcrs.clone(),
+                list: list.clone().map(|list| list.with_log(wants_log)),
+                wants_log,
                 known,
-            }));
+            }))
+        };
+        if !quote.selection().is_same_set(&pcrs) {
+            return open(known);
         }
         let selected = quote.over(&pcrs)?;
-        if event_log.is_none() {
-            return Ok(Appraisal::Accepted(appraised(&selected, None)));
-        }
-        match known {
-            Some(known) if selected.matches(&known.values).is_ok() => {
-                Ok(Appraisal::Accepted(appraised(&selected, Some(known))))
+        match (event_log, known, &list) {
+            (None, ..) => Ok(Appraisal::Accepted(appraised(&selected, None, None))),
+            (Some(_), Some(known), None) if selected.matches(&known.values).is_ok() => {
+                Ok(Appraisal::Accepted(appraised(&selected, Some(known), None)))
             }
-            _ => Ok(Appraisal::Open(Missing {
-                pcrs,
-                known: None,
-                wants_log: true,
-            })),
+            (Some(_), Some(known), Some(list)) if list.is_signed(&selected, &known) => Ok(
+                Appraisal::Accepted(appraised(&selected, Some(known), Some(list.at.clone()))),
+            ),
+            // PCRs of firmware and of the kernel have one digest: what the list got since is asked for first.
+            (Some(_), known, Some(_)) => open(known),
+            (Some(_), _, None) => open(None),
         }
     }
 
@@ -113,8 +161,11 @@ impl Rules {
         &self,
         selected: &SelectedQuote,
         supplied: Supplied,
-        missing: Missing,
-    ) -> Result<Appraised, Reject> {
+        mut missing: Missing,
+    ) -> Result<Appraisal, Reject> {
+        if let Some(list) = missing.list.take() {
+            return self.appraise_list(selected, supplied, missing, list);
+        }
         let event_log = match (supplied.event_log, missing.known) {
             (Some(content), _) => {
                 let log = EventLog::parse(&content)?;
@@ -132,7 +183,7 @@ impl Rules {
             (None, None) if missing.wants_log => return Err(Reject::LogMissing),
             (None, None) => None,
         };
-        Ok(appraised(selected, event_log))
+        Ok(Appraisal::Accepted(appraised(selected, event_log, None)))
     }
 }
 
@@ -163,7 +214,11 @@ impl EventLogs {
     }
 }
 
-fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised {
+pub(super) fn appraised(
+    selected: &SelectedQuote,
+    event_log: Option<KnownLog>,
+    kernel_list: Option<KernelList>,
+) -> Appraised {
     let quote = selected.quote();
     Appraised {
         standing: Standing::from(quote),
@@ -171,7 +226,17 @@ fn appraised(selected: &SelectedQuote, event_log: Option<KnownLog>) -> Appraised
         pcr_digest: quote.pcr_digest().try_into().unwrap_or_default(),
         policy_generation: POLICY_GENERATION,
         event_log,
+        kernel_list,
     }
+}
+
+/// What the kernel's list is worth, as selectors.
+fn of_list(list: &KernelList) -> impl Iterator<Item = String> {
+    let is_clean = list.violations == 0;
+    ["ima:proven"]
+        .into_iter()
+        .chain(is_clean.then_some("ima:clean"))
+        .map(str::to_owned)
 }
 
 pub(super) fn sha256(content: &[u8]) -> [u8; 32] {
@@ -191,9 +256,12 @@ impl Proven {
             .collect();
         hashes.sort();
         hashes.dedup();
+        let of_keys = hashes.iter().map(|hash| format!("pub_hash:{hash}"));
         Attested {
             suffix: self.suffix(),
-            selectors: hashes.iter().map(|hash| format!("pub_hash:{hash}")).collect(),
+            selectors: of_keys
+                .chain(appraised.kernel_list.iter().flat_map(of_list))
+                .collect(),
             can_reattest: true,
             claims: vec![Claim::Host(Box::new(self.claim(appraised, hello)))],
         }

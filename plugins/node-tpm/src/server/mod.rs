@@ -3,6 +3,7 @@
 mod appraise;
 mod config;
 mod expect;
+mod ima;
 mod keys;
 mod rounds;
 mod subject;
@@ -24,9 +25,10 @@ use crate::{
     NAME, NO_NONCE,
     wire::{OfferedEk, Opening, first_endorsement_key},
 };
-use appraise::{Appraisal, Offered, sha256};
+use appraise::{Appraisal, Missing, Offered, sha256};
 pub use config::{Config, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
+pub use ima::KernelLists;
 use subject::Subject;
 use trust::Trust;
 pub use trust::{CrlPolicy, TrustError, TrustProblem};
@@ -42,6 +44,7 @@ struct Rules {
     /// Whether the same PCRs of every active bank are quoted.
     all_banks: bool,
     event_logs: EventLogs,
+    kernel_lists: KernelLists,
     /// Whether a host may sleep.
     accept_suspend: bool,
 }
@@ -197,7 +200,7 @@ impl Rules {
         let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered));
         appraisal.map_err(|reject| match reject {
             // A log that can't be read now makes no host suspect; one that does not come where it was said to be does.
-            Reject::LogMissing => Refusal::from(reject),
+            Reject::ImaMissing | Reject::LogMissing => Refusal::from(reject),
             reject => Refusal::from(reject).said_by(host),
         })
     }
@@ -215,15 +218,20 @@ impl Rules {
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match rules.appraise_first(quote, &proven, &offered)? {
             Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised, subject.hello))),
-            Appraisal::Open(missing) => Ok(Step::Challenge {
-                send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
-                next: Box::new(ExpectSupplied {
-                    rules: Arc::clone(rules),
-                    proven,
-                    subject,
-                    nonce: context.nonce,
-                    missing,
-                }),
+            Appraisal::Open(missing) => Ok(Self::ask(rules, proven, subject, missing, context.nonce)),
+        }
+    }
+
+    /// Asks for what is missing.
+    fn ask(rules: &Arc<Self>, proven: Proven, subject: Subject, missing: Missing, nonce: [u8; 32]) -> Step {
+        Step::Challenge {
+            send: challenge(wire::challenge::Step::Need(missing.to_wire(&nonce))),
+            next: Box::new(ExpectSupplied {
+                rules: Arc::clone(rules),
+                proven,
+                subject,
+                nonce,
+                missing,
             }),
         }
     }

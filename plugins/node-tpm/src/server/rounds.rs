@@ -15,6 +15,7 @@ use prost::Message;
 use super::{
     Rules,
     appraise::{Appraisal, Missing, Offered, POLICY_GENERATION},
+    ima::{grown, latest, with_list},
 };
 use crate::wire::{self, Supplied};
 
@@ -51,12 +52,17 @@ pub(super) fn begin(
     context: &Context<'_>,
 ) -> Option<Asked> {
     let appraised = host.appraised.as_ref()?;
-    let wanted = rules.wanted(host, &appraised.selection);
-    let send = wire::need(&context.nonce, &wanted, false).encode_to_vec();
+    let list = rules
+        .is_list_wanted()
+        .then(|| latest(appraised, session).0)
+        .flatten();
+    let boot = rules.wanted(host, &appraised.selection);
+    let wanted = if list.is_some() { with_list(&boot) } else { boot };
+    let send = wire::need(&context.nonce, &wanted, false, list).encode_to_vec();
     let asked = Questioned {
         rules: Arc::clone(rules),
         host: Arc::clone(host),
-        session: *session,
+        session: session.clone(),
         nonce: context.nonce,
     };
     Some(Asked {
@@ -70,23 +76,24 @@ impl ExpectEvidence for ExpectQuote {
     fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Round, Refusal> {
         let supplied = wire::supplied(answer)?;
         let host = Arc::clone(&self.asked.host);
-        self.judge(&supplied, context)
+        self.judge(supplied, context)
             .map_err(|reject| Refusal::from(reject).said_by(&host))
     }
 }
 
 impl ExpectQuote {
-    fn judge(self, supplied: &Supplied, context: &Context<'_>) -> Result<Round, Reject> {
+    fn judge(self, supplied: Supplied, context: &Context<'_>) -> Result<Round, Reject> {
         let Self { asked, wanted } = self;
         let ak = asked.ak()?;
-        let quote = asked.verify(supplied, &ak)?;
+        let quote = asked.verify(&supplied, &ak)?;
         let Some(appraised) = &asked.host.appraised else {
             return Err(Reject::Unexpected);
         };
-        if is_unchanged(&quote, &asked.session.clock, appraised, &wanted) {
+        let (list, pcr_digest) = latest(appraised, &asked.session);
+        let is_other = quote.pcr_digest() != pcr_digest;
+        if !is_other && is_unchanged(&quote, &asked.session.clock, appraised, &wanted) {
             return Ok(Round::Unchanged(quote.clock));
         }
-        let is_other = quote.pcr_digest() != appraised.pcr_digest;
         if appraised.event_log.is_none() && quote.selection() == &appraised.selection && is_other {
             // There is no log that could tell why.
             return Err(Reject::PcrDigest);
@@ -94,30 +101,36 @@ impl ExpectQuote {
         let offered = Offered {
             selection: appraised.selection.clone(),
             event_log: appraised.event_log.as_ref().map(|log| log.sha256),
+            has_list: list.is_some(),
+            list: list.cloned(),
         };
-        match asked.rules.appraise(quote, &asked.host, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(asked.changed(&ak, appraised)),
-            Appraisal::Open(missing) => Ok(Round::Ask(asked.ask_more(missing, context.nonce))),
-        }
+        let appraisal = match asked.rules.appraise(quote.clone(), &asked.host, &offered)? {
+            Appraisal::Open(missing) if missing.is_in(&supplied, quote.selection()) => {
+                let selected = quote.over(&missing.pcrs)?;
+                asked.rules.appraise_supplied(&selected, supplied, missing)?
+            }
+            appraisal => appraisal,
+        };
+        Ok(asked.conclude(&ak, appraisal, context.nonce))
     }
 }
 
 impl ExpectEvidence for ExpectLog {
-    fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Round, Refusal> {
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Round, Refusal> {
         let supplied = wire::supplied(answer)?;
         let host = Arc::clone(&self.asked.host);
-        self.judge(supplied)
+        self.judge(supplied, context)
             .map_err(|reject| Refusal::from(reject).said_by(&host))
     }
 }
 
 impl ExpectLog {
-    fn judge(self, supplied: Supplied) -> Result<Round, Reject> {
+    fn judge(self, supplied: Supplied, context: &Context<'_>) -> Result<Round, Reject> {
         let Self { asked, missing } = self;
         let ak = asked.ak()?;
         let selected = asked.verify(&supplied, &ak)?.over(&missing.pcrs)?;
-        let appraised = asked.rules.appraise_supplied(&selected, supplied, missing)?;
-        Ok(asked.changed(&ak, appraised))
+        let appraisal = asked.rules.appraise_supplied(&selected, supplied, missing)?;
+        Ok(asked.conclude(&ak, appraisal, context.nonce))
     }
 }
 
@@ -140,6 +153,17 @@ impl Questioned {
     fn ak(&self) -> Result<VerifiedAk, Reject> {
         let known = self.host.attestation_key.as_ref().ok_or(Reject::AkOfOtherHost)?;
         AttestationKey::parse(known.as_bytes())?.remembered(known)
+    }
+
+    fn conclude(self, ak: &VerifiedAk, appraisal: Appraisal, nonce: [u8; 32]) -> Round {
+        let before = self.host.appraised.as_ref();
+        match appraisal {
+            Appraisal::Open(missing) => Round::Ask(self.ask_more(missing, nonce)),
+            Appraisal::Accepted(appraised) => match before.and_then(|before| grown(before, &appraised)) {
+                Some(grown) => Round::Grown(appraised.standing.clock, Box::new(grown)),
+                None => self.changed(ak, appraised),
+            },
+        }
     }
 
     fn changed(&self, ak: &VerifiedAk, appraised: Appraised) -> Round {
@@ -165,7 +189,7 @@ impl Questioned {
     }
 }
 
-/// Whether all that is signed is as it was accepted last, and the TPM ran on since `last`.
+/// Whether all that is signed beside the PCRs is as it was accepted last, and the TPM ran on since `last`.
 fn is_unchanged(
     quote: &VerifiedQuote,
     last: &ClockInfo,
@@ -178,6 +202,5 @@ fn is_unchanged(
         && quote.firmware_version == appraised.standing.firmware_version
         && quote.selection() == wanted
         && quote.selection() == &appraised.selection
-        && quote.pcr_digest() == appraised.pcr_digest
         && appraised.policy_generation == POLICY_GENERATION
 }

@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) tpm: Arc<Mutex<SoftwareTpm>>,
     pub(crate) prover: TpmProver,
     pub(crate) log: PathBuf,
+    /// Where its kernel's list is, once there is one.
+    pub(crate) list: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -78,8 +80,10 @@ impl Machine {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, log).unwrap();
+        let list = dir.path().join("list");
         let config = AgentConfig {
             event_log_path: path.clone(),
+            ima_log_path: list.clone(),
             ..AgentConfig::default()
         };
         let tpm = Arc::new(Mutex::new(tpm));
@@ -91,6 +95,7 @@ impl Machine {
             tpm,
             prover: TpmProver::new(config, TrustDomain::parse("example.org").unwrap(), open),
             log: path,
+            list,
             _dir: dir,
         }
     }

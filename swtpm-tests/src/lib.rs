@@ -8,6 +8,7 @@
 //! A missing program is a failure, never a skipped test.
 
 mod ca;
+mod kernel;
 mod log;
 mod manufacture;
 mod operate;
@@ -21,6 +22,7 @@ mod wire;
 mod world;
 
 pub use ca::{ca_certificates, write_ca_certificates};
+pub use kernel::KernelEntry;
 pub use log::{Extend, Measured, read_log};
 pub use ports::free as free_port;
 pub use proxy::Proxy;

@@ -279,6 +279,12 @@ impl ProvenList {
         self.list.len() - self.proven
     }
 
+    /// How many entries of the boot came before its first.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.progress.entries.saturating_sub(u64::from(self.proven))
+    }
+
     /// How many bytes the entries take that are proven, in the binary form.
     #[must_use]
     pub fn proven_len(&self) -> usize {

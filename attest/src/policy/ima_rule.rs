@@ -81,6 +81,7 @@ impl ImaRule {
 
     /// Of a list, or of what it got since.
     pub(super) fn check_entries(&self, list: &ProvenList, differences: &mut Differences) {
+        let before = u32::try_from(list.offset()).unwrap_or(u32::MAX);
         for entry in list.entries() {
             if let Some((kind, expected)) = self.judge(&entry) {
                 differences.push(Difference {
@@ -89,7 +90,7 @@ impl ImaRule {
                     expected: expected.into(),
                     found: shown_digest(&entry),
                     event: Some(EventPlace {
-                        index: entry.index,
+                        index: before.saturating_add(entry.index),
                         pcr: entry.pcr,
                         claimed: None,
                     }),

@@ -4,7 +4,7 @@ use attest::{
     Digest, HashAlg, PcrSet, PcrValues, Reject,
     event_log::EventLog,
     ima::{self, MeasurementList, Progress, ProvenList, explain},
-    policy::{Differences, Evidence, Generation, Generations, Stage, appraise, judge, selectors},
+    policy::{Differences, Evidence, Generation, Generations, Stage, appraise, judge, judge_list, selectors},
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -380,6 +380,37 @@ fn holds_files_to_digests_and_keys() {
         codes(&policy("[ima]"), &boot("vm-sb-56c")),
         ["policy_ima_missing"]
     );
+}
+
+/// Whoever met a generation is looked at by what its kernel measured since, and by that alone.
+#[test]
+fn what_a_list_got_since_is_held_to_each_generation() {
+    let list = list(&[("/bin/known", b"known", vec![]), ("/bin/new", b"new", vec![])]);
+    let of = |content: &[u8]| format!("'{}'", HashAlg::Sha256.digest(&[content]));
+    let generation = |rules: &str, stage| Generation::new(policy(rules), stage);
+    let both = format!("[ima]\nallow = [{}, {}]", of(b"known"), of(b"new"));
+    let generations = Generations::new(vec![
+        generation(
+            "[secure_boot]\nenforced = false\n[ima]\nallow = []",
+            Stage::Staged,
+        ),
+        generation(&format!("[ima]\nallow = [{}]", of(b"known")), Stage::Enforced),
+        generation(&both, Stage::Enforced),
+        generation("[secure_boot]\nenforced = false", Stage::Staged),
+    ])
+    .unwrap();
+    let judged: Vec<_> = judge_list(&generations, &list)
+        .iter()
+        .map(|(_, differences)| {
+            differences
+                .iter()
+                .map(|found| found.subject.clone())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let (known, new) = ("file `/bin/known`".to_owned(), "file `/bin/new`".to_owned());
+    let expected: [Vec<String>; 4] = [vec![new.clone()], vec![], vec![known, new], vec![]];
+    assert_eq!(judged, expected);
 }
 
 fn generate() -> EcdsaKeyPair {

@@ -10,7 +10,7 @@ use node_tpm::{Config, EventLogs, KernelLists};
 use plugin_api::{Attested, NodeProver, Refusal, Round};
 use prost::Message;
 use proto::plastron::attest::v1::{Answer, Challenge, Log, LogKind, Need, Supplied, answer::Step, challenge};
-use swtpm_tests::SoftwareTpm;
+use swtpm_tests::{KernelEntry, SoftwareTpm};
 
 use crate::{
     banks::with_both_banks,
@@ -42,7 +42,8 @@ impl Kernel {
 
     /// Further files that somebody ran.
     fn and_files(mut self, count: usize) -> Self {
-        let files = (0..count).map(|n| entry(&format!("/usr/bin/{n:0>200}"), false));
+        let files =
+            (0..count).map(|n| KernelEntry::of_file(&format!("/usr/bin/{n:0>200}"), &[7; 32]).bytes());
         self.0.extend(files);
         self
     }
@@ -50,27 +51,6 @@ impl Kernel {
     fn first(&self, entries: usize) -> Vec<u8> {
         self.0[..entries].concat()
     }
-}
-
-/// An entry about some file.
-fn entry(path: &str, is_violation: bool) -> Vec<u8> {
-    measured(&[7; 32], path, is_violation)
-}
-
-/// An entry of the template `ima-ng`.
-fn measured(digest: &[u8], path: &str, is_violation: bool) -> Vec<u8> {
-    let sized = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_le_bytes(), bytes].concat();
-    let data = [
-        sized(&[b"sha256:\0", digest].concat()),
-        sized(&[path.as_bytes(), b"\0"].concat()),
-    ]
-    .concat();
-    let digest = match is_violation {
-        true => Digest::filled(0, HashAlg::Sha1),
-        false => HashAlg::Sha1.digest(&[&data]),
-    };
-    let head = [&10_u32.to_le_bytes()[..], digest.as_bytes(), &sized(b"ima-ng")].concat();
-    [head, sized(&data)].concat()
 }
 
 /// A host whose kernel measures, and the server that asks for it.
@@ -445,7 +425,7 @@ fn much_that_is_new_is_stored() {
 fn violations_are_counted_and_stored() {
     let mut kernel = Kernel::captured(BOOT);
     kernel.0.truncate(12);
-    kernel.0.push(entry("/var/log/open", true));
+    kernel.0.push(KernelEntry::violation("/var/log/open").bytes());
     let mut host = Measuring::with(kernel, 12);
     host.measure(13);
     assert_eq!(host.round(), (1, 13, true));
@@ -563,8 +543,8 @@ fn both_banks_are_explained() {
     let machine = with_both_banks();
     let firmware = "sha256:0-9".parse().unwrap();
     let aggregate = machine.tpm().values.digest(&firmware, HashAlg::Sha256);
-    let boot = measured(aggregate.as_bytes(), "boot_aggregate", false);
-    let kernel = Kernel(vec![boot]).and_files(20);
+    let boot = KernelEntry::of_file("boot_aggregate", aggregate.as_bytes().try_into().unwrap());
+    let kernel = Kernel(vec![boot.bytes()]).and_files(20);
     measure(&machine, &kernel, 10);
     extend_bank(&machine, HashAlg::Sha384, &kernel.first(10));
     let server = server(&machine, &asking(KernelLists::Required));

@@ -360,7 +360,11 @@ fn files_that_changed_while_they_were_measured_are_recorded() {
         let (outcome, mut events) =
             world.change(|draft| claim(draft, claimed, HostEvent::Attested, &PATH.into(), "10.0.0.1:7"));
         events.sort_unstable();
-        assert_eq!((outcome, events), (Ok(()), expected), "{reset_count}, {violations}");
+        assert_eq!(
+            (outcome, events),
+            (Ok(()), expected),
+            "{reset_count}, {violations}"
+        );
     }
 }
 

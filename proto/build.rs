@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "plastron/attest/v1/tpm.proto",
     "plastron/backup/v1/backup.proto",
     "plastron/host/v1/host.proto",
+    "plastron/policy/v1/policy.proto",
     "plastron/revocation/v1/revocation.proto",
     "plastron/store/v1/store.proto",
     "spiffe/workload/workload.proto",

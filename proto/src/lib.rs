@@ -77,6 +77,13 @@ pub mod plastron {
             package!("plastron.host.v1");
         }
     }
+    /// Reference values.
+    pub mod policy {
+        /// Version 1.
+        pub mod v1 {
+            package!("plastron.policy.v1");
+        }
+    }
     /// What authorities no longer stand for.
     pub mod revocation {
         /// Version 1.

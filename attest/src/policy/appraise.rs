@@ -4,7 +4,7 @@ use super::{
     Differences, Evidence, Generation, GenerationId, Generations, Policy, PolicyName, Reference, Stage, Uki,
     command_line::Texts, evidence::Measured, firmware_rule,
 };
-use crate::ima::ProvenList;
+use crate::ima::Entry;
 
 /// What became of a host under one policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,18 +68,17 @@ pub fn appraise(generations: &Generations, evidence: &Evidence<'_>) -> Appraisal
     }
 }
 
-/// What differs between entries that the kernel's list got since, and each generation of a policy, those that are
-/// enforced first: whoever met one met it still if its entry here is empty, and nothing else has changed.
-#[must_use]
-pub fn judge_list(generations: &Generations, list: &ProvenList) -> Vec<(GenerationId, Differences)> {
-    let judged = |generation: &Generation| {
-        let mut differences = Differences::default();
-        if let Some(rule) = &generation.policy.ima {
-            rule.check_entries(list, &mut differences);
-        }
-        (generation.id(), differences)
-    };
-    generations.iter().map(judged).collect()
+/// Adds what differs between `entries` of the kernel's list and `policy`; `before` of the boot came before them. Whoever
+/// met it still does if nothing is added, and nothing else has changed.
+pub fn judge_entries<'a>(
+    policy: &Policy,
+    entries: impl Iterator<Item = Entry<'a>>,
+    before: u64,
+    differences: &mut Differences,
+) {
+    if let Some(rule) = &policy.ima {
+        rule.check_entries(entries, before, differences);
+    }
 }
 
 impl Appraisal {

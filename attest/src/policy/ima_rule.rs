@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     HashAlg,
-    ima::{Entry, FileDigest, ProvenList},
+    ima::{Entry, FileDigest},
 };
 
 /// Which files the kernel may have measured.
@@ -76,13 +76,18 @@ impl ImaRule {
                 event: None,
             });
         };
-        self.check_entries(list, differences);
+        self.check_entries(list.entries(), list.offset(), differences);
     }
 
     /// Of a list, or of what it got since.
-    pub(super) fn check_entries(&self, list: &ProvenList, differences: &mut Differences) {
-        let before = u32::try_from(list.offset()).unwrap_or(u32::MAX);
-        for entry in list.entries() {
+    pub(super) fn check_entries<'a>(
+        &self,
+        entries: impl Iterator<Item = Entry<'a>>,
+        before: u64,
+        differences: &mut Differences,
+    ) {
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        for entry in entries {
             if let Some((kind, expected)) = self.judge(&entry) {
                 differences.push(Difference {
                     kind,

@@ -4,7 +4,9 @@ use attest::{
     Digest, HashAlg, PcrSet, PcrValues, Reject,
     event_log::EventLog,
     ima::{self, MeasurementList, Progress, ProvenList, explain},
-    policy::{Differences, Evidence, Generation, Generations, Stage, appraise, judge, judge_list, selectors},
+    policy::{
+        Differences, Evidence, Generation, Generations, Stage, appraise, judge, judge_entries, selectors,
+    },
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -399,17 +401,18 @@ fn what_a_list_got_since_is_held_to_each_generation() {
         generation("[secure_boot]\nenforced = false", Stage::Staged),
     ])
     .unwrap();
-    let judged: Vec<_> = judge_list(&generations, &list)
-        .iter()
-        .map(|(_, differences)| {
-            differences
-                .iter()
-                .map(|found| found.subject.clone())
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let (known, new) = ("file `/bin/known`".to_owned(), "file `/bin/new`".to_owned());
-    let expected: [Vec<String>; 4] = [vec![new.clone()], vec![], vec![known, new], vec![]];
+    let judge = |generation: &Generation| {
+        let mut differences = Differences::default();
+        judge_entries(&generation.policy, list.entries(), 7, &mut differences);
+        let shown = differences
+            .iter()
+            .map(|found| (found.subject.clone(), found.event.map(|at| at.index)));
+        shown.collect::<Vec<_>>()
+    };
+    let judged: Vec<_> = generations.iter().map(judge).collect();
+    let known = ("file `/bin/known`".to_owned(), Some(7));
+    let new = ("file `/bin/new`".to_owned(), Some(8));
+    let expected: [Vec<(String, Option<u32>)>; 4] = [vec![new.clone()], vec![], vec![known, new], vec![]];
     assert_eq!(judged, expected);
 }
 

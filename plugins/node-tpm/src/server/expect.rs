@@ -70,17 +70,21 @@ impl Expect for ExpectSupplied {
             nonce,
             missing,
         } = *self;
+        let host = &proven.host;
+        missing.check_policies(host, context)?;
         let supplied = wire::supplied_answer(answer)?;
         let quote = supplied
             .quote
             .clone()
             .verify(&proven.ak, &subject.binding(&nonce))?;
-        let continuity = rules.check_continuity(&quote, &proven.host);
+        let continuity = rules.check_continuity(&quote, host);
         let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
-        let appraisal = selected.and_then(|selected| rules.appraise_supplied(&selected, supplied, missing));
-        match appraisal.map_err(|reject| Refusal::from(reject).said_by(&proven.host))? {
-            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised, subject.hello))),
-            Appraisal::Open(missing) => Ok(Rules::ask(&rules, proven, subject, missing, context.nonce)),
+        let appraisal = selected
+            .map_err(Refusal::from)
+            .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
+        match appraisal.map_err(|refusal| refusal.said_by(host))? {
+            Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
+            Appraisal::Open(missing) => Ok(Rules::ask(&rules, proven, subject, *missing, context.nonce)),
         }
     }
 }

@@ -5,6 +5,8 @@ mod config;
 mod expect;
 mod ima;
 mod keys;
+mod list;
+mod outcome;
 mod rounds;
 mod subject;
 mod tpm;
@@ -113,9 +115,9 @@ impl NodeAttestor for TpmAttestor {
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         self.0
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
-        match self.0.appraise_first(quote, &proven, &offered)? {
-            Appraisal::Accepted(appraised) if is_explained(&appraised, &proven.host) => {
-                Ok(proven.claim(appraised, subject.hello))
+        match self.0.appraise_first(quote, &proven, &offered, context)? {
+            Appraisal::Accepted(accepted) if is_explained(&accepted.appraised, &proven.host) => {
+                Ok(proven.claim(*accepted, subject.hello))
             }
             Appraisal::Accepted(_) | Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
@@ -194,10 +196,12 @@ impl Rules {
         quote: VerifiedQuote,
         proven: &Proven,
         offered: &Offered,
+        context: &Context<'_>,
     ) -> Result<Appraisal, Refusal> {
         let host = &proven.host;
+        let policies = context.records.policies_of(host);
         let continuity = self.check_continuity(&quote, host);
-        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered));
+        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered, &policies));
         appraisal.map_err(|reject| match reject {
             // A log that can't be read now makes no host suspect; one that does not come where it was said to be does.
             Reject::ImaMissing | Reject::LogMissing => Refusal::from(reject),
@@ -216,9 +220,15 @@ impl Rules {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
-        match rules.appraise_first(quote, &proven, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised, subject.hello))),
-            Appraisal::Open(missing) => Ok(Self::ask(rules, proven, subject, missing, context.nonce)),
+        match rules.appraise_first(quote, &proven, &offered, context)? {
+            Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
+            Appraisal::Open(mut missing) => {
+                let keys = &opening.endorsement_keys;
+                let attributes = keys::attributes(keys, &proven, &rules.trust.roots, context.now);
+                // One that proves nothing harms nobody who is known otherwise: it only tells nothing.
+                missing.certified = attributes.ok().flatten();
+                Ok(Self::ask(rules, proven, subject, *missing, context.nonce))
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! What the kernel measured: the whole list at first, then what it got since.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use attest::{
     Digest, HashAlg, PcrValues,
     ima::{Hashing, MeasurementList},
+    policy::{Generation, Generations, Policy, Stage},
 };
 use node_tpm::{Config, EventLogs, KernelLists};
 use plugin_api::{Attested, NodeProver, Refusal, Round};
@@ -377,7 +378,7 @@ fn a_boot_begins_the_list_anew() {
 fn a_server_that_forgot_asks_for_all() {
     let mut host = Measuring::open();
     let Measuring { session, .. } = &mut host;
-    let row = std::sync::Arc::make_mut(&mut session.server.hosts[0]);
+    let row = Arc::make_mut(&mut session.server.hosts[0]);
     row.appraised.as_mut().unwrap().kernel_list = None;
     let (again, sent) = session.server.attest(&mut session.machine);
     let list = claim(&again).appraised.kernel_list.unwrap();
@@ -618,4 +619,128 @@ fn a_list_has_so_many_parts_and_no_more() {
         let context = server.context(WIRE, sent + 1);
         step = next.handle(&answer.encode_to_vec(), &context);
     }
+}
+
+/// No file of [`Kernel::and_files`] may be run.
+const DENIES: &str = "[ima]\ndeny = ['0707070707070707070707070707070707070707070707070707070707070707']";
+/// Any file may be.
+const ALLOWS: &str = "[ima]";
+
+fn hold(server: &mut Server, rules: &[(&str, Stage)]) {
+    let generation = |(rules, stage): &(&str, Stage)| {
+        let text = format!("format = 1\nname = \"files\"\nversion = 1\n{rules}");
+        Generation::new(Policy::parse(text.as_bytes()).unwrap(), *stage)
+    };
+    let all = rules.iter().map(generation).collect();
+    server.policies = vec![Arc::new(Generations::new(all).unwrap())];
+}
+
+/// A host that met these when it attested, with two files more than it was captured with.
+fn held(rules: &[(&str, Stage)]) -> Measuring {
+    let mut kernel = Kernel::captured(BOOT);
+    kernel.0.truncate(12);
+    let kernel = kernel.and_files(2);
+    let machine = machine();
+    measure(&machine, &kernel, 10);
+    let mut server = server(&machine, &asking(KernelLists::Optional));
+    hold(&mut server, rules);
+    Measuring {
+        session: Session::of(machine, server),
+        kernel,
+    }
+}
+
+impl Measuring {
+    /// The entries that differ from each generation, as the row has them.
+    fn differences(&self) -> Vec<Vec<String>> {
+        let row = self.session.server.hosts[0].appraised.as_ref().unwrap();
+        let judgements = row.policies[0].judgements.iter();
+        judgements.map(|one| one.differences.clone()).collect()
+    }
+}
+
+#[test]
+fn a_file_that_is_denied_is_found_when_it_is_run() {
+    let mut host = held(&[(DENIES, Stage::Enforced)]);
+    let row = host.session.server.hosts[0].appraised.clone().unwrap();
+    assert!(row.selectors.contains(&"policy:files".to_owned()), "{row:?}");
+    host.measure(12);
+    assert_eq!(host.round(), (1, 12, false));
+    host.measure(13);
+    let refusal = host.session.is_refused("policy_not_met");
+    let said = refusal.source.to_string();
+    assert!(said.contains("/usr/bin/0") && said.contains("entry 12"), "{said}");
+}
+
+/// What a generation says of new entries is added to what it said of the old.
+#[test]
+fn of_two_generations_one_has_to_be_met_by_all_that_ran() {
+    let mut host = held(&[(DENIES, Stage::Enforced), (ALLOWS, Stage::Enforced)]);
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, true));
+    assert_eq!(
+        host.differences().iter().map(Vec::len).collect::<Vec<_>>(),
+        [1, 0]
+    );
+    host.session.goes_on();
+    host.measure(14);
+    assert_eq!(host.round(), (1, 14, true));
+    assert_eq!(
+        host.differences().iter().map(Vec::len).collect::<Vec<_>>(),
+        [2, 0]
+    );
+}
+
+#[test]
+fn what_is_only_watched_is_noted() {
+    let mut host = held(&[(DENIES, Stage::Staged)]);
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, true));
+    let differences = host.differences();
+    assert!(differences[0][0].contains("/usr/bin/0"), "{differences:?}");
+}
+
+#[test]
+fn another_generation_is_shown_the_whole_list() {
+    let mut host = held(&[(ALLOWS, Stage::Enforced)]);
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, false));
+    hold(&mut host.session.server, &[(DENIES, Stage::Enforced)]);
+    let refusal = host.session.is_refused("policy_not_met");
+    assert!(refusal.source.to_string().contains("entry 12"), "{refusal:?}");
+
+    let mut host = held(&[(ALLOWS, Stage::Enforced)]);
+    hold(&mut host.session.server, &[(DENIES, Stage::Enforced)]);
+    assert_eq!(host.round(), (2, 10, true));
+    host.session.goes_on();
+}
+
+#[test]
+fn a_file_in_an_early_part_of_a_long_list_is_found() {
+    let kernel = Kernel::captured(BOOT).and_files(1);
+    let early = kernel.0.len();
+    let mut kernel = kernel.and_files(8000);
+    for entry in &mut kernel.0[early..] {
+        *entry = KernelEntry::of_file(&"x".repeat(200), &[8; 32]).bytes();
+    }
+    let mut machine = machine();
+    measure(&machine, &kernel, kernel.0.len());
+    let mut asked = server(&machine, &asking(KernelLists::Optional));
+    hold(&mut asked, &[(DENIES, Stage::Enforced)]);
+    let refusal = attested(&asked, &mut machine).unwrap_err();
+    assert_eq!(
+        (refusal.code, refusal.said_by.as_deref()),
+        ("policy_not_met", Some("host-1"))
+    );
+    let said = refusal.source.to_string();
+    assert!(said.contains(&format!("entry {}", early - 1)), "{said}");
+}
+
+#[test]
+fn without_a_list_a_rule_about_files_is_not_met() {
+    let mut machine = machine();
+    measure(&machine, &Kernel::captured(BOOT), 10);
+    let mut asked = server(&machine, &asking(KernelLists::Off));
+    hold(&mut asked, &[(ALLOWS, Stage::Enforced)]);
+    assert_eq!(asked.refuses(&mut machine), "policy_not_met");
 }

@@ -13,6 +13,7 @@ mod flipped;
 mod kernel;
 mod logless;
 mod parties;
+mod policies;
 mod refused;
 mod rounds;
 mod sessions;

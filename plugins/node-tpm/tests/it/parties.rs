@@ -9,11 +9,12 @@ use attest::{
     HashAlg, Name, PcrSelection, PcrValues,
     ek::{CertificateId, EkHash, EndorsementKey},
     event_log::EventLog,
+    policy::Generations,
 };
 use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
 use plugin_api::{
-    Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, JoinToken, Newcomer,
-    NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
+    Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, HostPolicies, JoinToken,
+    Newcomer, NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
 };
 use svid::{Timestamp, TrustDomain};
 use swtpm_tests::SoftwareTpm;
@@ -32,6 +33,8 @@ pub(crate) struct Machine {
 pub(crate) struct Server {
     pub(crate) attestor: TpmAttestor,
     pub(crate) hosts: Vec<Arc<Host>>,
+    /// What all hosts are held to.
+    pub(crate) policies: Vec<Arc<Generations>>,
 }
 
 /// One connection.
@@ -124,6 +127,7 @@ impl Server {
         Self {
             attestor: TpmAttestor::new(config).unwrap(),
             hosts: Vec::new(),
+            policies: Vec::new(),
         }
     }
 
@@ -261,6 +265,10 @@ impl Records for Server {
             .iter()
             .find(|host| host.ek_of_certificate(id).is_some());
         host.cloned()
+    }
+
+    fn policies_of(&self, _host: &Host) -> HostPolicies {
+        HostPolicies::new(self.policies.clone())
     }
 }
 

@@ -64,6 +64,7 @@ impl World {
             id: self.id(),
             name: "db".into(),
             endorsement_keys: keys.into(),
+            policies: Vec::new(),
         };
         self.change(|draft| import(draft, new, "op")).0
     }
@@ -71,7 +72,7 @@ impl World {
     fn enrolled(&mut self, keys: &[EnrolledEk]) -> Arc<Host> {
         match self.import(keys) {
             Imported::Enrolled(host) => host,
-            Imported::AlreadyEnrolled(host) => panic!("{host:?} was there"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -153,9 +154,12 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
             selection: PcrSelection::standard(),
             pcr_digest: [5; 32],
             policy_generation: 0,
+            policies: Vec::new(),
+            selectors: Vec::new(),
             event_log: None,
             kernel_list: None,
         },
+        event_log: None,
         hello: [6; 32],
     }
 }
@@ -408,6 +412,7 @@ fn a_host_is_enrolled_once() {
         id: world.id(),
         name: "db".into(),
         endorsement_keys: keys.to_vec(),
+        policies: Vec::new(),
     };
     let (imported, events) = world.change(|draft| import(draft, new, "op"));
     assert_eq!(events, ["host_enrolled"]);

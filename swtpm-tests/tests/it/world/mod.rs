@@ -22,6 +22,7 @@ mod limits;
 mod meetings;
 mod metrics;
 mod overload;
+mod policy;
 mod python;
 mod resumption;
 mod rotation;

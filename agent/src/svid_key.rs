@@ -133,12 +133,12 @@ impl AgentKey {
         }
     }
 
-    /// Whether it failed to sign: the TPM was reset or cleared, or is gone.
+    /// The key, if the host keeps it.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
+    pub fn in_host(&self) -> Option<Arc<KeyInHost>> {
         match self {
-            Self::InHost(key) => key.is_lost.load(Ordering::Relaxed),
-            Self::InMemory(_) => false,
+            Self::InHost(key) => Some(Arc::clone(key)),
+            Self::InMemory(_) => None,
         }
     }
 }
@@ -151,6 +151,12 @@ impl KeyInHost {
             key,
             is_lost: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it failed to sign: the TPM was reset or cleared, or is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Signs, or says why not: TLS and X.509 have no place for the reason.
@@ -222,3 +228,79 @@ impl fmt::Debug for TlsKey {
 
 /// What hosts keep are keys of P-256.
 const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+
+#[cfg(test)]
+mod tests {
+    use plugin_api::{Binding, ProverError, TpmKey};
+    use svid::x509::{CertificateRequest, PublicKey};
+
+    use super::*;
+
+    /// A host that keeps a key, as long as it is there.
+    struct Keeps(Option<KeyPair>);
+
+    impl NodeProver for Keeps {
+        fn name(&self) -> &'static str {
+            "test"
+        }
+
+        fn prepare(&mut self) -> Result<(), ProverError> {
+            Ok(())
+        }
+
+        fn sign(&mut self, _key: &HostKey, message: &[u8]) -> Result<Vec<u8>, ProverError> {
+            let gone = || ProverError::NotReady("key is gone".into());
+            Ok(rcgen::SigningKey::sign(self.0.as_ref().ok_or_else(gone)?, message).unwrap())
+        }
+
+        fn begin(&mut self, _binding: &Binding) -> Result<Vec<u8>, ProverError> {
+            Ok(Vec::new())
+        }
+
+        fn answer(&mut self, _challenge: &[u8]) -> Result<Vec<u8>, ProverError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn kept(is_there: bool) -> KeyInHost {
+        let pair = KeyPair::generate().unwrap();
+        let public_key = PublicKey::from_spki(&pair.subject_public_key_info()).unwrap();
+        let tpm_key = TpmKey {
+            public: Vec::new(),
+            context: Vec::new(),
+        };
+        let prover = Keeps(is_there.then_some(pair));
+        KeyInHost::new(
+            Arc::new(Mutex::new(Box::new(prover))),
+            HostKey { public_key, tpm_key },
+        )
+    }
+
+    #[test]
+    fn a_key_that_the_host_keeps_signs_the_request_and_shows_its_own_svid_alone() {
+        let key = kept(true);
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        let public_key = key.key.public_key.clone();
+        let request = AgentKeyRequest::in_host(key).unwrap();
+        let verified = CertificateRequest::verify(&request.csr).unwrap();
+        assert_eq!(verified.public_key, public_key);
+
+        let identity = request.key.identity(vec![certificate.der().clone()]).unwrap();
+        assert!(identity.blocks());
+        let other = CertificateParams::default().self_signed(&kept(true)).unwrap();
+        let refused = request.key.identity(vec![other.der().clone()]);
+        assert!(matches!(refused, Err(IdentityError::Mismatch(_))));
+    }
+
+    #[test]
+    fn a_key_that_does_not_sign_is_lost() {
+        let key = Arc::new(kept(false));
+        let tls = TlsKey(Arc::clone(&key));
+        assert!(tls.choose_scheme(&[SignatureScheme::ED25519]).is_none());
+        let signer = tls.choose_scheme(&[SignatureScheme::ED25519, SCHEME]).unwrap();
+        assert!(!key.is_lost());
+        assert!(signer.sign(b"handshake").is_err());
+        assert!(key.is_lost());
+        assert!(AgentKeyRequest::in_host(kept(false)).is_err());
+    }
+}

@@ -29,6 +29,8 @@ pub struct Machine {
     pub prover: TpmProver,
     /// The file of its event log.
     pub log: PathBuf,
+    /// Where its kernel's list is, once there is one.
+    pub list: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -121,8 +123,10 @@ impl Machine {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, log).unwrap();
+        let list = dir.path().join("list");
         let config = AgentConfig {
             event_log_path: path.clone(),
+            ima_log_path: list.clone(),
             ..AgentConfig::default()
         };
         let tpm = Arc::new(Mutex::new(tpm));
@@ -134,6 +138,7 @@ impl Machine {
             tpm,
             prover: TpmProver::new(config, TrustDomain::parse("example.org").unwrap(), open),
             log: path,
+            list,
             _dir: dir,
         }
     }

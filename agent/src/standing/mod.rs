@@ -32,7 +32,7 @@ use crate::{
     session::{Session, SessionError, SessionEvent},
     sign,
     state::{DataDir, KeptSvid, StateError},
-    svid_key::{AgentKey, KeyRequestError},
+    svid_key::{AgentKey, KeyInHost, KeyRequestError},
     trust::{Trust, TrustError},
     wire,
 };
@@ -66,11 +66,12 @@ pub struct Unkept {
 /// The agent's own SVID.
 struct AgentSvid {
     identity: Identity,
-    key: AgentKey,
+    /// Its key, if the host keeps that.
+    kept_key: Option<Arc<KeyInHost>>,
     not_after: Timestamp,
     renew_at: Timestamp,
     /// What the key of the root that it rests on is called, if it says so.
-    signed_by: Option<Vec<u8>>,
+    signed_by: Option<Box<[u8]>>,
     can_reattest: bool,
 }
 
@@ -155,7 +156,7 @@ impl Standing {
     /// What to do with the SVID after a failure: one that the server does not honour is dropped.
     async fn judge(&mut self, error: &StandingError, svid: Option<AgentSvid>) -> Option<AgentSvid> {
         // What its key signs no more, nobody can show.
-        let svid = svid.filter(|svid| !svid.key.is_lost());
+        let svid = svid.filter(|svid| !svid.kept_key.as_ref().is_some_and(|key| key.is_lost()));
         let Some(status) = error.status() else { return svid };
         match advice(status) {
             Advice::Retry => {
@@ -229,7 +230,7 @@ impl Standing {
             });
         }
         self.take_bundle(attested.bundle);
-        let svid = self.accept(attested.chain, attested.key, attested.can_reattest)?;
+        let svid = self.accept(attested.chain, &attested.key, attested.can_reattest)?;
         info!(expires_at = %svid.not_after, "Attested");
         Ok((attested.link, svid))
     }
@@ -378,7 +379,7 @@ impl Standing {
         // On disk before it is shown: the first use of the new SVID ends the old one.
         self.unkept.svid = Some(kept.clone());
         self.keep();
-        let svid = self.accept(kept.chain, AgentKey::InMemory(kept.key), false)?;
+        let svid = self.accept(kept.chain, &AgentKey::InMemory(kept.key), false)?;
         let expected = self.trust.expected(self.reach.clock.now())?;
         let reach = self.reach.clone();
         Ok(Box::pin(
@@ -426,7 +427,7 @@ impl Standing {
     }
 
     fn restore(&self, kept: KeptSvid) -> Option<AgentSvid> {
-        match self.accept(kept.chain, AgentKey::InMemory(kept.key), false) {
+        match self.accept(kept.chain, &AgentKey::InMemory(kept.key), false) {
             Ok(svid) => Some(svid),
             Err(error) => {
                 error!(error = %Chain(&error), "Kept SVID can't be used");
@@ -438,7 +439,7 @@ impl Standing {
     fn accept(
         &self,
         chain: Vec<Vec<u8>>,
-        key: AgentKey,
+        key: &AgentKey,
         can_reattest: bool,
     ) -> Result<AgentSvid, StandingError> {
         let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
@@ -447,11 +448,11 @@ impl Standing {
             .ok_or_else(|| StandingError::BadSvid("there is no certificate".into()))?;
         let parsed = X509Svid::parse(leaf).map_err(|error| StandingError::BadSvid(error.to_string()))?;
         let (not_after, renew_at) = sign::times(&parsed, self.reach.clock);
-        let signed_by = svid::signed_by(&chain);
+        let signed_by = svid::signed_by(&chain).map(Vec::into_boxed_slice);
         let identity = key.identity(chain);
         Ok(AgentSvid {
             identity: identity.map_err(|error| StandingError::BadSvid(error.to_string()))?,
-            key,
+            kept_key: key.in_host(),
             not_after,
             renew_at,
             signed_by,

@@ -41,7 +41,10 @@ impl Expected {
 
 /// An X509-SVID with its key, as TLS uses it.
 #[derive(Clone)]
-pub struct Identity {
+pub struct Identity(Arc<Joined>);
+
+/// Certificate and key, and what it is like to sign with that.
+struct Joined {
     certified: Arc<CertifiedKey>,
     blocks: bool,
 }
@@ -88,22 +91,20 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(IdentityError::Mismatch)?;
-        Ok(Self {
-            certified: Arc::new(certified),
-            blocks,
-        })
+        let certified = Arc::new(certified);
+        Ok(Self(Arc::new(Joined { certified, blocks })))
     }
 
     /// Whether a handshake with it blocks, and is to happen where that does no harm.
     #[must_use]
-    pub const fn blocks(&self) -> bool {
-        self.blocks
+    pub fn blocks(&self) -> bool {
+        self.0.blocks
     }
 
     /// As rustls holds it.
     #[must_use]
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.certified)
+        Arc::clone(&self.0.certified)
     }
 }
 

@@ -67,7 +67,7 @@ fn svid() -> AgentSvid {
     AgentSvid {
         signed_by: None,
         identity: edge::tls::Identity::new(chain, &key.serialize_der()).unwrap(),
-        key: crate::svid_key::AgentKey::InMemory(key.serialize_der().into()),
+        kept_key: None,
         not_after: Timestamp::NEVER,
         renew_at: Timestamp::NEVER,
         can_reattest: false,

@@ -22,6 +22,8 @@ pub struct Config {
     pub persist_endorsement_key: bool,
     /// The firmware's event log.
     pub event_log_path: PathBuf,
+    /// The kernel's measurement list, in binary; read where the server asks for it.
+    pub ima_log_path: PathBuf,
     /// Where the key of the host's SVID is.
     pub svid_key: SvidKey,
 }
@@ -35,6 +37,7 @@ impl Default for Config {
             attestation_key_handle: 0x8101_A000,
             persist_endorsement_key: true,
             event_log_path: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
+            ima_log_path: "/sys/kernel/security/ima/binary_runtime_measurements".into(),
             svid_key: SvidKey::default(),
         }
     }

@@ -95,11 +95,24 @@ fn there_may_be_any_number_of_keys_each_another() {
 }
 
 #[test]
-fn works_in_lockout_and_without_a_kept_attestation_key() {
+fn works_in_lockout() {
+    let tpm = any_tpm();
+    let (mut handle, identity) = identified(tpm.tcti());
+    let made_before = handle.create_key().unwrap();
+    tpm.lock_out();
+    let key = handle.create_key().unwrap();
+    for key in [&made_before, &key] {
+        assert_signs(&mut handle, key);
+        assert_eq!(certified(&mut handle, &identity, key), Ok(()));
+    }
+    assert_nothing_loaded(&tpm);
+}
+
+#[test]
+fn works_without_a_kept_attestation_key() {
     let tpm = any_tpm();
     tpm.tool(&["tpm2_changeauth", "-c", "o", "secret"]);
     let (mut handle, identity) = identified(tpm.tcti());
-    tpm.lock_out();
     let key = handle.create_key().unwrap();
     assert_signs(&mut handle, &key);
     assert_eq!(certified(&mut handle, &identity, &key), Ok(()));

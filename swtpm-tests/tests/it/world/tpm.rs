@@ -69,10 +69,9 @@ fn a_host_enrolled_by_its_certificate_attests() {
 
 /// A machine whose agent keeps the key of its SVID in memory.
 fn with_key_in_memory() -> Machine {
-    Machine {
-        agent_settings: "svid_key = \"memory\"\n",
-        ..Machine::boot()
-    }
+    let mut machine = Machine::boot();
+    machine.agent_settings = "svid_key = \"memory\"\n";
+    machine
 }
 
 #[test]

@@ -92,6 +92,10 @@ pub fn appraise(
     let Some(appraised) = on_record(host, policies) else {
         return Ok(None);
     };
+    if appraised.kernel_list.is_some() && policies.wants_list() {
+        // The kernel's list is not on record: the host shows it when it is asked next.
+        return Ok(None);
+    }
     let (Some(known), Some(log)) = (&appraised.event_log, logs.of(host)?) else {
         return Ok(None);
     };
@@ -99,6 +103,7 @@ pub fn appraise(
         values: &known.values,
         log: &log,
         tpm_firmware: appraised.standing.firmware_version,
+        list: None,
     };
     Ok(Some(policies.appraise(&shown, Some(appraised), now)?))
 }

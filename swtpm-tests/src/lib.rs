@@ -13,6 +13,7 @@ mod alone;
 mod ca;
 #[cfg(feature = "fleet")]
 pub mod fleet;
+mod kernel;
 mod log;
 mod manufacture;
 mod operate;
@@ -31,6 +32,7 @@ mod world;
 
 pub use alone::{Alone, alone};
 pub use ca::{ca_certificates, write_ca_certificates};
+pub use kernel::KernelEntry;
 pub use log::{Extend, Measured, read_log};
 pub use ports::free as free_port;
 pub use proxy::Proxy;

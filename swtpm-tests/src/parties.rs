@@ -28,6 +28,8 @@ pub struct Machine {
     pub prover: TpmProver,
     /// The file of its event log.
     pub log: PathBuf,
+    /// Where its kernel's list is, once there is one.
+    pub list: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -120,8 +122,10 @@ impl Machine {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, log).unwrap();
+        let list = dir.path().join("list");
         let config = AgentConfig {
             event_log_path: path.clone(),
+            ima_log_path: list.clone(),
             ..AgentConfig::default()
         };
         let tpm = Arc::new(Mutex::new(tpm));
@@ -133,6 +137,7 @@ impl Machine {
             tpm,
             prover: TpmProver::new(config, TrustDomain::parse("example.org").unwrap(), open),
             log: path,
+            list,
             _dir: dir,
         }
     }

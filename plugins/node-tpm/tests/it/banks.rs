@@ -9,7 +9,7 @@ use swtpm_tests::{
 const BOTH: [HashAlg; 2] = [HashAlg::Sha256, HashAlg::Sha384];
 
 /// A machine of Google's cloud, whose firmware measures into both banks.
-fn with_both_banks() -> Machine {
+pub(crate) fn with_both_banks() -> Machine {
     let log = captured("goattest-ubuntu_2104_shielded_vm_no_secure_boot_eventlog");
     let parsed = EventLog::parse(&log).unwrap();
     let mut values = PcrValues::default();

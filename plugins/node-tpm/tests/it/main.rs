@@ -10,6 +10,7 @@
 mod accepted;
 mod banks;
 mod flipped;
+mod kernel;
 mod logless;
 mod policies;
 mod refused;

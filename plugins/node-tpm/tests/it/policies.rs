@@ -79,6 +79,7 @@ fn binding(attested: &plugin_api::Attested) -> SessionBinding {
         exporter: WIRE.exporter,
         hello: claim.hello,
         clock: claim.appraised.standing.clock,
+        grown: None,
     }
 }
 

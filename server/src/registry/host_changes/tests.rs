@@ -164,6 +164,7 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
             policies: Vec::new(),
             selectors: Vec::new(),
             event_log: None,
+            kernel_list: None,
         },
         event_log: None,
         hello: [6; 32],
@@ -345,6 +346,37 @@ fn an_attestation_ends_the_row_that_waits_for_its_key_and_takes_nothing_from_it(
     let (_, events) =
         world.change(|draft| claim(draft, again, HostEvent::Answered, &PATH.into(), "10.0.0.1:7"));
     assert_eq!(events, Vec::<&str>::new());
+}
+
+/// Once for each that is new, and from nothing again in another boot.
+#[test]
+fn files_that_changed_while_they_were_measured_are_recorded() {
+    let mut world = world();
+    let id = Arc::clone(&world.enrolled(&[by_hash(1)]).id);
+    for (reset_count, violations, expected) in [
+        (1, 0, vec!["host_keys_changed", "host_verified"]),
+        (1, 2, vec!["host_kernel_violations"]),
+        (1, 2, vec![]),
+        (1, 3, vec!["host_kernel_violations"]),
+        (2, 0, vec![]),
+        (2, 1, vec!["host_kernel_violations"]),
+        (3, 1, vec!["host_kernel_violations"]),
+    ] {
+        let host = Arc::clone(world.state.hosts.get(&id).unwrap());
+        let mut claimed = claim_of(&host, None, 1);
+        claimed.appraised.kernel_list = Some(KernelList {
+            violations,
+            ..KernelList::of_boot(reset_count)
+        });
+        let (outcome, mut events) =
+            world.change(|draft| claim(draft, claimed, HostEvent::Attested, &PATH.into(), "10.0.0.1:7"));
+        events.sort_unstable();
+        assert_eq!(
+            (outcome, events),
+            (Ok(()), expected),
+            "{reset_count}, {violations}"
+        );
+    }
 }
 
 #[test]

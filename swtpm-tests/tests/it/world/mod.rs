@@ -17,6 +17,7 @@ mod go;
 mod health;
 mod http;
 mod join_token;
+mod kernel;
 mod key_types;
 mod limits;
 mod meetings;

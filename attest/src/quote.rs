@@ -30,8 +30,8 @@ pub struct VerifiedQuote {
 #[derive(Clone, Debug)]
 pub struct SelectedQuote(VerifiedQuote);
 
-/// PCR values that a log explains and a quote signed. Only [`SelectedQuote::explain`] and
-/// [`SelectedQuote::matches`] make one.
+/// PCR values that a log explains and a quote signed. Only [`SelectedQuote::explain`],
+/// [`SelectedQuote::explain_beside`] and [`SelectedQuote::matches`] make one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedPcrs {
     values: PcrValues,
@@ -141,7 +141,27 @@ impl SelectedQuote {
     ///
     /// The first check that fails.
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<VerifiedPcrs, Reject> {
-        let values = event_log::explain(&self.0.selection, &self.0.pcr_digest, PCR_HASH, claimed, log)?;
+        self.explain_beside(log, claimed, PcrSet::default())
+    }
+
+    /// The same, where PCRs of `unlogged` may hold what no event of the log extends: a policy says of those what they
+    /// have to hold, and `claimed` what they do.
+    ///
+    /// # Errors
+    ///
+    /// The first check that fails.
+    pub fn explain_beside(
+        &self,
+        log: &EventLog,
+        claimed: Option<&PcrValues>,
+        unlogged: PcrSet,
+    ) -> Result<VerifiedPcrs, Reject> {
+        let VerifiedQuote {
+            selection,
+            pcr_digest,
+            ..
+        } = &self.0;
+        let values = event_log::explain_beside(selection, pcr_digest, PCR_HASH, claimed, log, unlogged)?;
         let pcrs = VerifiedPcrs::new(values, &self.0.selection)?;
         for (alg, set) in self.0.selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
             event_log::Measurements::verify(log.clone(), alg, set)?;

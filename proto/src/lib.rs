@@ -18,6 +18,10 @@ pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(bytes).unwrap_or_default()
 });
 
+/// Paths of the methods of all services, in order: `/package.Service/Method`. A process that only counts its calls need
+/// not keep [`DESCRIPTORS`] in memory.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 macro_rules! package {
     ($name:literal) => {
         include!(concat!(env!("OUT_DIR"), "/", $name, ".rs"));
@@ -78,6 +82,13 @@ pub mod plastron {
         /// Version 1.
         pub mod v1 {
             package!("plastron.host.v1");
+        }
+    }
+    /// Reference values.
+    pub mod policy {
+        /// Version 1.
+        pub mod v1 {
+            package!("plastron.policy.v1");
         }
     }
     /// What authorities no longer stand for.

@@ -3,6 +3,7 @@
 //! This file wires the tasks; each is described where it lives. Only here are tasks spawned.
 
 pub mod api;
+pub mod appraisals;
 mod aside;
 pub mod authorize;
 pub mod backup;
@@ -20,8 +21,9 @@ pub mod store;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api::Api;
+use api::{Api, Verdicts};
 use aside::Aside;
+use attest::policy::PolicyKey;
 use backup::RestoreError;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
@@ -29,7 +31,7 @@ use edge::{Clock, grpc::Course, health, local, log, metrics, notify, otlp, tls};
 use journal::{Journal, JournalError};
 use meters::Meters;
 use plugin_catalog::ServerPluginError;
-use registry::{LoadError, Owner, Registry, changes};
+use registry::{EventLogs, LoadError, Owner, Registry, changes};
 use sessions::Hub;
 use store::{Store, StoreError};
 use tokio::{
@@ -78,6 +80,14 @@ pub enum StartError {
     /// The state can't be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A key for policies can't be used.
+    #[error("cannot use policy key `{}`", path.display())]
+    PolicyKey {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A restore did not get to its end.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -134,6 +144,7 @@ impl Server {
         let (journal, journal_thread) = Journal::open(data_dir.join("audit"), clock)?;
         let journal = journal.metered(meters.journal_append.clone());
         let keys = config.plugins.key_manager(data_dir)?;
+        let policy_keys = policy_keys(&config.server.policy_keys)?;
         let upstream = config
             .plugins
             .upstream_authority(&config.server.trust_domain, clock.now())?;
@@ -149,6 +160,7 @@ impl Server {
         };
         let (publications, receiver) = mpsc::channel(PUBLICATIONS);
         let trust_domain = config.server.trust_domain.clone();
+        let event_logs = EventLogs::new(Arc::clone(&store));
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
         let owner = owner.metered(meters.store_commit.clone());
         meters::register_state(&mut metrics, &registry);
@@ -193,6 +205,12 @@ impl Server {
         })?;
         let tls = tls::server_config(shown.clone(), bundles(registry.clone()), clock)?;
         let (pulses, evidence) = (pulses::Pulses::default(), config.evidence_times());
+        let verdicts = Verdicts {
+            registry: registry.clone(),
+            pulses: pulses.clone(),
+            lifetimes: config.lifetimes(),
+            meters: meters.clone(),
+        };
         let (ready_sender, ready) = watch::channel(false);
         let (course, followed) = watch::channel(Course::Serve);
         let api = Api {
@@ -214,6 +232,9 @@ impl Server {
             clock,
             ready: ready.clone(),
             backups,
+            verdicts: verdicts.clone(),
+            event_logs: event_logs.clone(),
+            policy_keys,
             meters,
         };
 
@@ -222,6 +243,8 @@ impl Server {
         tasks.spawn(named("sessions", hub.run()));
         tasks.spawn(named("rotation", rotation.run()));
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
+        let appraisals = appraisals::watch(registry.clone(), event_logs, verdicts, clock);
+        tasks.spawn(named("appraisals", appraisals));
         tasks.spawn(named("prune", prune(registry)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
@@ -296,6 +319,20 @@ impl Server {
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
+}
+
+/// The keys that may have signed policies.
+fn policy_keys(paths: &[PathBuf]) -> Result<Arc<[PolicyKey]>, StartError> {
+    let read = |path: &PathBuf| {
+        let unusable = |source| StartError::PolicyKey {
+            path: path.clone(),
+            source,
+        };
+        let bytes = std::fs::read(path).map_err(unusable)?;
+        let der = pem::parse(&bytes).map_or(bytes, pem::Pem::into_contents);
+        PolicyKey::parse(&der).map_err(|error| unusable(io::Error::other(error)))
+    };
+    paths.iter().map(read).collect()
 }
 
 fn bind_address(config: &Config) -> SocketAddr {

@@ -9,11 +9,12 @@ use attest::{
     HashAlg, Name, PcrSelection, PcrValues,
     ek::{CertificateId, EkHash, EndorsementKey},
     event_log::EventLog,
+    policy::Generations,
 };
 use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
 use plugin_api::{
-    Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, JoinToken, Newcomer,
-    NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
+    Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, HostPolicies, JoinToken,
+    Newcomer, NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
 };
 use svid::{Timestamp, TrustDomain};
 
@@ -36,6 +37,8 @@ pub struct Server {
     pub attestor: TpmAttestor,
     /// Its rows of hosts.
     pub hosts: Vec<Arc<Host>>,
+    /// What all hosts are held to.
+    pub policies: Vec<Arc<Generations>>,
 }
 
 /// One connection.
@@ -185,6 +188,7 @@ impl Server {
         Self {
             attestor: TpmAttestor::new(config).unwrap(),
             hosts: Vec::new(),
+            policies: Vec::new(),
         }
     }
 
@@ -368,6 +372,10 @@ impl Records for Server {
             .iter()
             .find(|host| host.ek_of_certificate(id).is_some());
         host.cloned()
+    }
+
+    fn policies_of(&self, _host: &Host) -> HostPolicies {
+        HostPolicies::new(self.policies.clone())
     }
 }
 

@@ -26,10 +26,32 @@ pub fn explain(
     claimed: Option<&PcrValues>,
     log: &EventLog,
 ) -> Result<PcrValues, Reject> {
+    explain_beside(selection, pcr_digest, hash, claimed, log, PcrSet::default())
+}
+
+/// The same, where PCRs of `unlogged` may hold what programs measured without telling the log: of those that no event
+/// of the log extends, the values are `claimed`, which the quote's digest proves.
+///
+/// # Errors
+///
+/// As [`explain`].
+pub fn explain_beside(
+    selection: &PcrSelection,
+    pcr_digest: &[u8],
+    hash: HashAlg,
+    claimed: Option<&PcrValues>,
+    log: &EventLog,
+    unlogged: PcrSet,
+) -> Result<PcrValues, Reject> {
     if selection.is_empty() {
         return Err(Reject::PcrSelection);
     }
-    let replayed = replay(selection, log)?;
+    let mut replayed = replay(selection, log)?;
+    let is_beside = |pcr: u8| unlogged.contains(pcr) && log.events().all(|event| event.pcr != pcr);
+    let claims = claimed.map(|values| values.select(selection)).unwrap_or_default();
+    for (alg, pcr, value) in claims.iter().filter(|(_, pcr, _)| is_beside(*pcr)) {
+        replayed.set(alg, pcr, *value);
+    }
     let is_signed = |values: &PcrValues| values.digest(selection, hash).as_bytes() == pcr_digest;
     if is_signed(&replayed) {
         return Ok(replayed);

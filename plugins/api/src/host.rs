@@ -5,11 +5,12 @@ use std::sync::Arc;
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash},
+    policy::PolicyName,
     wire::{ClockInfo, Public},
 };
 use svid::Timestamp;
 
-use crate::Verdict;
+use crate::{PolicyStanding, Verdict};
 
 /// A host. Known by its endorsement keys; its row never changes its identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Host {
     pub appraised: Option<Appraised>,
     /// Path of its agent's SPIFFE ID, once it attested.
     pub agent_path: Option<Arc<str>>,
+    /// The policies that it is held to; where there are none, those that are for all.
+    pub policies: Vec<PolicyName>,
     /// What is thought of it.
     pub verdict: Verdict,
     /// Grows with each change of the row.
@@ -78,6 +81,10 @@ pub struct Appraised {
     pub pcr_digest: [u8; 32],
     /// By which generation of what is required of the host it was accepted.
     pub policy_generation: u64,
+    /// What it came to under each policy.
+    pub policies: Vec<PolicyStanding>,
+    /// What it says of the node, as values of selectors, sorted.
+    pub selectors: Vec<String>,
     /// The event log that explained them: its SHA-256, and the values that it replays to.
     pub event_log: Option<KnownLog>,
 }
@@ -89,6 +96,8 @@ pub struct KnownLog {
     pub sha256: [u8; 32],
     /// The PCR values that it explains.
     pub values: PcrValues,
+    /// Whether the server has its bytes.
+    pub is_kept: bool,
 }
 
 impl Appraised {
@@ -127,6 +136,7 @@ impl Host {
             last_address: String::new(),
             appraised: None,
             agent_path: None,
+            policies: Vec::new(),
             verdict: Verdict::first(now),
             revision: 0,
         }
@@ -174,6 +184,8 @@ pub struct HostClaim {
     pub attestation_key: Public,
     /// What the evidence said.
     pub appraised: Appraised,
+    /// The event log, where it came: the bytes of the one in `appraised`.
+    pub event_log: Option<Arc<[u8]>>,
     /// SHA-256 of what the host said first on this connection: its later evidence there covers it, too.
     pub hello: [u8; 32],
 }

@@ -11,6 +11,7 @@
 mod host;
 mod keys;
 mod node;
+mod policy;
 mod prover;
 mod software;
 mod tpm;
@@ -24,6 +25,7 @@ pub use node::{
     Asked, Attested, Claim, Context, Expect, ExpectEvidence, JoinToken, NodeAttestor, Records, Refusal,
     RefusalKind, Round, SessionBinding, Step,
 };
+pub use policy::{HostPolicies, Outcome, PolicyJudgement, PolicyNotMet, PolicyStanding, Shown};
 pub use prover::{Binding, NodeProver, ProverError};
 pub use software::SoftwareKey;
 pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};

@@ -9,7 +9,7 @@ use attest::{
 };
 use svid::{Selector, Timestamp, TrustDomain};
 
-use crate::{Host, HostClaim, Newcomer};
+use crate::{Host, HostClaim, HostPolicies, Newcomer, PolicyNotMet};
 
 /// Proves hosts to the server. Never does any I/O: what it needs to know is in the [`Context`].
 pub trait NodeAttestor: Send + Sync {
@@ -161,6 +161,9 @@ pub trait Records: Sync {
 
     /// The host with an endorsement key of this certificate.
     fn host_of_certificate(&self, id: &CertificateId) -> Option<Arc<Host>>;
+
+    /// The policies that a host is held to.
+    fn policies_of(&self, host: &Host) -> HostPolicies;
 }
 
 /// A join token that was not used yet.
@@ -281,6 +284,13 @@ impl From<Reject> for Refusal {
             | Reject::TpmResumed => Self::denied(reject.code(), reject),
             _ => Self::invalid(reject.code(), reject),
         }
+    }
+}
+
+/// A host that shows surely that it is not what it has to be.
+impl From<PolicyNotMet> for Refusal {
+    fn from(not_met: PolicyNotMet) -> Self {
+        Self::denied(PolicyNotMet::CODE, not_met)
     }
 }
 

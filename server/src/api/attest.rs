@@ -16,7 +16,9 @@ use std::{
 
 use attest::ek::{CertificateId, EkHash};
 use futures::Stream;
-use plugin_api::{Attested, Claim, Context, Expect, Host, Newcomer, NodeAttestor, Records, Refusal, Step};
+use plugin_api::{
+    Attested, Claim, Context, Expect, Host, HostPolicies, Newcomer, NodeAttestor, Records, Refusal, Step,
+};
 use proto::spire::api::{
     server::agent::v1::{
         AttestAgentRequest, AttestAgentResponse,
@@ -485,5 +487,9 @@ impl Records for Snapshot {
 
     fn host_of_certificate(&self, id: &CertificateId) -> Option<Arc<Host>> {
         self.hosts.with_certificate(id).cloned()
+    }
+
+    fn policies_of(&self, host: &Host) -> HostPolicies {
+        self.policies.of(host)
     }
 }

@@ -22,6 +22,7 @@ mod listen;
 mod logger;
 mod methods;
 mod page;
+mod policy;
 mod proofs;
 mod proxy;
 mod refusals;
@@ -37,6 +38,7 @@ mod verdicts;
 
 use std::{collections::HashSet, future::Future, num::NonZeroU32, sync::Arc, time::Duration};
 
+use ::attest::policy::{Policy, PolicyKey};
 use ::svid::{SpiffeId, Timestamp};
 use edge::{Clock, grpc::Course, log, metrics::Tally, tls::Certificate};
 use governor::Quota;
@@ -46,7 +48,8 @@ use proto::{
     grpc::health::v1::health_server::HealthServer,
     plastron::{
         admin::v1::admin_server::AdminServer, agent::v1::agent_session_server::AgentSessionServer,
-        host::v1::hosts_server::HostsServer, revocation::v1::revocation_server::RevocationServer,
+        host::v1::hosts_server::HostsServer, policy::v1::policies_server::PoliciesServer,
+        revocation::v1::revocation_server::RevocationServer,
     },
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
@@ -72,6 +75,7 @@ use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
 use serials::Serials;
+pub use verdicts::Verdicts;
 
 use crate::{
     backup,
@@ -80,7 +84,7 @@ use crate::{
     issue::{JwtProfile, Lifetimes},
     meters::Meters,
     pulses::{EvidenceTimes, Pulses},
-    registry::Registry,
+    registry::{EventLogs, Registry},
     sessions::Sessions,
 };
 
@@ -122,6 +126,12 @@ pub struct Api {
     pub ready: watch::Receiver<bool>,
     /// What backups are taken of.
     pub backups: backup::Source,
+    /// Who judges hosts by what they say.
+    pub verdicts: Verdicts,
+    /// Event logs of hosts.
+    pub event_logs: EventLogs,
+    /// Who may have signed policies; anybody, where there are none.
+    pub policy_keys: Arc<[PolicyKey]>,
     /// What is counted.
     pub meters: Meters,
 }
@@ -136,6 +146,8 @@ const STRANGERS: usize = 512;
 const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 /// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
 const MAX_IMPORT: usize = 32 * 1024 * 1024;
+/// Largest request about policies: one, with its signature.
+const MAX_POLICY: usize = Policy::MAX_LEN + 64 * 1024;
 /// Largest opening of a session: an agent's entries by revision.
 const MAX_OPEN: usize = 16 * 1024 * 1024;
 
@@ -257,12 +269,7 @@ impl Api {
         let admission = Admission::new(cores(), self.meters.limited.clone());
         let (registry, clock) = (&self.registry, self.clock);
         let appraisals = Arc::new(Semaphore::new(cores()));
-        let verdicts = verdicts::Verdicts {
-            registry: registry.clone(),
-            pulses: self.pulses.clone(),
-            lifetimes: self.lifetimes,
-            meters: self.meters.clone(),
-        };
+        let verdicts = self.verdicts.clone();
         let refusals = refusals::Refusals::default();
         let agents = agent::AgentService {
             registry: registry.clone(),
@@ -316,6 +323,12 @@ impl Api {
         let hosts = host::HostService {
             registry: registry.clone(),
         };
+        let policies = policy::PolicyService {
+            registry: registry.clone(),
+            logs: self.event_logs.clone(),
+            keys: Arc::clone(&self.policy_keys),
+            clock,
+        };
         Routes::new(AgentServer::new(agents).max_decoding_message_size(MAX_EVIDENCE))
             .add_service(BundleServer::new(bundles))
             .add_service(EntryServer::new(entry::EntryService {
@@ -324,6 +337,7 @@ impl Api {
             }))
             .add_service(HostsServer::new(hosts).max_decoding_message_size(MAX_IMPORT))
             .add_service(LocalAuthorityServer::new(authorities))
+            .add_service(PoliciesServer::new(policies).max_decoding_message_size(MAX_POLICY))
             .add_service(RevocationServer::new(revocation::RevocationService {
                 registry: registry.clone(),
             }))

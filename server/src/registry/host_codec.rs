@@ -12,7 +12,7 @@ use prost::Message;
 use proto::plastron::store::v1 as stored;
 use svid::Timestamp;
 
-use super::CodecError;
+use super::{CodecError, policy_codec};
 
 const HOST: &[u8] = b"host/";
 
@@ -49,6 +49,7 @@ pub(super) fn encode_host(host: &Host) -> Vec<u8> {
             .unwrap_or_default(),
         revision: host.revision,
         verdict: Some(encode_verdict(&host.verdict)),
+        policies: host.policies.iter().map(ToString::to_string).collect(),
     };
     record.encode_to_vec()
 }
@@ -112,6 +113,13 @@ fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
         selection: appraised.selection.banks().map(bank).collect(),
         pcr_digest: appraised.pcr_digest.into(),
         policy_generation: appraised.policy_generation,
+        event_log_kept: log.is_some_and(|log| log.is_kept),
+        policies: appraised
+            .policies
+            .iter()
+            .map(policy_codec::encode_standing)
+            .collect(),
+        selectors: appraised.selectors.clone(),
         event_log_sha256: log.map(|log| log.sha256.into()).unwrap_or_default(),
         values: log
             .map(|log| log.values.iter().map(value).collect())
@@ -145,6 +153,11 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
         last_address: record.last_address,
         appraised: record.appraised.map(decode_appraised).transpose()?,
         agent_path: (!record.agent_path.is_empty()).then(|| Arc::from(record.agent_path)),
+        policies: record
+            .policies
+            .iter()
+            .map(|name| policy_codec::decode_name(name))
+            .collect::<Result<_, _>>()?,
         // A row of a server that had no verdicts: the host attests before anything is signed.
         verdict: record
             .verdict
@@ -225,7 +238,17 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
         // An older row has none, which equals that of no quote.
         pcr_digest: record.pcr_digest.as_slice().try_into().unwrap_or_default(),
         policy_generation: record.policy_generation,
-        event_log: sha256.map(|sha256| KnownLog { sha256, values }),
+        policies: record
+            .policies
+            .into_iter()
+            .map(policy_codec::decode_standing)
+            .collect::<Result<_, _>>()?,
+        selectors: record.selectors,
+        event_log: sha256.map(|sha256| KnownLog {
+            sha256,
+            values,
+            is_kept: record.event_log_kept,
+        }),
     })
 }
 

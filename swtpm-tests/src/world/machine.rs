@@ -41,7 +41,17 @@ impl Machine {
     /// The TPM does not do what the log says.
     #[must_use]
     pub fn with(options: Options) -> Self {
-        let content = fs::read(captured("guard-good-1.eventlog.bin")).unwrap();
+        Self::booted_with("guard-good-1.eventlog.bin", options)
+    }
+
+    /// A machine with a TPM of its own, which booted as this log in the test data of `attest` says.
+    #[must_use]
+    pub fn booted(log: &str) -> Self {
+        Self::booted_with(log, Options::default())
+    }
+
+    fn booted_with(log: &str, options: Options) -> Self {
+        let content = fs::read(captured(log)).unwrap();
         let measured = read_log(&content);
         let startup = match measured.startup_locality {
             Some(3) => Startup::Locality3,

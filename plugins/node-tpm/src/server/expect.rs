@@ -57,15 +57,18 @@ impl Expect for ExpectSupplied {
         true
     }
 
-    fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Step, Refusal> {
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Step, Refusal> {
+        self.missing.check_policies(&self.proven.host, context)?;
         let supplied = wire::supplied_answer(answer)?;
         let binding = self.subject.binding(&self.nonce);
         let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
-        let (rules, missing) = (&self.rules, self.missing);
-        let continuity = rules.check_continuity(&quote, &self.proven.host);
+        let (rules, missing, host) = (&self.rules, self.missing, &self.proven.host);
+        let continuity = rules.check_continuity(&quote, host);
         let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
-        let appraised = selected.and_then(|selected| rules.appraise_supplied(&selected, supplied, missing));
-        let appraised = appraised.map_err(|reject| Refusal::from(reject).said_by(&self.proven.host))?;
-        Ok(Step::Done(self.proven.attested(appraised, self.subject.hello)))
+        let accepted = selected
+            .map_err(Refusal::from)
+            .and_then(|selected| rules.appraise_supplied(&selected, supplied, &missing, host, context));
+        let accepted = accepted.map_err(|refusal| refusal.said_by(host))?;
+        Ok(Step::Done(self.proven.attested(accepted, self.subject.hello)))
     }
 }

@@ -4,6 +4,7 @@ mod appraise;
 mod config;
 mod expect;
 mod keys;
+mod outcome;
 mod rounds;
 mod subject;
 mod tpm;
@@ -110,9 +111,9 @@ impl NodeAttestor for TpmAttestor {
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         self.0
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
-        match self.0.appraise_first(quote, &proven, &offered)? {
+        match self.0.appraise_first(quote, &proven, &offered, context)? {
             Appraisal::Accepted(appraised) if is_explained(&appraised, &proven.host) => {
-                Ok(proven.claim(appraised, subject.hello))
+                Ok(proven.claim(appraised.into(), subject.hello))
             }
             Appraisal::Accepted(_) | Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
@@ -191,10 +192,12 @@ impl Rules {
         quote: VerifiedQuote,
         proven: &Proven,
         offered: &Offered,
+        context: &Context<'_>,
     ) -> Result<Appraisal, Refusal> {
         let host = &proven.host;
+        let policies = context.records.policies_of(host);
         let continuity = self.check_continuity(&quote, host);
-        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered));
+        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered, policies));
         appraisal.map_err(|reject| match reject {
             // A log that can't be read now makes no host suspect; one that does not come where it was said to be does.
             Reject::LogMissing => Refusal::from(reject),
@@ -213,18 +216,26 @@ impl Rules {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
-        match rules.appraise_first(quote, &proven, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(Step::Done(proven.attested(appraised, subject.hello))),
-            Appraisal::Open(missing) => Ok(Step::Challenge {
-                send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
-                next: Box::new(ExpectSupplied {
-                    rules: Arc::clone(rules),
-                    proven,
-                    subject,
-                    nonce: context.nonce,
-                    missing,
-                }),
-            }),
+        match rules.appraise_first(quote, &proven, &offered, context)? {
+            Appraisal::Accepted(appraised) => {
+                Ok(Step::Done(proven.attested(appraised.into(), subject.hello)))
+            }
+            Appraisal::Open(mut missing) => {
+                let keys = &opening.endorsement_keys;
+                let attributes = keys::attributes(keys, &proven, &rules.trust.roots, context.now);
+                // One that proves nothing harms nobody who is known otherwise: it only tells nothing.
+                missing.certified = attributes.ok().flatten();
+                Ok(Step::Challenge {
+                    send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
+                    next: Box::new(ExpectSupplied {
+                        rules: Arc::clone(rules),
+                        proven,
+                        subject,
+                        nonce: context.nonce,
+                        missing,
+                    }),
+                })
+            }
         }
     }
 }

@@ -8,13 +8,14 @@ use attest::{
     wire::ClockInfo,
 };
 use plugin_api::{
-    Appraised, Asked, Context, ExpectEvidence, Host, HostClaim, Refusal, Round, SessionBinding,
+    Appraised, Asked, Context, ExpectEvidence, Host, HostClaim, HostPolicies, Refusal, Round, SessionBinding,
 };
 use prost::Message;
 
 use super::{
     Rules,
-    appraise::{Appraisal, Missing, Offered, POLICY_GENERATION},
+    appraise::{Appraisal, Missing, Offered},
+    outcome::Accepted,
 };
 use crate::wire::{self, Supplied};
 
@@ -50,40 +51,40 @@ pub(super) fn begin(
     session: &SessionBinding,
     context: &Context<'_>,
 ) -> Option<Asked> {
-    let appraised = host.appraised.as_ref()?;
-    let wanted = rules.wanted(host, &appraised.selection);
-    let send = wire::need(&context.nonce, &wanted, false).encode_to_vec();
     let asked = Questioned {
         rules: Arc::clone(rules),
         host: Arc::clone(host),
         session: *session,
         nonce: context.nonce,
     };
-    Some(Asked {
-        send,
-        within: QUOTE_WITHIN,
-        next: Box::new(ExpectQuote { asked, wanted }),
-    })
+    asked.ask(context)
 }
 
 impl ExpectEvidence for ExpectQuote {
     fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Round, Refusal> {
         let supplied = wire::supplied(answer)?;
         let host = Arc::clone(&self.asked.host);
-        self.judge(&supplied, context)
+        let policies = context.records.policies_of(&host);
+        self.judge(&supplied, policies, context)
             .map_err(|reject| Refusal::from(reject).said_by(&host))
     }
 }
 
 impl ExpectQuote {
-    fn judge(self, supplied: &Supplied, context: &Context<'_>) -> Result<Round, Reject> {
+    fn judge(
+        self,
+        supplied: &Supplied,
+        policies: HostPolicies,
+        context: &Context<'_>,
+    ) -> Result<Round, Reject> {
         let Self { asked, wanted } = self;
         let ak = asked.ak()?;
         let quote = asked.verify(supplied, &ak)?;
         let Some(appraised) = &asked.host.appraised else {
             return Err(Reject::Unexpected);
         };
-        if is_unchanged(&quote, &asked.session.clock, appraised, &wanted) {
+        let is_held_to_the_same = appraised.policy_generation == policies.generation();
+        if is_held_to_the_same && is_unchanged(&quote, &asked.session.clock, appraised, &wanted) {
             return Ok(Round::Unchanged(quote.clock));
         }
         let is_other = quote.pcr_digest() != appraised.pcr_digest;
@@ -95,33 +96,58 @@ impl ExpectQuote {
             selection: appraised.selection.clone(),
             event_log: appraised.event_log.as_ref().map(|log| log.sha256),
         };
-        match asked.rules.appraise(quote, &asked.host, &offered)? {
-            Appraisal::Accepted(appraised) => Ok(asked.changed(&ak, appraised)),
+        match asked.rules.appraise(quote, &asked.host, &offered, policies)? {
+            Appraisal::Accepted(appraised) => Ok(asked.changed(&ak, appraised.into())),
             Appraisal::Open(missing) => Ok(Round::Ask(asked.ask_more(missing, context.nonce))),
         }
     }
 }
 
 impl ExpectEvidence for ExpectLog {
-    fn handle(self: Box<Self>, answer: &[u8], _context: &Context<'_>) -> Result<Round, Refusal> {
+    fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Round, Refusal> {
         let supplied = wire::supplied(answer)?;
         let host = Arc::clone(&self.asked.host);
-        self.judge(supplied)
-            .map_err(|reject| Refusal::from(reject).said_by(&host))
+        if self.missing.check_policies(&host, context).is_err() {
+            let asked = Questioned {
+                nonce: context.nonce,
+                ..self.asked
+            };
+            return asked
+                .ask(context)
+                .map(Round::Ask)
+                .ok_or(Reject::Unexpected.into());
+        }
+        self.judge(supplied, context)
+            .map_err(|refusal| refusal.said_by(&host))
     }
 }
 
 impl ExpectLog {
-    fn judge(self, supplied: Supplied) -> Result<Round, Reject> {
+    fn judge(self, supplied: Supplied, context: &Context<'_>) -> Result<Round, Refusal> {
         let Self { asked, missing } = self;
         let ak = asked.ak()?;
         let selected = asked.verify(&supplied, &ak)?.over(&missing.pcrs)?;
-        let appraised = asked.rules.appraise_supplied(&selected, supplied, missing)?;
-        Ok(asked.changed(&ak, appraised))
+        let host = Arc::clone(&asked.host);
+        let accepted = asked
+            .rules
+            .appraise_supplied(&selected, supplied, &missing, &host, context)?;
+        Ok(asked.changed(&ak, accepted))
     }
 }
 
 impl Questioned {
+    /// Asks for a quote of what the host is held to now.
+    fn ask(self, context: &Context<'_>) -> Option<Asked> {
+        let appraised = self.host.appraised.as_ref()?;
+        let policies = context.records.policies_of(&self.host);
+        let wanted = self.rules.wanted(&self.host, &appraised.selection, &policies);
+        Some(Asked {
+            send: wire::need(&self.nonce, &wanted, false).encode_to_vec(),
+            within: QUOTE_WITHIN,
+            next: Box::new(ExpectQuote { asked: self, wanted }),
+        })
+    }
+
     /// The quote is about the nonce and this session, and the TPM ran on since its last one.
     fn verify(&self, supplied: &Supplied, ak: &VerifiedAk) -> Result<VerifiedQuote, Reject> {
         let binding = Binding {
@@ -142,13 +168,14 @@ impl Questioned {
         AttestationKey::parse(known.as_bytes())?.remembered(known)
     }
 
-    fn changed(&self, ak: &VerifiedAk, appraised: Appraised) -> Round {
+    fn changed(&self, ak: &VerifiedAk, accepted: Accepted) -> Round {
         Round::Changed(Box::new(HostClaim {
             id: Arc::clone(&self.host.id),
             revision: self.host.revision,
             activated: None,
             attestation_key: ak.key().public().clone(),
-            appraised,
+            appraised: accepted.appraised,
+            event_log: accepted.event_log,
             hello: self.session.hello,
         }))
     }
@@ -179,5 +206,4 @@ fn is_unchanged(
         && quote.selection() == wanted
         && quote.selection() == &appraised.selection
         && quote.pcr_digest() == appraised.pcr_digest
-        && appraised.policy_generation == POLICY_GENERATION
 }

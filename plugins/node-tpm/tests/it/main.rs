@@ -11,6 +11,7 @@ mod accepted;
 mod banks;
 mod flipped;
 mod logless;
+mod policies;
 mod refused;
 mod rounds;
 mod sessions;

@@ -1,3 +1,4 @@
+use plugin_api::{PolicyJudgement, PolicyStanding};
 use svid::TrustDomain;
 use tempfile::TempDir;
 
@@ -56,12 +57,26 @@ fn full() -> Host {
             selection: PcrSelection::standard(),
             pcr_digest: [14; 32],
             policy_generation: 15,
+            policies: vec![PolicyStanding {
+                name: "rack-7".parse().unwrap(),
+                since: Timestamp::from_unix(18),
+                judgements: vec![PolicyJudgement {
+                    generation: "ab".repeat(32),
+                    version: 2,
+                    is_enforced: true,
+                    differences: vec!["PCR 4: expected a, found b".into()],
+                    more: 3,
+                }],
+            }],
+            selectors: vec!["secure_boot:on".into()],
             event_log: Some(KnownLog {
                 sha256: [13; 32],
                 values,
+                is_kept: true,
             }),
         }),
         agent_path: Some("/spire/agent/tpm/x".into()),
+        policies: vec!["rack-7".parse().unwrap()],
         verdict: Verdict {
             finding: Finding::Quarantined(Offence {
                 code: "log_mismatch".into(),
@@ -87,6 +102,7 @@ fn bare() -> Host {
         last_address: String::new(),
         appraised: None,
         agent_path: None,
+        policies: Vec::new(),
         ..full()
     }
 }

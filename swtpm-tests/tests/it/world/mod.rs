@@ -22,6 +22,7 @@ mod limits;
 mod meetings;
 mod metrics;
 mod overload;
+mod policy;
 mod python;
 mod resumption;
 mod rotation;
@@ -31,5 +32,7 @@ mod supervision;
 mod tpm;
 mod upstream;
 mod verdict;
+#[cfg(target_arch = "x86_64")]
+mod vm;
 mod withdrawal;
 mod workload_api;

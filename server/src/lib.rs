@@ -33,7 +33,8 @@ use registry::{EventLogs, LoadError, Owner, Registry, changes};
 use sessions::Hub;
 use store::{Store, StoreError};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
+    runtime::{self, Handle, Runtime},
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -46,6 +47,14 @@ pub struct Server {
     ready: watch::Receiver<bool>,
     course: watch::Sender<Course>,
     journal: std::thread::JoinHandle<()>,
+    _aside: Aside,
+}
+
+/// A thread for what operators and load balancers ask: the kernel gives it its share, however many agents come.
+struct Aside {
+    handle: Handle,
+    /// Taken when it ends.
+    runtime: Option<Runtime>,
 }
 
 /// The server can't start.
@@ -87,6 +96,9 @@ pub enum StartError {
     /// A restore did not get to its end.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// A thread can't be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// A plugin can't be used.
     #[error(transparent)]
     Plugin(#[from] ServerPluginError),
@@ -106,8 +118,13 @@ const SERVICE: otlp::Service = otlp::Service {
     name: "plastron-server",
     version: env!("CARGO_PKG_VERSION"),
 };
+/// The tasks that serve calls.
+const REMOTE_API: &str = "remote API";
+const LOCAL_API: &str = "local API";
 /// Changes that wait for the sessions to be told.
 const PUBLICATIONS: usize = 1024;
+/// TCP connections that wait to be accepted; the kernel has a limit of its own, by default 4096.
+const BACKLOG: u32 = 8192;
 /// How long calls under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -185,7 +202,8 @@ impl Server {
             },
         );
 
-        let (tcp, local, health) = bind(&config).await?;
+        let aside = Aside::start().map_err(StartError::Thread)?;
+        let (tcp, local, health) = bind(&config, aside.handle())?;
         let address = tcp.local_addr().map_err(|source| StartError::Bind {
             address: bind_address(&config),
             source,
@@ -235,14 +253,14 @@ impl Server {
         tasks.spawn(named("prune", prune(registry)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
-        tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
+        let (remote, local) = api.serve(tcp, tls, local, followed);
+        tasks.spawn(named(REMOTE_API, remote));
+        tasks.spawn_on(named(LOCAL_API, local), aside.handle());
         let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            tasks.spawn(named(
-                "health",
-                serve_health(listener, settings, ready, Arc::clone(&metrics)),
-            ));
+            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics));
+            tasks.spawn_on(named("health", serving), aside.handle());
         }
         if let Some(collector) = config.server.otlp.clone() {
             tasks.spawn(named("otlp", otlp::push(collector, SERVICE, metrics, clock)));
@@ -254,6 +272,7 @@ impl Server {
             ready,
             course,
             journal: journal_thread,
+            _aside: aside,
         })
     }
 
@@ -285,10 +304,11 @@ impl Server {
         notify::stopping();
         self.course.send_replace(Course::Drain);
         let drained = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if ended.is_ok_and(|task| task == "api") {
-                    break;
-                }
+            let mut serving = vec![REMOTE_API, LOCAL_API];
+            while !serving.is_empty()
+                && let Some(ended) = self.tasks.join_next().await
+            {
+                serving.retain(|task| ended.as_ref().ok() != Some(task));
             }
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -298,6 +318,34 @@ impl Server {
         // Everyone who could write is gone: the thread has nothing to wait for.
         let _panicked = self.journal.join();
         outcome
+    }
+}
+
+impl Aside {
+    fn start() -> io::Result<Self> {
+        let mut builder = runtime::Builder::new_multi_thread();
+        let runtime = builder
+            .worker_threads(1)
+            .thread_name("aside")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Where a runtime runs, none may be waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -324,25 +372,32 @@ fn bind_address(config: &Config) -> SocketAddr {
     SocketAddr::new(config.server.bind_address, config.server.bind_port)
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
-    let address = bind_address(config);
-    let tcp = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { address, source })?;
+fn bind(
+    config: &Config,
+    aside: &Handle,
+) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
+    let at = |address| listen(address).map_err(|source| StartError::Bind { address, source });
+    let tcp = at(bind_address(config))?;
+    let _there = aside.enter();
     // The folder keeps others out; in it, the group may administer.
     let local = local::listen(&config.server.socket_path, 0o770)?;
     let settings = &config.server.health_checks;
-    let health = if settings.listener_enabled {
-        let address = SocketAddr::new(settings.bind_address, settings.bind_port);
-        Some(
-            health::bind(settings)
-                .await
-                .map_err(|source| StartError::Bind { address, source })?,
-        )
-    } else {
-        None
-    };
-    Ok((tcp, local, health))
+    let health = settings
+        .listener_enabled
+        .then(|| at(SocketAddr::new(settings.bind_address, settings.bind_port)));
+    Ok((tcp, local, health.transpose()?))
+}
+
+/// With room for thousands who come back at once: whoever finds none is dropped by the kernel, and tries again ever later.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of a server that ended do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Clients are verified with our own bundle.

@@ -67,6 +67,7 @@ impl Meters {
             "attestation",
             "connections",
             "conversations",
+            "handshakes",
             "host",
             "signing",
         ] {

@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::Arc};
 
 use attest::{
-    HashAlg, PcrSet, PcrValues, Reject,
+    HashAlg, PcrSelection, PcrSet, PcrValues, Reject,
     event_log::EventLog,
     ima::{Entry, ProvenList},
     policy::{
@@ -144,6 +144,15 @@ impl HostPolicies {
             .flat_map(|generation| generation.policy.needed_pcrs().iter().collect::<Vec<_>>())
             .filter(|pcr| *pcr != IMA_PCR)
             .collect()
+    }
+
+    /// Whether a quote over `selection` covers what they need, in each of its banks.
+    #[must_use]
+    pub fn is_covered_by(&self, selection: &PcrSelection) -> bool {
+        let needed = self.needed_pcrs();
+        selection
+            .banks()
+            .all(|(_, quoted)| needed.iter().all(|pcr| quoted.contains(pcr)))
     }
 
     /// Those of [`needed_pcrs`](Self::needed_pcrs) that programs may extend without telling a log.

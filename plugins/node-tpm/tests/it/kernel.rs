@@ -11,11 +11,13 @@ use node_tpm::{Config, EventLogs, KernelLists};
 use plugin_api::{Attested, NodeProver, Refusal, Round};
 use prost::Message;
 use proto::plastron::attest::v1::{Answer, Challenge, Log, LogKind, Need, Supplied, answer::Step, challenge};
-use swtpm_tests::{KernelEntry, SoftwareTpm};
+use swtpm_tests::{
+    KernelEntry, SoftwareTpm,
+    parties::{Machine, Outcome, Server, WIRE, captured, claim, code, replayed},
+};
 
 use crate::{
     banks::with_both_banks,
-    parties::{Machine, Outcome, Server, WIRE, captured, claim, code, replayed},
     rounds::{Session, surely},
 };
 

@@ -12,7 +12,6 @@ mod banks;
 mod flipped;
 mod kernel;
 mod logless;
-mod parties;
 mod policies;
 mod refused;
 mod rounds;

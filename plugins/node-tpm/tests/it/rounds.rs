@@ -5,8 +5,7 @@ use node_tpm::{Config, EventLogs};
 use plugin_api::{Asked, Attested, NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
 use prost::Message;
 use proto::plastron::attest::v1::{Evidence, Need, Supplied};
-
-use crate::parties::{Machine, Server, WIRE, Wire, claim, path};
+use swtpm_tests::parties::{Machine, Server, WIRE, Wire, claim, path};
 
 const OTHER: Wire = Wire {
     exporter: [2; 32],

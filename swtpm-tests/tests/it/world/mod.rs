@@ -12,6 +12,7 @@ mod crl;
 mod disk;
 mod evidence;
 mod failures;
+mod fleet;
 mod go;
 mod health;
 mod http;
@@ -32,5 +33,7 @@ mod supervision;
 mod tpm;
 mod upstream;
 mod verdict;
+#[cfg(target_arch = "x86_64")]
+mod vm;
 mod withdrawal;
 mod workload_api;

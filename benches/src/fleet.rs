@@ -172,7 +172,7 @@ async fn enrolled(stage: &Stage, hosts: usize) -> Result<Vec<Member>> {
             hash,
             ..EndorsementKey::default()
         }],
-        policies: Vec::new(),
+        ..NewHost::default()
     };
     let hosts = hashes.into_iter().enumerate().map(host).collect();
     HostsClient::new(calls::local(&stage.socket()).await?)

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod appraisals;
+mod aside;
 pub mod authorize;
 pub mod backup;
 pub mod ca;
@@ -21,6 +22,7 @@ pub mod store;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{Api, Verdicts};
+use aside::Aside;
 use attest::policy::PolicyKey;
 use backup::RestoreError;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
@@ -34,7 +36,7 @@ use sessions::Hub;
 use store::{Store, StoreError};
 use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
-    runtime::{self, Handle, Runtime},
+    runtime::Handle,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -48,13 +50,6 @@ pub struct Server {
     course: watch::Sender<Course>,
     journal: std::thread::JoinHandle<()>,
     _aside: Aside,
-}
-
-/// A thread for what operators and load balancers ask: the kernel gives it its share, however many agents come.
-struct Aside {
-    handle: Handle,
-    /// Taken when it ends.
-    runtime: Option<Runtime>,
 }
 
 /// The server can't start.
@@ -318,34 +313,6 @@ impl Server {
         // Everyone who could write is gone: the thread has nothing to wait for.
         let _panicked = self.journal.join();
         outcome
-    }
-}
-
-impl Aside {
-    fn start() -> io::Result<Self> {
-        let mut builder = runtime::Builder::new_multi_thread();
-        let runtime = builder
-            .worker_threads(1)
-            .thread_name("aside")
-            .enable_all()
-            .build()?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-        })
-    }
-
-    fn handle(&self) -> &Handle {
-        &self.handle
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        // Where a runtime runs, none may be waited for.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

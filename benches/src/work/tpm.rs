@@ -60,7 +60,7 @@ async fn enrolled(stage: &Stage) -> Result<TpmProver> {
             hash,
             ..Key::default()
         }],
-        policies: Vec::new(),
+        ..NewHost::default()
     };
     HostsClient::new(calls::local(&stage.socket()).await?)
         .import_hosts(ImportHostsRequest { hosts: vec![host] })

@@ -1,10 +1,9 @@
 use std::path::Path;
 
 use attest::{
-    HashAlg, PcrSelection, PcrSet, Standing,
+    HashAlg, PcrSelection, PcrSet,
     event_log::EventLog,
     policy::{Generation, Generations, Policy, Stage},
-    wire::ClockInfo,
 };
 use plugin_api::{KernelList, KnownLog, Offence, Verdict};
 use svid::TrustDomain;
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    registry::{Draft, Snapshot, StoredGeneration, StoredPolicy},
+    registry::{Draft, Snapshot, StoredGeneration, StoredPolicy, full_host},
     store::{Config, Store},
 };
 
@@ -63,17 +62,7 @@ impl World {
         let sha256 = HashAlg::Sha256.digest(&[boot]);
         let sha256 = *sha256.as_bytes().first_chunk().unwrap();
         let appraised = Appraised {
-            standing: Standing {
-                clock: ClockInfo {
-                    clock: 1,
-                    reset_count: 1,
-                    restart_count: 1,
-                    safe: true,
-                },
-                firmware_version: 1,
-            },
             selection,
-            pcr_digest: [0; 32],
             policy_generation: 0,
             policies: Vec::new(),
             selectors: Vec::new(),
@@ -83,6 +72,7 @@ impl World {
                 values,
                 is_kept: true,
             }),
+            ..full_host().appraised.unwrap()
         };
         let host = Host {
             appraised: Some(appraised),

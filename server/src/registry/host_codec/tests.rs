@@ -20,7 +20,8 @@ pub(in crate::registry) fn ak(seed: u16) -> Public {
     Public::parse(&area).unwrap()
 }
 
-fn full() -> Host {
+/// A row in which everything is said.
+pub(in crate::registry) fn full() -> Host {
     let mut values = PcrValues::default();
     values.set(HashAlg::Sha256, 0, Digest::filled(1, HashAlg::Sha256));
     values.set(HashAlg::Sha384, 14, Digest::filled(2, HashAlg::Sha384));

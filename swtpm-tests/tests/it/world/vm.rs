@@ -18,6 +18,8 @@ const WEB: &str = "spiffe://example.org/web";
 const OFTEN: &str = "evidence_interval = \"3s\"\nevidence_ttl = \"12s\"\n";
 /// One interval, a second, and ten for the emulation: from then on nothing is signed for a host that was changed.
 const WITHDRAWN_WITHIN: Duration = Duration::from_secs(3 + 1 + 10);
+/// What somebody adds to a command line who wants a shell.
+const CHANGE: &str = "systemd.debug_shell=1";
 const FETCH: &str = "plastron-agent api fetch x509 --output json";
 
 /// A guest that its server knows.
@@ -165,16 +167,40 @@ fn check_copy(world: &World, disk: &Disk) {
 }
 
 #[test]
-fn a_changed_command_line_is_named_and_another_kernel_is_accepted_once_it_is_predicted() {
+fn a_changed_command_line_is_refused_and_named_and_another_kernel_accepted_once_it_is_predicted() {
     let usual = Uki::with("");
-    let changed = Uki::of_another_kernel("systemd.debug_shell=1");
-    let mut known = Known::boot(World::for_tpms(OFTEN, ""), &Disk::with(&changed));
-    known.serve();
-    let evidence = Evidence::of(&mut known.guest);
+    let changed = Uki::of_another_kernel(CHANGE);
+    let world = World::for_tpms(OFTEN, "");
     let policy = Policy::of(&usual);
+    policy.enforce(&world);
 
-    let outcome = policy.tried_on(&evidence);
+    let mut known = Known::boot(world, &Disk::with(&changed));
 
+    check_refusal(&mut known);
+    let next = policy.with(&changed);
+    check_files(&policy, &next, &Evidence::of(&mut known.guest));
+    next.enforce(&known.world);
+    let _released = known.world.cli(&["host", "release", "--id", &known.host]);
+    known.serve();
+    assert_eq!(known.judged("FINDING_VERIFIED"), "");
+}
+
+/// The server refuses a host that booted something else, and says what.
+fn check_refusal(known: &mut Known) {
+    let refusal = known.guest.console().wait_for("policy_not_met");
+    // What it says instead is known by its digest alone.
+    let named = "section `.cmdline` of the kernel image: expected `console=ttyS0,115200 quiet panic=-1`";
+    assert!(refusal.contains(named), "{refusal}");
+    assert_eq!(known.judged("FINDING_QUARANTINED"), "policy_not_met");
+    let (status, said) = known.guest.outcome(FETCH);
+    assert!(status != 0, "{said}");
+    assert_eq!(known.guest.console().count("Agent ready"), 0);
+    assert_eq!(known.signed(), 0);
+}
+
+/// The same without a server: the difference is named, and gone in the next version.
+fn check_files(policy: &Policy, next: &Policy, evidence: &Evidence) {
+    let outcome = policy.tried_on(evidence);
     assert_eq!(outcome["met"], false, "{outcome}");
     let differences = outcome["differences"].as_array().unwrap();
     let named = |code: &str, found: &str| {
@@ -183,10 +209,8 @@ fn a_changed_command_line_is_named_and_another_kernel_is_accepted_once_it_is_pre
         })
     };
     assert!(named("policy_boot_image", ""), "{outcome}");
-    assert!(named("policy_uki_section", "systemd.debug_shell=1"), "{outcome}");
-
-    let next = policy.with(&changed);
-    let outcome = next.tried_on(&evidence);
+    assert!(named("policy_uki_section", CHANGE), "{outcome}");
+    let outcome = next.tried_on(evidence);
     assert_eq!(
         (&outcome["met"], &outcome["version"]),
         (&true.into(), &2.into()),

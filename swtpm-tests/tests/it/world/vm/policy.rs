@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use swtpm_tests::{
-    new_dir, server_cli,
+    World, new_dir, server_cli,
     vm::{Guest, Uki},
 };
 
@@ -48,6 +48,14 @@ impl Policy {
         let into = ["policy", "predict", "--name", "next", "--into", path(&self.0)];
         let next = printed(&[&into[..], &[path(&uki.path())]].concat());
         Self(write("policy.toml", next))
+    }
+
+    /// Has `world` hold all hosts to this version, or one that it enforces already.
+    pub(super) fn enforce(&self, world: &World) {
+        let _applied = world.cli(&["policy", "apply", path(&self.0)]);
+        let _assigned = world.cli(&["policy", "assign", "--all", "--set", "guests"]);
+        let promoted = world.cli(&["policy", "promote", "guests"]);
+        assert_eq!(promoted["is_done"], true, "{promoted}");
     }
 
     /// What becomes of a host with this evidence.

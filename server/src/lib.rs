@@ -5,6 +5,7 @@
 pub mod api;
 pub mod authorize;
 pub mod backup;
+pub mod belief;
 pub mod ca;
 pub mod cli;
 pub mod config;
@@ -21,6 +22,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::Api;
 use backup::RestoreError;
+use belief::Belief;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
 use edge::{Clock, grpc::Course, health, local, log, metrics, notify, otlp, tls};
@@ -159,6 +161,7 @@ impl Server {
                 crls: data_dir.join("crl"),
             },
             upstream,
+            clock_ahead: meters.clock_ahead.clone(),
         };
         let rotation = Rotation::new(
             rotation,
@@ -209,7 +212,7 @@ impl Server {
         tasks.spawn(named("sessions", hub.run()));
         tasks.spawn(named("rotation", rotation.run()));
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
-        tasks.spawn(named("prune", prune(registry)));
+        tasks.spawn(named("prune", prune(registry, clock)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
         tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
@@ -318,9 +321,14 @@ fn bundles(registry: Registry) -> tls::BundleSource {
 }
 
 /// Removes what has ended, every second.
-async fn prune(registry: Registry) {
+/// Forgets what ended, unless the clock by which it did is in doubt.
+async fn prune(registry: Registry, clock: Clock) {
+    let mut belief = Belief::new(clock.moment());
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        if belief.look(clock.moment()).is_some() {
+            continue;
+        }
         // What could not be stored now is tried again a second later.
         let _again = registry.change(changes::prune).await;
     }

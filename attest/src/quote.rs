@@ -3,6 +3,7 @@
 use crate::{
     Binding, HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedAk,
     event_log::{self, EventLog},
+    ima::{self, MeasurementList, Progress, ProvenList},
     statement::Statement,
     wire::{Attested, ClockInfo},
 };
@@ -30,8 +31,8 @@ pub struct VerifiedQuote {
 #[derive(Clone, Debug)]
 pub struct SelectedQuote(VerifiedQuote);
 
-/// PCR values that a log explains and a quote signed. Only [`SelectedQuote::explain`] and
-/// [`SelectedQuote::matches`] make one.
+/// PCR values that a log explains and a quote signed. Only [`SelectedQuote::explain`],
+/// [`SelectedQuote::explain_beside`] and [`SelectedQuote::matches`] make one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedPcrs {
     values: PcrValues,
@@ -141,12 +142,56 @@ impl SelectedQuote {
     ///
     /// The first check that fails.
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<VerifiedPcrs, Reject> {
-        let values = event_log::explain(&self.0.selection, &self.0.pcr_digest, PCR_HASH, claimed, log)?;
+        self.explain_beside(log, claimed, PcrSet::default())
+    }
+
+    /// The same, where PCRs of `unlogged` may hold what no event of the log extends: a policy says of those what they
+    /// have to hold, and `claimed` what they do.
+    ///
+    /// # Errors
+    ///
+    /// The first check that fails.
+    pub fn explain_beside(
+        &self,
+        log: &EventLog,
+        claimed: Option<&PcrValues>,
+        unlogged: PcrSet,
+    ) -> Result<VerifiedPcrs, Reject> {
+        let VerifiedQuote {
+            selection,
+            pcr_digest,
+            ..
+        } = &self.0;
+        let values = event_log::explain_beside(selection, pcr_digest, PCR_HASH, claimed, log, unlogged)?;
         let pcrs = VerifiedPcrs::new(values, &self.0.selection)?;
         for (alg, set) in self.0.selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
             event_log::Measurements::verify(log.clone(), alg, set)?;
         }
         Ok(pcrs)
+    }
+
+    /// Finds the beginning of `list` that leads from `from` to what it signs, where the firmware's log left `boot` in the
+    /// other PCRs; `offset` says how many entries of the boot came before (36, 38, 56, 58).
+    ///
+    /// # Errors
+    ///
+    /// As [`ima::explain`], and [`Reject::PcrUninitialized`] or [`Reject::PcrDynamicLaunch`].
+    pub fn explain_list(
+        &self,
+        list: MeasurementList,
+        offset: u64,
+        from: &Progress,
+        boot: &PcrValues,
+    ) -> Result<(VerifiedPcrs, ProvenList), Reject> {
+        let quoted = ima::Quoted::Digest {
+            selection: &self.0.selection,
+            pcr_digest: &self.0.pcr_digest,
+            hash: PCR_HASH,
+            others: boot,
+        };
+        let proven = ima::explain(list, offset, from, self.0.clock.reset_count, &quoted)?;
+        let pcrs = self.matches(&boot.with(proven.progress().pcrs()))?;
+        Ok((pcrs, proven))
     }
 
     /// Checks that it signs `values`, which a log explained before.

@@ -87,6 +87,10 @@ pub struct Server {
     /// SPIFFE IDs that administer the server.
     #[serde(default)]
     pub admin_ids: HashSet<SpiffeId>,
+    /// Files of public keys, Ed25519 or P-256, in PEM or DER: only policies that one of them signed are taken. Anybody's,
+    /// where there are none.
+    #[serde(default)]
+    pub policy_keys: Vec<PathBuf>,
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,

@@ -3,6 +3,8 @@
 //! This file wires the tasks; each is described where it lives. Only here are tasks spawned.
 
 pub mod api;
+pub mod appraisals;
+mod aside;
 pub mod authorize;
 pub mod backup;
 pub mod belief;
@@ -20,7 +22,9 @@ pub mod store;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api::Api;
+use api::{Api, Verdicts};
+use aside::Aside;
+use attest::policy::PolicyKey;
 use backup::RestoreError;
 use belief::Belief;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
@@ -29,11 +33,12 @@ use edge::{Clock, grpc::Course, health, local, log, metrics, notify, otlp, tls};
 use journal::{Journal, JournalError};
 use meters::Meters;
 use plugin_catalog::ServerPluginError;
-use registry::{LoadError, Owner, Registry, changes};
+use registry::{EventLogs, LoadError, Owner, Registry, changes};
 use sessions::Hub;
 use store::{Store, StoreError};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
+    runtime::Handle,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -46,6 +51,7 @@ pub struct Server {
     ready: watch::Receiver<bool>,
     course: watch::Sender<Course>,
     journal: std::thread::JoinHandle<()>,
+    _aside: Aside,
 }
 
 /// The server can't start.
@@ -76,9 +82,20 @@ pub enum StartError {
     /// The state can't be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A key for policies can't be used.
+    #[error("cannot use policy key `{}`", path.display())]
+    PolicyKey {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A restore did not get to its end.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// A thread can't be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// A plugin can't be used.
     #[error(transparent)]
     Plugin(#[from] ServerPluginError),
@@ -98,8 +115,13 @@ const SERVICE: otlp::Service = otlp::Service {
     name: "plastron-server",
     version: env!("CARGO_PKG_VERSION"),
 };
+/// The tasks that serve calls.
+const REMOTE_API: &str = "remote API";
+const LOCAL_API: &str = "local API";
 /// Changes that wait for the sessions to be told.
 const PUBLICATIONS: usize = 1024;
+/// TCP connections that wait to be accepted; the kernel has a limit of its own, by default 4096.
+const BACKLOG: u32 = 8192;
 /// How long calls under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -124,6 +146,7 @@ impl Server {
         let (journal, journal_thread) = Journal::open(data_dir.join("audit"), clock)?;
         let journal = journal.metered(meters.journal_append.clone());
         let keys = config.plugins.key_manager(data_dir)?;
+        let policy_keys = policy_keys(&config.server.policy_keys)?;
         let upstream = config
             .plugins
             .upstream_authority(&config.server.trust_domain, clock.now())?;
@@ -139,6 +162,7 @@ impl Server {
         };
         let (publications, receiver) = mpsc::channel(PUBLICATIONS);
         let trust_domain = config.server.trust_domain.clone();
+        let event_logs = EventLogs::new(Arc::clone(&store));
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
         let owner = owner.metered(meters.store_commit.clone());
         meters::register_state(&mut metrics, &registry);
@@ -176,13 +200,20 @@ impl Server {
             },
         );
 
-        let (tcp, local, health) = bind(&config).await?;
+        let aside = Aside::start().map_err(StartError::Thread)?;
+        let (tcp, local, health) = bind(&config, aside.handle())?;
         let address = tcp.local_addr().map_err(|source| StartError::Bind {
             address: bind_address(&config),
             source,
         })?;
         let tls = tls::server_config(shown.clone(), bundles(registry.clone()), clock)?;
         let (pulses, evidence) = (pulses::Pulses::default(), config.evidence_times());
+        let verdicts = Verdicts {
+            registry: registry.clone(),
+            pulses: pulses.clone(),
+            lifetimes: config.lifetimes(),
+            meters: meters.clone(),
+        };
         let (ready_sender, ready) = watch::channel(false);
         let (course, followed) = watch::channel(Course::Serve);
         let api = Api {
@@ -204,6 +235,9 @@ impl Server {
             clock,
             ready: ready.clone(),
             backups,
+            verdicts: verdicts.clone(),
+            event_logs: event_logs.clone(),
+            policy_keys,
             meters,
         };
 
@@ -212,17 +246,19 @@ impl Server {
         tasks.spawn(named("sessions", hub.run()));
         tasks.spawn(named("rotation", rotation.run()));
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
+        let appraisals = appraisals::watch(registry.clone(), event_logs, verdicts, clock);
+        tasks.spawn(named("appraisals", appraisals));
         tasks.spawn(named("prune", prune(registry, clock)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
-        tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
+        let (remote, local) = api.serve(tcp, tls, local, followed);
+        tasks.spawn(named(REMOTE_API, remote));
+        tasks.spawn_on(named(LOCAL_API, local), aside.handle());
         let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            tasks.spawn(named(
-                "health",
-                serve_health(listener, settings, ready, Arc::clone(&metrics)),
-            ));
+            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics));
+            tasks.spawn_on(named("health", serving), aside.handle());
         }
         if let Some(collector) = config.server.otlp.clone() {
             tasks.spawn(named("otlp", otlp::push(collector, SERVICE, metrics, clock)));
@@ -234,6 +270,7 @@ impl Server {
             ready,
             course,
             journal: journal_thread,
+            _aside: aside,
         })
     }
 
@@ -265,10 +302,11 @@ impl Server {
         notify::stopping();
         self.course.send_replace(Course::Drain);
         let drained = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if ended.is_ok_and(|task| task == "api") {
-                    break;
-                }
+            let mut serving = vec![REMOTE_API, LOCAL_API];
+            while !serving.is_empty()
+                && let Some(ended) = self.tasks.join_next().await
+            {
+                serving.retain(|task| ended.as_ref().ok() != Some(task));
             }
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -286,29 +324,50 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
+/// The keys that may have signed policies.
+fn policy_keys(paths: &[PathBuf]) -> Result<Arc<[PolicyKey]>, StartError> {
+    let read = |path: &PathBuf| {
+        let unusable = |source| StartError::PolicyKey {
+            path: path.clone(),
+            source,
+        };
+        let bytes = std::fs::read(path).map_err(unusable)?;
+        let der = pem::parse(&bytes).map_or(bytes, pem::Pem::into_contents);
+        PolicyKey::parse(&der).map_err(|error| unusable(io::Error::other(error)))
+    };
+    paths.iter().map(read).collect()
+}
+
 fn bind_address(config: &Config) -> SocketAddr {
     SocketAddr::new(config.server.bind_address, config.server.bind_port)
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
-    let address = bind_address(config);
-    let tcp = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { address, source })?;
+fn bind(
+    config: &Config,
+    aside: &Handle,
+) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
+    let at = |address| listen(address).map_err(|source| StartError::Bind { address, source });
+    let tcp = at(bind_address(config))?;
+    let _there = aside.enter();
     // The folder keeps others out; in it, the group may administer.
     let local = local::listen(&config.server.socket_path, 0o770)?;
     let settings = &config.server.health_checks;
-    let health = if settings.listener_enabled {
-        let address = SocketAddr::new(settings.bind_address, settings.bind_port);
-        Some(
-            health::bind(settings)
-                .await
-                .map_err(|source| StartError::Bind { address, source })?,
-        )
-    } else {
-        None
-    };
-    Ok((tcp, local, health))
+    let health = settings
+        .listener_enabled
+        .then(|| at(SocketAddr::new(settings.bind_address, settings.bind_port)));
+    Ok((tcp, local, health.transpose()?))
+}
+
+/// With room for thousands who come back at once: whoever finds none is dropped by the kernel, and tries again ever later.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of a server that ended do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Clients are verified with our own bundle.

@@ -69,6 +69,7 @@ impl Meters {
             "attestation",
             "connections",
             "conversations",
+            "handshakes",
             "host",
             "signing",
         ] {

@@ -31,6 +31,17 @@ impl VendorId {
         self.trimmed() == other.trimmed()
     }
 
+    /// Its letters, such as `STM`; hex where they are none.
+    #[must_use]
+    pub fn letters(self) -> String {
+        let letters = self.trimmed();
+        if letters.iter().all(u8::is_ascii_graphic) {
+            letters.iter().copied().map(char::from).collect()
+        } else {
+            hex::encode(letters)
+        }
+    }
+
     fn trimmed(&self) -> &[u8] {
         let end = self.0.iter().rposition(|byte| !matches!(byte, 0 | b' '));
         end.and_then(|end| self.0.get(..=end)).unwrap_or_default()

@@ -24,6 +24,15 @@ pub(crate) fn write() {
     record("entry", b"entry/8bc4a0cf", &entry.encode_to_vec());
     record("agent", b"agent//spire/agent/tpm/x", &agent().encode_to_vec());
     record("host", b"host/one", &host().encode_to_vec());
+    record("policy", b"policy/rack-7", &policy().encode_to_vec());
+    let log = stored::EventLog {
+        content: crate::testdata("eventlogs/vm-sb-56c.bin"),
+    };
+    record(
+        "event_log",
+        &[b"event_log/".as_slice(), &[1; 32]].concat(),
+        &log.encode_to_vec(),
+    );
     let token = stored::JoinToken {
         expires_at: 2_000_000_000,
     };
@@ -73,6 +82,22 @@ fn agent() -> stored::Agent {
     }
 }
 
+fn policy() -> stored::Policy {
+    let text = "format = 1\nname = \"rack-7\"\nversion = 3\n[[pcr]]\nindex = 15\nvalues = []\n";
+    stored::Policy {
+        newest_version: 4,
+        is_default: true,
+        generations: vec![stored::PolicyGeneration {
+            text: text.into(),
+            enforced: true,
+            since: 1_700_000_004,
+            applied_at: 1_700_000_003,
+            applied_by: "local uid=0 pid=1".into(),
+            signed: true,
+        }],
+    }
+}
+
 fn host() -> stored::Host {
     let appraised = stored::Appraised {
         reset_count: 3,
@@ -91,7 +116,31 @@ fn host() -> stored::Host {
             digest: vec![4; 32],
         }],
         pcr_digest: vec![8; 32],
-        policy_generation: 0,
+        kernel_list: Some(stored::KernelList {
+            reset_count: 3,
+            entries: 60,
+            bytes: 5_000,
+            violations: 1,
+            values: vec![stored::PcrValue {
+                hash_alg: 0x0b,
+                index: 10,
+                digest: vec![9; 32],
+            }],
+        }),
+        policy_generation: 7,
+        event_log_kept: true,
+        policies: vec![stored::PolicyStanding {
+            name: "rack-7".into(),
+            since: 1_700_000_003,
+            judgements: vec![stored::PolicyJudgement {
+                generation: "ab".repeat(32),
+                version: 2,
+                enforced: true,
+                differences: vec!["PCR 4: expected a, found b".into()],
+                more: 1,
+            }],
+        }],
+        selectors: vec!["secure_boot:on".into()],
     };
     let verdict = stored::Verdict {
         finding: stored::Finding::Quarantined.into(),
@@ -119,6 +168,7 @@ fn host() -> stored::Host {
         appraised: Some(appraised),
         agent_path: "/spire/agent/tpm/x".into(),
         revision: 4,
+        policies: vec!["rack-7".into()],
         ..stored::Host::default()
     }
 }

@@ -7,7 +7,7 @@ use attest::{
     ek::{CertificateId, EkHash},
 };
 use node_join_token::JoinTokenAttestor;
-use plugin_api::{Context, Host, JoinToken, NodeAttestor, Records, Step};
+use plugin_api::{Context, Host, HostPolicies, JoinToken, NodeAttestor, Records, Step};
 use svid::Timestamp;
 
 use super::example_org;
@@ -28,6 +28,10 @@ impl Records for OneToken {
 
     fn host_of_certificate(&self, _id: &CertificateId) -> Option<Arc<Host>> {
         None
+    }
+
+    fn policies_of(&self, _host: &Host) -> HostPolicies {
+        HostPolicies::default()
     }
 
     fn join_token(&self, token: &str) -> Option<JoinToken> {

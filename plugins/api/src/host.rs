@@ -5,11 +5,13 @@ use std::sync::Arc;
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash},
+    ima::Progress,
+    policy::PolicyName,
     wire::{ClockInfo, Public},
 };
 use svid::Timestamp;
 
-use crate::Verdict;
+use crate::{PolicyStanding, Verdict};
 
 /// A host. Known by its endorsement keys; its row never changes its identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +36,8 @@ pub struct Host {
     pub appraised: Option<Appraised>,
     /// Path of its agent's SPIFFE ID, once it attested.
     pub agent_path: Option<Arc<str>>,
+    /// The policies that it is held to; where there are none, those that are for all.
+    pub policies: Vec<PolicyName>,
     /// What is thought of it.
     pub verdict: Verdict,
     /// Grows with each change of the row.
@@ -78,8 +82,25 @@ pub struct Appraised {
     pub pcr_digest: [u8; 32],
     /// By which generation of what is required of the host it was accepted.
     pub policy_generation: u64,
+    /// What it came to under each policy.
+    pub policies: Vec<PolicyStanding>,
+    /// What it says of the node, as values of selectors, sorted.
+    pub selectors: Vec<String>,
     /// The event log that explained them: its SHA-256, and the values that it replays to.
     pub event_log: Option<KnownLog>,
+    /// How far the kernel's measurement list (IMA) was proven by the same quote, where that is looked at.
+    pub kernel_list: Option<KernelList>,
+}
+
+/// How far the kernel's measurement list of a host is proven: where it goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KernelList {
+    /// The boot, how many entries, and what they left in the PCRs.
+    pub progress: Progress,
+    /// How many bytes these entries take.
+    pub bytes: u64,
+    /// How many of them are violations.
+    pub violations: u64,
 }
 
 /// An event log that replayed to a verified quote.
@@ -89,6 +110,27 @@ pub struct KnownLog {
     pub sha256: [u8; 32],
     /// The PCR values that it explains.
     pub values: PcrValues,
+    /// Whether the server has its bytes.
+    pub is_kept: bool,
+}
+
+impl KernelList {
+    /// Nothing is proven since the boot that the TPM counts as `reset_count`.
+    #[must_use]
+    pub fn of_boot(reset_count: u32) -> Self {
+        Self {
+            progress: Progress::of_boot(reset_count),
+            bytes: 0,
+            violations: 0,
+        }
+    }
+
+    /// Whether it is of the same boot as `other`, and further.
+    #[must_use]
+    pub fn is_beyond(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.progress, &other.progress);
+        ours.reset_count() == theirs.reset_count() && ours.entries() > theirs.entries()
+    }
 }
 
 impl Appraised {
@@ -127,6 +169,7 @@ impl Host {
             last_address: String::new(),
             appraised: None,
             agent_path: None,
+            policies: Vec::new(),
             verdict: Verdict::first(now),
             revision: 0,
         }
@@ -174,6 +217,8 @@ pub struct HostClaim {
     pub attestation_key: Public,
     /// What the evidence said.
     pub appraised: Appraised,
+    /// The event log, where it came: the bytes of the one in `appraised`.
+    pub event_log: Option<Arc<[u8]>>,
     /// SHA-256 of what the host said first on this connection: its later evidence there covers it, too.
     pub hello: [u8; 32],
 }

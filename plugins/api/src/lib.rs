@@ -11,6 +11,7 @@
 mod host;
 mod keys;
 mod node;
+mod policy;
 mod prover;
 mod software;
 mod tpm;
@@ -18,12 +19,13 @@ mod upstream;
 mod verdict;
 mod workload;
 
-pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer};
+pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
-    Asked, Attested, Claim, Context, Expect, ExpectEvidence, JoinToken, NodeAttestor, Records, Refusal,
-    RefusalKind, Round, SessionBinding, Step,
+    Asked, Attested, Claim, Context, Expect, ExpectEvidence, Grown, JoinToken, NodeAttestor, Records,
+    Refusal, RefusalKind, Round, SessionBinding, Step,
 };
+pub use policy::{HostPolicies, ListFindings, Outcome, PolicyJudgement, PolicyNotMet, PolicyStanding, Shown};
 pub use prover::{Binding, NodeProver, ProverError};
 pub use software::SoftwareKey;
 pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};

@@ -60,7 +60,7 @@ mod tests {
         Name,
         ek::{CertificateId, EkHash},
     };
-    use plugin_api::{Host, JoinToken, Records};
+    use plugin_api::{Host, HostPolicies, JoinToken, Records};
     use svid::{Timestamp, TrustDomain};
 
     use super::*;
@@ -78,6 +78,10 @@ mod tests {
 
         fn host_of_certificate(&self, _id: &CertificateId) -> Option<Arc<Host>> {
             None
+        }
+
+        fn policies_of(&self, _host: &Host) -> HostPolicies {
+            HostPolicies::default()
         }
 
         fn join_token(&self, token: &str) -> Option<JoinToken> {

@@ -16,7 +16,9 @@ use std::{
 
 use attest::ek::{CertificateId, EkHash};
 use futures::Stream;
-use plugin_api::{Attested, Claim, Context, Expect, Host, Newcomer, NodeAttestor, Records, Refusal, Step};
+use plugin_api::{
+    Attested, Claim, Context, Expect, Host, HostPolicies, Newcomer, NodeAttestor, Records, Refusal, Step,
+};
 use proto::spire::api::{
     server::agent::v1::{
         AttestAgentRequest, AttestAgentResponse,
@@ -57,8 +59,8 @@ pub(super) const LONGEST_FIRST: usize = MAX_FIRST + MAX_CSR;
 const SHORT: usize = 64 * 1024;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// Most challenges in one conversation.
-const MAX_STEPS: usize = 8;
+/// Most challenges in one conversation: a kernel's measurement list comes in up to 14 parts.
+const MAX_STEPS: usize = 18;
 
 /// The server's side of a conversation, as a stream of what it says. `place` is given back at its end.
 pub(super) fn conversation(
@@ -485,5 +487,9 @@ impl Records for Snapshot {
 
     fn host_of_certificate(&self, id: &CertificateId) -> Option<Arc<Host>> {
         self.hosts.with_certificate(id).cloned()
+    }
+
+    fn policies_of(&self, host: &Host) -> HostPolicies {
+        self.policies.of(host)
     }
 }

@@ -136,6 +136,7 @@ fn import(
             Some(host),
         ),
         Ok(Imported::Enrolled(host)) => (status::item_ok(), Some(host)),
+        Ok(Imported::Refused(refused)) => (status::item(&status::policy_refused(&refused)), None),
         Err(error) => (status::item(&malformed(&error)), None),
     };
     let trust_domain = &draft.state().trust_domain;

@@ -71,6 +71,7 @@ fn of_any_listener(path: &str) -> Option<Access> {
         "plastron.admin.v1.Admin" => (method == "Backup").then_some(LOCAL),
         "plastron.agent.v1.AgentSession" => (method == "Session").then_some(UNPROVEN_AGENT),
         "plastron.host.v1.Hosts" => hosts(method),
+        "plastron.policy.v1.Policies" => policies(method),
         "plastron.revocation.v1.Revocation" => (method == "ListCrls").then_some(ANYONE),
         "spire.api.server.agent.v1.Agent" => agent(method),
         "spire.api.server.bundle.v1.Bundle" => bundle(method),
@@ -129,6 +130,21 @@ fn hosts(method: &str) -> Option<Access> {
     matches!(
         method,
         "ApproveHost" | "GetHost" | "ImportHosts" | "ListHosts" | "ReleaseHost" | "RemoveHost"
+    )
+    .then_some(ADMIN)
+}
+
+fn policies(method: &str) -> Option<Access> {
+    matches!(
+        method,
+        "ApplyPolicy"
+            | "AssignPolicies"
+            | "GetPolicy"
+            | "LearnPolicy"
+            | "ListPolicies"
+            | "PromotePolicy"
+            | "RetirePolicy"
+            | "StagePolicy"
     )
     .then_some(ADMIN)
 }

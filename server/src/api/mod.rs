@@ -12,6 +12,7 @@ mod debug;
 mod entry;
 mod filter;
 mod gate;
+mod handshake;
 mod health;
 mod host;
 mod intake;
@@ -21,6 +22,7 @@ mod listen;
 mod logger;
 mod methods;
 mod page;
+mod policy;
 mod proofs;
 mod proxy;
 mod refusals;
@@ -34,8 +36,9 @@ mod svid;
 mod sync;
 mod verdicts;
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, num::NonZeroU32, sync::Arc, time::Duration};
 
+use ::attest::policy::{Policy, PolicyKey};
 use ::svid::{SpiffeId, Timestamp};
 use edge::{Clock, grpc::Course, log, metrics::Tally, tls::Certificate};
 use governor::Quota;
@@ -45,7 +48,8 @@ use proto::{
     grpc::health::v1::health_server::HealthServer,
     plastron::{
         admin::v1::admin_server::AdminServer, agent::v1::agent_session_server::AgentSessionServer,
-        host::v1::hosts_server::HostsServer, revocation::v1::revocation_server::RevocationServer,
+        host::v1::hosts_server::HostsServer, policy::v1::policies_server::PoliciesServer,
+        revocation::v1::revocation_server::RevocationServer,
     },
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
@@ -65,11 +69,13 @@ use admission::Admission;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};
+use handshake::Handshakes;
 use limit::{ClaimedHost, Limiter};
 use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
 use serials::Serials;
+pub use verdicts::Verdicts;
 
 use crate::{
     backup,
@@ -78,7 +84,7 @@ use crate::{
     issue::{JwtProfile, Lifetimes},
     meters::Meters,
     pulses::{EvidenceTimes, Pulses},
-    registry::Registry,
+    registry::{EventLogs, Registry},
     sessions::Sessions,
 };
 
@@ -120,6 +126,12 @@ pub struct Api {
     pub ready: watch::Receiver<bool>,
     /// What backups are taken of.
     pub backups: backup::Source,
+    /// Who judges hosts by what they say.
+    pub verdicts: Verdicts,
+    /// Event logs of hosts.
+    pub event_logs: EventLogs,
+    /// Who may have signed policies; anybody, where there are none.
+    pub policy_keys: Arc<[PolicyKey]>,
     /// What is counted.
     pub meters: Meters,
 }
@@ -134,6 +146,8 @@ const STRANGERS: usize = 512;
 const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 /// Largest import of hosts: a thousand, with keys by issuers of the greatest length.
 const MAX_IMPORT: usize = 32 * 1024 * 1024;
+/// Largest request about policies: one, with its signature.
+const MAX_POLICY: usize = Policy::MAX_LEN + 64 * 1024;
 /// Largest opening of a session: an agent's entries by revision.
 const MAX_OPEN: usize = 16 * 1024 * 1024;
 
@@ -193,13 +207,16 @@ impl Limiters {
 }
 
 impl Api {
-    /// Serves both listeners until `course` says so, and every call under way has ended.
-    pub async fn serve(
+    /// What serves each of both listeners until `course` says so, and every call under way has ended.
+    pub fn serve(
         self,
         tcp: TcpListener,
         tls: Arc<ServerConfig>,
         local: UnixListener,
         course: watch::Receiver<Course>,
+    ) -> (
+        impl Future<Output = ()> + Send + use<>,
+        impl Future<Output = ()> + Send + use<>,
     ) {
         let rules = Arc::new(Rules {
             registry: self.registry.clone(),
@@ -211,7 +228,8 @@ impl Api {
         let limited = self.meters.limited.clone();
         let limiters = Limiters::new(self.limits, &limited);
         let routes = self.routes(limiters.clone());
-        let door = Door::new(tls, self.proxies, &self.meters);
+        let handshakes = Handshakes::new(tls, cores(), limited.clone());
+        let door = Door::new(handshakes, self.proxies, &self.meters);
         let admin = admin::AdminService {
             source: self.backups,
             turn: Arc::new(Semaphore::new(1)),
@@ -228,27 +246,22 @@ impl Api {
             .add_service(HealthServer::new(health::HealthService { ready: self.ready }))
             .add_service(LoggerServer::new(logger::LoggerService { log: self.log }));
         let clock = self.clock;
-        let tidy = async {
+        let tidy = async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 limiters.tidy(clock.now());
             }
         };
-        let serving = async {
-            tokio::join!(
-                listen::tcp(
-                    tcp,
-                    door,
-                    Gate::new(Arc::clone(&rules), routes.prepare()),
-                    course.clone()
-                ),
-                listen::unix(local, Gate::new(Arc::clone(&rules), with_local.prepare()), course),
-            )
+        let of_tcp = Gate::new(Arc::clone(&rules), routes.prepare());
+        let serving = listen::tcp(tcp, door, of_tcp, course.clone());
+        let remote = async move {
+            tokio::select! {
+                () = serving => {}
+                () = tidy => {}
+            }
         };
-        tokio::select! {
-            ((), ()) = serving => {}
-            () = tidy => {}
-        }
+        let local = listen::unix(local, Gate::new(rules, with_local.prepare()), course);
+        (remote, local)
     }
 
     /// The services of both listeners.
@@ -256,12 +269,7 @@ impl Api {
         let admission = Admission::new(cores(), self.meters.limited.clone());
         let (registry, clock) = (&self.registry, self.clock);
         let appraisals = Arc::new(Semaphore::new(cores()));
-        let verdicts = verdicts::Verdicts {
-            registry: registry.clone(),
-            pulses: self.pulses.clone(),
-            lifetimes: self.lifetimes,
-            meters: self.meters.clone(),
-        };
+        let verdicts = self.verdicts.clone();
         let refusals = refusals::Refusals::default();
         let agents = agent::AgentService {
             registry: registry.clone(),
@@ -315,6 +323,12 @@ impl Api {
         let hosts = host::HostService {
             registry: registry.clone(),
         };
+        let policies = policy::PolicyService {
+            registry: registry.clone(),
+            logs: self.event_logs.clone(),
+            keys: Arc::clone(&self.policy_keys),
+            clock,
+        };
         Routes::new(AgentServer::new(agents).max_decoding_message_size(MAX_EVIDENCE))
             .add_service(BundleServer::new(bundles))
             .add_service(EntryServer::new(entry::EntryService {
@@ -323,6 +337,7 @@ impl Api {
             }))
             .add_service(HostsServer::new(hosts).max_decoding_message_size(MAX_IMPORT))
             .add_service(LocalAuthorityServer::new(authorities))
+            .add_service(PoliciesServer::new(policies).max_decoding_message_size(MAX_POLICY))
             .add_service(RevocationServer::new(revocation::RevocationService {
                 registry: registry.clone(),
             }))

@@ -15,7 +15,10 @@ use crate::{
     authorize::Denied,
     backup::TakeError,
     ca::{OrderRefused, RotationError, SignError},
-    registry::{ChangeError, authority_changes::NotAppended, changes::NotRecorded, host_changes::HostMoved},
+    registry::{
+        ChangeError, authority_changes::NotAppended, changes::NotRecorded, host_changes::HostMoved,
+        policy_changes::PolicyRefused,
+    },
 };
 
 /// A call that is not allowed; agents learn what to do from the details.
@@ -142,6 +145,18 @@ pub(super) fn not_ordered(error: &RotationError) -> Status {
             Status::invalid_argument(message)
         }
         RotationError::Refused(_) | RotationError::Upstream(_) => Status::failed_precondition(message),
+    }
+}
+
+/// A change of policies that can't be made.
+pub(super) fn policy_refused(refused: &PolicyRefused) -> Status {
+    let message = refused.to_string();
+    match refused {
+        PolicyRefused::NoGeneration(_) | PolicyRefused::NoPolicy(_) => Status::not_found(message),
+        PolicyRefused::TooMany { .. } => Status::resource_exhausted(message),
+        PolicyRefused::Ambiguous(_) | PolicyRefused::Generations(_) | PolicyRefused::NotNewer { .. } => {
+            Status::failed_precondition(message)
+        }
     }
 }
 

@@ -18,11 +18,11 @@ use crate::{
 
 /// Judges hosts. Clones are the same judge.
 #[derive(Clone)]
-pub(super) struct Verdicts {
-    pub(super) registry: Registry,
-    pub(super) pulses: Pulses,
-    pub(super) lifetimes: Lifetimes,
-    pub(super) meters: Meters,
+pub struct Verdicts {
+    pub(crate) registry: Registry,
+    pub(crate) pulses: Pulses,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) meters: Meters,
 }
 
 impl Verdicts {
@@ -52,7 +52,7 @@ impl Verdicts {
     }
 
     /// Quarantines the host that surely said what is refused, if one did and its row is as it was. `address` is from where it came.
-    pub(super) async fn condemn(&self, refusal: &Refusal, address: &str) -> Result<(), ChangeError> {
+    pub(crate) async fn condemn(&self, refusal: &Refusal, address: &str) -> Result<(), ChangeError> {
         let Some(id) = &refusal.said_by else {
             return Ok(());
         };

@@ -65,7 +65,9 @@ impl Renewal {
             }
             Some(Kind::Crl) => crl(&value),
             Some(Kind::Entry) => entry(&value),
-            Some(Kind::Host | Kind::Withdrawal) | None => Ok(Renewed::Kept(value)),
+            Some(Kind::EventLog | Kind::Host | Kind::Policy | Kind::Withdrawal) | None => {
+                Ok(Renewed::Kept(value))
+            }
             Some(Kind::Token) => {
                 self.void_tokens += 1;
                 Ok(Renewed::Dropped)

@@ -105,6 +105,9 @@ pub enum CommandError {
     /// A task ended that should not.
     #[error("{0} ended unexpectedly; see the log")]
     Task(&'static str),
+    /// Hosts would fall out, and so nothing was changed; each was said.
+    #[error("hosts would fall out")]
+    WouldFallOut,
     /// The configuration can't work.
     #[error(transparent)]
     Unworkable(#[from] Unworkable),
@@ -121,7 +124,7 @@ fn code(status: &Status) -> String {
 }
 
 /// Runs a command that talks to the server.
-pub(super) fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CommandError::Runtime)?.block_on(command)
 }

@@ -6,9 +6,9 @@ use attest::ek::EkHash;
 use clap::{ArgGroup, Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
-    ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ImportHostsRequest,
-    ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost, ReleaseHostRequest, RemoveHostRequest,
-    Verdict, hosts_client::HostsClient, import_hosts_response,
+    Appraisal, ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host,
+    ImportHostsRequest, ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost,
+    ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient, import_hosts_response,
 };
 use svid::Timestamp;
 
@@ -34,9 +34,10 @@ pub(super) enum Command {
     ///   plastron-server host import --file hosts.csv
     ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
     ///
-    /// A CSV file has a header that names its columns, of name, ek_hash, issuer, serial_number and issuer_key:
-    ///   name,ek_hash
-    ///   db-1,1f0a…
+    /// A CSV file has a header that names its columns, of name, ek_hash, issuer, serial_number, issuer_key and policies
+    /// (names with spaces between):
+    ///   name,ek_hash,policies
+    ///   db-1,1f0a…,rack-7
     ///
     /// The hash list of SPIRE's community TPM plugin, one a line, needs no header.
     /// A JSON file has an array of hosts, or one host after the other:
@@ -114,6 +115,9 @@ pub(super) struct Import {
     /// attestation where it is not given.
     #[arg(long, value_name = "HEX", requires = "issuer")]
     issuer_key: Option<String>,
+    /// Policies that the host is held to, separated by commas; without any, those that are for all hosts.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', conflicts_with = "file")]
+    policies: Vec<String>,
     /// A file of hosts, CSV or JSON; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -276,6 +280,7 @@ impl Import {
         let host = NewHost {
             name: self.name.clone(),
             endorsement_keys: vec![key],
+            policies: self.policies.clone(),
         };
         let at = "command line".into();
         Ok(vec![Listed { at, host }])
@@ -361,6 +366,10 @@ fn pretty(host: &Host) -> String {
     if !host.attestation_key_name.is_empty() {
         lines.push(("AK name", host.attestation_key_name.clone()));
     }
+    if !host.policies.is_empty() {
+        lines.push(("Policies", host.policies.join(", ")));
+    }
+    lines.extend(host.appraisals.iter().flat_map(pretty_appraisal));
     lines.push(("Created", time(host.created_at)));
     if host.last_attested_at != 0 {
         lines.push(("Last attested", time(host.last_attested_at)));
@@ -389,6 +398,31 @@ fn pretty_verdict(verdict: &Verdict) -> Vec<(&'static str, String)> {
         lines.push(("Difference", verdict.difference.clone()));
     }
     lines
+}
+
+/// Under each policy: what follows, and what differs from which generation.
+fn pretty_appraisal(appraisal: &Appraisal) -> Vec<(&'static str, String)> {
+    let is_enforced = appraisal.judgements.iter().any(|one| one.is_enforced);
+    let outcome = match (appraisal.is_met, is_enforced) {
+        (true, _) => "met",
+        (false, true) => "not met",
+        (false, false) => "only watched",
+    };
+    let since = Timestamp::from_unix(appraisal.since);
+    let head = ("Policy", format!("{}: {outcome} since {since}", appraisal.policy));
+    let judgements = appraisal.judgements.iter().flat_map(|judgement| {
+        let stage = if judgement.is_enforced {
+            "enforced"
+        } else {
+            "staged"
+        };
+        let which = format!("version {} ({stage})", judgement.version);
+        let more = (judgement.more > 0).then(|| format!("{which}: and {} more", judgement.more));
+        let texts = judgement.differences.iter();
+        let lines: Vec<_> = texts.map(|text| format!("{which}: {text}")).chain(more).collect();
+        lines.into_iter().map(|line| ("  differs from", line))
+    });
+    std::iter::once(head).chain(judgements).collect()
 }
 
 fn pretty_key(key: &EndorsementKey) -> Vec<(&'static str, String)> {

@@ -47,7 +47,7 @@ pub enum HostFileError {
     Json(#[from] serde_json::Error),
 }
 
-const COLUMNS: &str = "name, ek_hash, issuer, serial_number, issuer_key";
+const COLUMNS: &str = "name, ek_hash, issuer, serial_number, issuer_key, policies";
 
 /// What a column of a CSV file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +56,7 @@ enum Column {
     Issuer,
     IssuerKey,
     Name,
+    Policies,
     SerialNumber,
 }
 
@@ -66,6 +67,8 @@ struct JsonHost {
     #[serde(default)]
     name: String,
     endorsement_keys: Vec<JsonKey>,
+    #[serde(default)]
+    policies: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -150,6 +153,7 @@ fn header(line: u64, record: &StringRecord) -> Result<Vec<Column>, HostFileError
             "issuer" => Column::Issuer,
             "issuer_key" => Column::IssuerKey,
             "name" => Column::Name,
+            "policies" => Column::Policies,
             "serial_number" => Column::SerialNumber,
             _ => {
                 let name = name.into();
@@ -181,6 +185,11 @@ fn host_of(columns: &[Column], record: &StringRecord) -> NewHost {
     NewHost {
         name: cell(Column::Name),
         endorsement_keys: vec![key],
+        // Commas are what cells end with.
+        policies: cell(Column::Policies)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -226,6 +235,7 @@ impl From<JsonHost> for NewHost {
         Self {
             name: host.name,
             endorsement_keys: host.endorsement_keys.into_iter().map(Into::into).collect(),
+            policies: host.policies,
         }
     }
 }

@@ -5,6 +5,7 @@ use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, Verdict};
 use proto::plastron::host::v1 as wire;
 use svid::{Timestamp, TrustDomain};
 
+use super::{PolicyFieldError, policy_names, standing_to_wire};
 use crate::registry::{HostId, host_changes::NewHost};
 
 /// A field of a host is wrong.
@@ -30,6 +31,9 @@ pub enum HostFieldError {
     /// Nothing says which host it is.
     #[error("endorsement_keys is empty: give a hash, or issuer and serial_number")]
     NoKeys,
+    /// A policy.
+    #[error("policies")]
+    Policies(#[from] PolicyFieldError),
     /// More keys than any TPM has.
     #[error("endorsement_keys has too many, at most {MAX_KEYS} are allowed")]
     TooManyKeys,
@@ -89,6 +93,7 @@ pub fn new_host_from_wire(id: HostId, wire: wire::NewHost) -> Result<NewHost, Ho
     Ok(NewHost {
         id,
         name: host_name(wire.name)?,
+        policies: policy_names(&wire.policies)?,
         endorsement_keys: wire
             .endorsement_keys
             .iter()
@@ -150,6 +155,13 @@ pub fn host_to_wire(trust_domain: &TrustDomain, host: &Host) -> wire::Host {
         last_attested_at: host.last_attested_at.map_or(0, Timestamp::as_unix),
         last_address: host.last_address.clone(),
         verdict: Some(verdict_to_wire(&host.verdict)),
+        policies: host.policies.iter().map(ToString::to_string).collect(),
+        appraisals: host
+            .appraised
+            .iter()
+            .flat_map(|appraised| &appraised.policies)
+            .map(standing_to_wire)
+            .collect(),
     }
 }
 
@@ -279,6 +291,7 @@ mod tests {
         let new = wire::NewHost {
             name: "db-1".into(),
             endorsement_keys: vec![key],
+            policies: Vec::new(),
         };
         let read = new_host_from_wire("id".into(), new).map(|mut new| {
             let key = new.endorsement_keys.remove(0);
@@ -307,6 +320,7 @@ mod tests {
                 issuer_key: HASH.into(),
                 ..key("", ISSUER, "0a")
             }],
+            policies: Vec::new(),
         };
         let read = new_host_from_wire("id".into(), new).unwrap();
         assert_eq!(read.endorsement_keys[0].issuer_key, Some(CaKey([0x11; 32])));
@@ -348,6 +362,7 @@ mod tests {
             let new = wire::NewHost {
                 name: name.into(),
                 endorsement_keys: vec![key(HASH, "", ""); keys],
+                policies: Vec::new(),
             };
             new_host_from_wire("id".into(), new).map(|new| new.name)
         };

@@ -8,6 +8,7 @@ mod entry;
 mod host;
 mod id;
 mod mask;
+mod policy;
 mod selector;
 mod svid;
 
@@ -18,5 +19,9 @@ pub use entry::{EntryFieldError, entry_from_store, entry_from_wire, entry_to_wir
 pub use host::{EkFieldError, HostFieldError, enrolment_filter, host_name, host_to_wire, new_host_from_wire};
 pub use id::{IdError, agent_id, id_to_wire, member_id, workload_id};
 pub use mask::{ALL_ENTRY_FIELDS, mask_agent, mask_bundle, mask_entry};
+pub use policy::{
+    PolicyFieldError, fall_out_to_wire, pins, policy_name, policy_names, policy_to_wire, standing_to_wire,
+    which,
+};
 pub use selector::{selector_match, selectors_from_wire, selectors_to_wire, trust_domain_match};
 pub use svid::{jwt_to_wire, svid_to_wire};

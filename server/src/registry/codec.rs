@@ -6,7 +6,10 @@ use prost::Message;
 use proto::{plastron::store::v1 as stored, spire::api::types};
 use svid::{Selector, SelectorError, Timestamp, TrustDomain, x509::SerialNumber};
 
-use super::{Agent, AgentSvid, JoinToken, LoadError, Snapshot, TokenHash, host_codec, revocation_codec};
+use super::{
+    Agent, AgentSvid, JoinToken, LoadError, PolicyCodecError, Snapshot, TokenHash, host_codec, policy_codec,
+    revocation_codec,
+};
 use crate::{
     ca::{self, Authorities},
     convert::{self, EntryFieldError},
@@ -31,6 +34,9 @@ pub enum CodecError {
     /// A field is missing.
     #[error("field `{0}` is missing")]
     Missing(&'static str),
+    /// A policy is wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyCodecError),
     /// A selector is wrong.
     #[error(transparent)]
     Selector(#[from] SelectorError),
@@ -47,6 +53,7 @@ pub(super) fn load(store: &Store, trust_domain: TrustDomain) -> Result<Snapshot,
         ENTRY,
         AGENT,
         host_codec::PREFIX,
+        policy_codec::POLICY,
         TOKEN,
         AUTHORITIES,
         revocation_codec::CRL,
@@ -74,8 +81,12 @@ pub enum Kind {
     Crl,
     /// An entry.
     Entry,
+    /// An event log of hosts.
+    EventLog,
     /// A host.
     Host,
+    /// A policy.
+    Policy,
     /// A join token.
     Token,
     /// An agent that lost its standing.
@@ -90,7 +101,9 @@ pub fn kind(key: &[u8]) -> Option<Kind> {
         (AUTHORITIES, Kind::Authorities),
         (revocation_codec::CRL, Kind::Crl),
         (ENTRY, Kind::Entry),
+        (policy_codec::EVENT_LOG, Kind::EventLog),
         (host_codec::PREFIX, Kind::Host),
+        (policy_codec::POLICY, Kind::Policy),
         (TOKEN, Kind::Token),
         (revocation_codec::WITHDRAWAL, Kind::Withdrawal),
     ];
@@ -120,6 +133,9 @@ pub fn read_record(state: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(),
             let entry = state.entries.shared(entry);
             state.entries.insert(entry);
         }
+        // They are read when they are wanted: together they are long.
+        Some(Kind::EventLog) => drop(policy_codec::decode_event_log(value)?),
+        Some(Kind::Policy) => state.policies.insert(policy_codec::decode_policy(key, value)?),
         Some(Kind::Host) => state.hosts.insert(Arc::new(host_codec::decode_host(value)?)),
         Some(Kind::Token) => {
             let suffix = key.strip_prefix(TOKEN).and_then(<[u8]>::first_chunk);

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use plugin_api::Host;
 use svid::{Timestamp, x509::RevocationReason};
 
-use super::{Agent, Entry, JoinToken, Snapshot, TokenHash, Withdrawal, codec, host_codec, revocation_codec};
+use super::{
+    Agent, Entry, JoinToken, Snapshot, StoredPolicy, TokenHash, Withdrawal, codec, host_codec,
+    hosts::kept_log, policy_codec, revocation_codec,
+};
 use crate::{
     ca::{Authorities, Crl},
     journal::Record,
@@ -40,15 +43,15 @@ pub enum Touched {
 }
 
 /// What a commit needs.
-pub(super) struct Finished {
-    pub(super) state: Snapshot,
-    pub(super) batch: Batch,
-    pub(super) audit: Vec<Record>,
-    pub(super) touched: Vec<Touched>,
+pub(crate) struct Finished {
+    pub(crate) state: Snapshot,
+    pub(crate) batch: Batch,
+    pub(crate) audit: Vec<Record>,
+    pub(crate) touched: Vec<Touched>,
 }
 
 impl Draft {
-    pub(super) fn new(state: Snapshot, now: Timestamp) -> Self {
+    pub(crate) fn new(state: Snapshot, now: Timestamp) -> Self {
         Self {
             state,
             now,
@@ -58,7 +61,7 @@ impl Draft {
         }
     }
 
-    pub(super) fn finish(self) -> Finished {
+    pub(crate) fn finish(self) -> Finished {
         Finished {
             state: self.state,
             batch: self.batch,
@@ -128,7 +131,8 @@ impl Draft {
 
     /// Adds a host row, or replaces the one with its identifier; its revision grows.
     pub fn put_host(&mut self, host: Host) -> Arc<Host> {
-        let known = self.state.hosts.get(&host.id);
+        let known = self.state.hosts.get(&host.id).cloned();
+        let known = known.as_deref();
         let is_judged_anew = known.is_some_and(|known| known.verdict != host.verdict);
         let revision = known.map_or(0, |known| known.revision) + 1;
         let host = Arc::new(Host { revision, ..host });
@@ -137,14 +141,39 @@ impl Draft {
         }
         self.batch
             .put(host_codec::host_key(&host.id), host_codec::encode_host(&host));
+        let log_before = known.and_then(kept_log);
         self.state.hosts.insert(Arc::clone(&host));
+        self.drop_log(log_before);
         host
+    }
+
+    /// Keeps the event log with this SHA-256, once however many hosts have it. A host's row that says so comes next.
+    pub fn keep_log(&mut self, sha256: &[u8; 32], content: &[u8]) {
+        if !self.state.hosts.has_log(sha256) {
+            let value = policy_codec::encode_event_log(content);
+            self.batch.put(policy_codec::event_log_key(sha256), value);
+        }
+    }
+
+    /// Forgets an event log, if no host has it any more.
+    fn drop_log(&mut self, sha256: Option<[u8; 32]>) {
+        if let Some(gone) = sha256.filter(|sha256| !self.state.hosts.has_log(sha256)) {
+            self.batch.delete(policy_codec::event_log_key(&gone));
+        }
+    }
+
+    /// Adds a policy, or replaces the one of its name.
+    pub fn put_policy(&mut self, policy: StoredPolicy) {
+        let key = policy_codec::policy_key(&policy.name);
+        self.batch.put(key, policy_codec::encode_policy(&policy));
+        self.state.policies.insert(policy);
     }
 
     /// Forgets a host row.
     pub fn remove_host(&mut self, id: &str) -> Option<Arc<Host>> {
         let old = self.state.hosts.remove(id)?;
         self.batch.delete(host_codec::host_key(id));
+        self.drop_log(kept_log(&old));
         Some(old)
     }
 

@@ -2,11 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, Newcomer, Verdict};
+use attest::policy::PolicyName;
+use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, KernelList, Newcomer, Verdict};
 
 use super::{
     Draft, HostId, Hosts, changes,
-    verdict_changes::{Judgement, settle},
+    policy_changes::{self, PolicyRefused},
+    verdict_changes::{Judgement, note_outcome, settle},
 };
 use crate::journal::Record;
 
@@ -146,6 +148,7 @@ pub fn claim(
     let verdict = host.verdict.after(event, draft.now());
     check_verdict(&host, verdict.as_ref())?;
     absorb(draft, &host, &claim)?;
+    note_violations(draft, &host, &claim, address);
     let before = (host.attestation_key.clone(), host.endorsement_keys.clone());
     if let Some(activated) = claim.activated {
         learn(&mut host.endorsement_keys, activated);
@@ -153,6 +156,10 @@ pub fn claim(
     host.attestation_key = Some(claim.attestation_key);
     host.last_attested_at = Some(draft.now());
     host.last_address = address.into();
+    note_outcome(draft, &host, &claim.appraised);
+    if let (Some(log), Some(content)) = (&claim.appraised.event_log, &claim.event_log) {
+        draft.keep_log(&log.sha256, content);
+    }
     host.appraised = Some(claim.appraised);
     host.agent_path.get_or_insert_with(|| Arc::clone(agent_path));
     if before != (host.attestation_key.clone(), host.endorsement_keys.clone()) {
@@ -172,6 +179,23 @@ pub fn claim(
     }
     draft.put_host(host);
     Ok(())
+}
+
+/// Files changed while the kernel measured them: nobody knows what ran. Whether that is refused is a policy's matter.
+fn note_violations(draft: &mut Draft, host: &Host, claim: &HostClaim, address: &str) {
+    let Some(list) = &claim.appraised.kernel_list else {
+        return;
+    };
+    let before = host
+        .appraised
+        .as_ref()
+        .and_then(|before| before.kernel_list.as_ref());
+    let is_same_boot = |before: &&KernelList| before.progress.reset_count() == list.progress.reset_count();
+    let known = before.filter(is_same_boot).map_or(0, |before| before.violations);
+    if list.violations > known {
+        let record = host_record("host_kernel_violations", host, &address).with("count", &list.violations);
+        draft.audit(record);
+    }
 }
 
 /// Good evidence that does not verify the host is not enough.
@@ -236,6 +260,8 @@ pub struct NewHost {
     pub name: String,
     /// By which it is known; at least one.
     pub endorsement_keys: Vec<EnrolledEk>,
+    /// The policies that are its own.
+    pub policies: Vec<PolicyName>,
 }
 
 /// What became of a host that was to be enrolled.
@@ -245,10 +271,15 @@ pub enum Imported {
     AlreadyEnrolled(Arc<Host>),
     /// It is enrolled now; a row that waited became it.
     Enrolled(Arc<Host>),
+    /// It can't be held to these policies.
+    Refused(PolicyRefused),
 }
 
 /// Enrols a host for `actor`.
 pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
+    if let Err(refused) = policy_changes::check_names(&draft.state().policies, &new.policies, "a host") {
+        return Imported::Refused(refused);
+    }
     let known = rows_with(&draft.state().hosts, &new.endorsement_keys);
     if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
         return Imported::AlreadyEnrolled(Arc::clone(enrolled));
@@ -267,6 +298,7 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
     let id = known.first().map_or(new.id, |waiting| Arc::clone(&waiting.id));
     let host = Host {
         endorsement_keys: keys,
+        policies: new.policies,
         ..Host::enrolled(id, draft.now())
     };
     Imported::Enrolled(enrol(draft, host, new.name, actor))

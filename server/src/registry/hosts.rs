@@ -20,6 +20,14 @@ pub struct Hosts {
     by_ak: HashMap<Name, HostId>,
     by_ek: HashMap<EkHash, HostId>,
     by_certificate: HashMap<CertificateId, HostId>,
+    /// Event logs that the store has, by SHA-256, and of how many rows each is.
+    logs: HashMap<[u8; 32], usize>,
+}
+
+/// SHA-256 of the event log of a row, if the store has that.
+pub(super) fn kept_log(host: &Host) -> Option<[u8; 32]> {
+    let log = host.appraised.as_ref()?.event_log.as_ref()?;
+    log.is_kept.then_some(log.sha256)
 }
 
 impl Hosts {
@@ -77,6 +85,12 @@ impl Hosts {
         )
     }
 
+    /// Whether the store has the event log with this SHA-256.
+    #[must_use]
+    pub fn has_log(&self, sha256: &[u8; 32]) -> bool {
+        self.logs.contains_key(sha256)
+    }
+
     /// Adds a row, or replaces the one with its identifier. Its keys belong to no other row.
     pub fn insert(&mut self, host: Arc<Host>) {
         self.remove(&host.id);
@@ -92,12 +106,21 @@ impl Hosts {
                 self.by_certificate.insert(certificate.clone(), Arc::clone(id));
             }
         }
+        if let Some(log) = kept_log(&host) {
+            *self.logs.entry(log).or_insert(0) += 1;
+        }
         self.rows.insert(Arc::clone(id), host);
     }
 
     /// Removes a row.
     pub fn remove(&mut self, id: &str) -> Option<Arc<Host>> {
         let host = self.rows.remove(id)?;
+        if let Some(log) = kept_log(&host) {
+            match self.logs.get(&log) {
+                Some(rows) if *rows > 1 => self.logs.insert(log, rows - 1),
+                _ => self.logs.remove(&log),
+            };
+        }
         if let Some(key) = &host.attestation_key {
             forget(&mut self.by_ak, &key.name(), id);
         }

@@ -12,11 +12,15 @@ mod codec;
 mod draft;
 mod entries;
 mod entry;
+mod event_logs;
 mod filter;
 pub mod host_changes;
 mod host_codec;
 mod hosts;
 mod matching;
+mod policies;
+pub mod policy_changes;
+mod policy_codec;
 mod revocation_codec;
 mod snapshot;
 mod task;
@@ -33,9 +37,12 @@ pub use codec::{CodecError, Kind, kind, read_record};
 pub use draft::{Draft, Touched};
 pub use entries::Entries;
 pub use entry::{Attributes, Entry, EntryId, PathKey, SERVER_PATH};
+pub use event_logs::{EventLogError, EventLogs};
 pub use filter::{AgentFilter, EntryFilter, Match, SetMatch};
 pub use hosts::{HostId, Hosts};
 pub use matching::{Concerned, authorized_entries, is_authorized};
+pub use policies::{Policies, StoredGeneration, StoredPolicy};
+pub use policy_codec::PolicyCodecError;
 pub use snapshot::Snapshot;
 pub use task::{LoadError, Owner, Publication};
 pub use token::{JoinToken, TokenHash};
@@ -105,6 +112,12 @@ impl fmt::Debug for Registry {
             .field("revision", &self.snapshots.borrow().revision)
             .finish_non_exhaustive()
     }
+}
+
+/// A host row in which everything is said.
+#[cfg(test)]
+pub(crate) fn full_host() -> plugin_api::Host {
+    host_codec::tests::full()
 }
 
 #[cfg(test)]

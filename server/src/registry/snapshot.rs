@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use svid::{TrustDomain, x509::SerialNumber};
 
-use super::{Agent, Entries, Hosts, JoinToken, TokenHash, Withdrawal};
+use super::{Agent, Entries, Hosts, JoinToken, Policies, TokenHash, Withdrawal};
 use crate::ca::{Authorities, Crl};
 
 /// Everything at one revision. Cheap to clone.
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub agents: OrdMap<Arc<str>, Arc<Agent>>,
     /// All hosts that may attest, or wait for approval.
     pub hosts: Hosts,
+    /// What hosts may have booted.
+    pub policies: Policies,
     /// All tokens that were not used yet.
     pub tokens: OrdMap<TokenHash, JoinToken>,
     /// The server's signing authorities.
@@ -41,6 +43,7 @@ impl Snapshot {
             entries: Entries::default(),
             agents: OrdMap::new(),
             hosts: Hosts::default(),
+            policies: Policies::default(),
             tokens: OrdMap::new(),
             authorities: Arc::default(),
             crls: OrdMap::new(),

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use plugin_api::{Finding, Host, HostEvent, Offence, Staleness};
-use svid::x509::RevocationReason;
+use plugin_api::{Appraised, Finding, Host, HostEvent, Offence, Outcome, PolicyStanding, Staleness};
+use svid::{Selector, SelectorSet, x509::RevocationReason};
 
-use super::Draft;
+use tracing::info;
+
+use super::{Agent, Draft};
 use crate::journal::Record;
 
 /// Who saw what happened to a host, and what an SVID of it may still be good for.
@@ -27,7 +29,7 @@ pub fn judge(draft: &mut Draft, id: &str, event: HostEvent, judgement: &Judgemen
     };
     if host.verdict.finding == Finding::Stale(Staleness::Released) {
         // What it showed before its quarantine is no measure any more: its TPM may have been cleared with good reason.
-        host.appraised = host.appraised.map(plugin_api::Appraised::without_standing);
+        host.appraised = host.appraised.map(Appraised::without_standing);
     }
     settle(draft, &host, judgement);
     Some(draft.put_host(host))
@@ -46,6 +48,104 @@ pub fn condemn(
     is_same
         .then(|| judge(draft, id, HostEvent::Offended(offence), judgement))
         .flatten()
+}
+
+/// Notes what the evidence on record of a host came to under the policies of `generation`, if its row still is of the
+/// `revision` that this was decided on.
+pub fn reappraise(draft: &mut Draft, id: &str, revision: u64, generation: u64, outcome: Outcome) {
+    let host = draft.state().hosts.get(id).cloned();
+    let Some(host) = host.filter(|host| host.revision == revision) else {
+        return;
+    };
+    let Some(before) = &host.appraised else {
+        return;
+    };
+    let appraised = Appraised {
+        policy_generation: generation,
+        policies: outcome.standings,
+        selectors: outcome.selectors,
+        ..before.clone()
+    };
+    note_outcome(draft, &host, &appraised);
+    draft.put_host(Host {
+        appraised: Some(appraised),
+        ..(*host).clone()
+    });
+}
+
+/// Audits what is new under the policies of `host`, as it was, and gives its agent the selectors that are true now.
+pub(super) fn note_outcome(draft: &mut Draft, host: &Host, appraised: &Appraised) {
+    let known = host.appraised.as_ref();
+    let known_standings = known.map(|known| known.policies.as_slice()).unwrap_or_default();
+    for standing in &appraised.policies {
+        if !known_standings.contains(standing) {
+            let judgements = judgements(standing);
+            info!(host_id = %host.id, policy = %standing.name, is_met = standing.is_met(), judgements,
+                "Host compared with a policy");
+            draft.audit(standing_record(host, standing, &judgements));
+        }
+    }
+    let known_selectors = known.map(|known| known.selectors.as_slice()).unwrap_or_default();
+    if known_selectors != appraised.selectors {
+        select(draft, host, known_selectors, &appraised.selectors);
+    }
+}
+
+/// What each generation says.
+fn judgements(standing: &PolicyStanding) -> String {
+    let judgements: Vec<_> = standing
+        .judgements
+        .iter()
+        .map(|judgement| {
+            let stage = if judgement.is_enforced {
+                "enforced"
+            } else {
+                "staged"
+            };
+            format!("{stage} {judgement}")
+        })
+        .collect();
+    judgements.join("; ")
+}
+
+fn standing_record(host: &Host, standing: &PolicyStanding, judgements: &str) -> Record {
+    Record::new("host_appraised", &"server")
+        .with("host_id", &host.id)
+        .with("host_name", &host.name)
+        .with("policy", &standing.name)
+        .with("is_met", &standing.is_met())
+        .with("judgements", &judgements)
+}
+
+/// Replaces selectors of a host's agent that evidence gave it; others stay.
+fn select(draft: &mut Draft, host: &Host, before: &[String], after: &[String]) {
+    let agent = host
+        .agent_path
+        .as_ref()
+        .and_then(|path| draft.state().agents.get(path));
+    let Some(agent) = agent
+        .filter(|agent| agent.host.as_ref() == Some(&host.id))
+        .cloned()
+    else {
+        return;
+    };
+    let kind = agent.attestation_type.as_str();
+    let of_evidence = |selector: &&Selector| {
+        selector.kind() == kind && before.iter().any(|value| value == selector.value())
+    };
+    let stay = agent
+        .selectors
+        .iter()
+        .filter(|selector| !of_evidence(selector))
+        .cloned();
+    let new = after.iter().filter_map(|value| Selector::new(kind, value).ok());
+    let selectors: SelectorSet = stay.chain(new).collect();
+    if selectors != agent.selectors {
+        draft.put_agent(Agent {
+            selectors,
+            ..(*agent).clone()
+        });
+    }
 }
 
 /// What follows from a new verdict.

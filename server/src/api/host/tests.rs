@@ -84,6 +84,7 @@ fn named(name: &str, digit: char) -> NewHost {
     NewHost {
         name: name.into(),
         endorsement_keys: vec![key],
+        policies: Vec::new(),
     }
 }
 

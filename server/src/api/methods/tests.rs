@@ -136,6 +136,14 @@ const OURS: &[(&str, &str)] = &[
     ("plastron.host.v1.Hosts/ListHosts", "AL"),
     ("plastron.host.v1.Hosts/ReleaseHost", "AL"),
     ("plastron.host.v1.Hosts/RemoveHost", "AL"),
+    ("plastron.policy.v1.Policies/ApplyPolicy", "AL"),
+    ("plastron.policy.v1.Policies/AssignPolicies", "AL"),
+    ("plastron.policy.v1.Policies/GetPolicy", "AL"),
+    ("plastron.policy.v1.Policies/LearnPolicy", "AL"),
+    ("plastron.policy.v1.Policies/ListPolicies", "AL"),
+    ("plastron.policy.v1.Policies/PromotePolicy", "AL"),
+    ("plastron.policy.v1.Policies/RetirePolicy", "AL"),
+    ("plastron.policy.v1.Policies/StagePolicy", "AL"),
     ("plastron.revocation.v1.Revocation/ListCrls", "*"),
 ];
 

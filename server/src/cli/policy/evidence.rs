@@ -1,6 +1,6 @@
 //! Evidence in files. Nobody signed it: what is learned and tried here proves nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use attest::{
     HashAlg, PcrSelection, PcrSet, PcrValues,
@@ -21,7 +21,7 @@ use crate::cli::{
 pub(super) struct EvidenceFiles {
     /// The firmware's event log.
     #[arg(long, value_name = "FILE")]
-    event_log: PathBuf,
+    event_log: Option<PathBuf>,
     /// What the PCRs hold: as `tpm2_pcrread` prints it, as JSON, or lines such as `sha256:0=9a3c…`. Without it, what the
     /// log says of PCRs 0 to 9 and 11 to 14.
     #[arg(long, value_name = "FILE")]
@@ -51,9 +51,18 @@ fn hexadecimal(text: &str) -> Result<u64, String> {
 }
 
 impl EvidenceFiles {
+    /// The kernel's command line, as it was given.
+    pub(super) fn command_line(&self) -> Option<&str> {
+        self.command_line.as_deref()
+    }
+
+    fn path(&self) -> &Path {
+        self.event_log.as_deref().unwrap_or(Path::new(""))
+    }
+
     pub(super) fn read(&self) -> Result<Known<'_>, CommandError> {
-        let refused = |reject| unusable(&self.event_log, reject);
-        let log = EventLog::parse(&read(&self.event_log)?).map_err(refused)?;
+        let path = self.path();
+        let log = EventLog::parse(&read(path)?).map_err(|reject| unusable(path, reject))?;
         let (values, list) = match &self.pcrs {
             None => (said(&log), None),
             Some(path) => {
@@ -102,7 +111,7 @@ impl Known<'_> {
     /// The evidence, if the log explains the PCRs.
     pub(super) fn evidence(&self) -> Result<Evidence<'_>, CommandError> {
         let recorded = Evidence::recorded(&self.values, &self.log);
-        let mut evidence = recorded.map_err(|reject| unusable(&self.files.event_log, reject))?;
+        let mut evidence = recorded.map_err(|reject| unusable(self.files.path(), reject))?;
         if let Some(version) = self.files.tpm_firmware {
             evidence = evidence.with_tpm_firmware(version);
         }

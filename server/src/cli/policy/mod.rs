@@ -1,6 +1,8 @@
-//! `policy`: reference values in files, without a server. All that is decided here is decided in `attest::policy`.
+//! `policy`: reference values in files and on a server. What is decided of files is decided in `attest::policy`.
 
 mod evidence;
+mod served;
+mod source;
 mod test;
 
 #[cfg(test)]
@@ -9,54 +11,102 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use attest::{
-    HashAlg, PcrSelection,
+    HashAlg, PcrSelection, PcrSet,
     event_log::PHASES,
     policy::{Change, Learned, Policy, PolicyError, PolicyKey, PolicyName, Uki, diff, learn, statements},
     uki::{Prediction, UkiImage},
 };
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
+use edge::json::pretty as json;
+use proto::plastron::policy::v1::LearnPolicyRequest;
 
 use super::{
-    CommandError, output,
+    CommandError,
+    connect::block_on,
+    output::{self, Output},
     verify::{der, read},
 };
+use crate::config;
 use evidence::EvidenceFiles;
+use source::Source;
 
 /// Reference values: which firmware, boot loader, kernel and command line a host may have.
 ///
-/// A policy is a TOML file. No server is asked: these commands make policies and try them on evidence in files.
+/// A policy is a TOML file. `learn`, `predict`, `show`, `diff` and `test` work on files, without a server. A server takes
+/// policies and holds hosts to them:
+///
+///   plastron-server policy learn --host ID --name rack-7 >rack-7.toml     what a golden host showed; read it
+///   plastron-server policy apply rack-7.toml                              staged: differences are noted, nothing follows
+///   plastron-server policy assign --host ID --set rack-7                  or --all --set rack-7, for all hosts
+///   plastron-server host show --id ID                                     what differs on that host
+///   plastron-server policy promote rack-7 --dry-run                       which hosts would fall out
+///   plastron-server policy promote rack-7                                 enforced: hosts that do not meet it are quarantined
+///
+/// The next version is applied and promoted beside the one before; hosts have to meet one of them. `policy retire` ends the
+/// roll-out. Nodes that meet an enforced generation have the selector tpm:policy:NAME.
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(super) enum Command {
+    Apply(served::Apply),
+    Assign(served::Assign),
     Diff(Diff),
     Learn(Learn),
+    List(served::List),
     Predict(Predict),
+    Promote(served::Promote),
+    Retire(served::Retire),
     Show(Show),
+    Stage(served::Stage),
     Test(test::Test),
 }
 
-/// Says what changes from one policy to another.
+/// Says what changes from one policy to another: files, or generations on the server.
+///
+///   plastron-server policy diff rack-7.toml rack-7-next.toml
+///   plastron-server policy diff server:rack-7 rack-7-next.toml
+///   plastron-server policy diff server:rack-7@1f0a server:rack-7@77c2
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Diff {
-    /// The policy as it is.
+    /// The policy as it is: a file, or server:NAME for the newest generation there, or server:NAME@GENERATION.
     #[arg(value_name = "OLD")]
-    old: PathBuf,
+    old: Source,
     /// The policy as it will be.
     #[arg(value_name = "NEW")]
-    new: PathBuf,
+    new: Source,
+    /// The server's local socket.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_SOCKET)]
+    socket_path: PathBuf,
+    /// `pretty` for people, `json` for programs.
+    #[arg(long, value_enum, default_value_t = Output::Pretty)]
+    output: Output,
 }
 
 /// Prints a policy that the evidence of a golden host meets. Read it before you enforce it: a host that was tampered
 /// with teaches that as well.
 ///
+///   plastron-server policy learn --name rack-7 --host 6f9c… >rack-7.toml
 ///   plastron-server policy learn --name rack-7 --event-log log.bin --pcrs pcrs.yaml --command-line "$(cat cmdline)" >rack-7.toml
+///
+/// With --host the server is asked for what that host proved last, if its event log is on record.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment, group(ArgGroup::new("of").required(true).args(["host", "event_log"])))]
 pub(super) struct Learn {
     /// What the policy is to be called.
     #[arg(long)]
     name: PolicyName,
-    /// Which version it is to be.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    policy_version: u32,
+    /// Which version it is to be; without it the first one, or of a host's the one after the newest on the server.
+    #[arg(long, value_name = "NUMBER")]
+    policy_version: Option<u32>,
+    /// Identifier of a host on the server, as `host list` shows it.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["event_log", "pcrs", "ima_log", "tpm_firmware"])]
+    host: Option<String>,
+    /// The server's local socket.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_SOCKET)]
+    socket_path: PathBuf,
+    /// `pretty` for people, `json` for programs.
+    #[arg(long, value_enum, default_value_t = Output::Pretty)]
+    output: Output,
     /// PCRs to pin by value, as far as they are known, such as `sha256:0-7`: all banks of the host are pinned.
     #[arg(long, value_name = "PCRS")]
     pin: Option<PcrSelection>,
@@ -86,11 +136,21 @@ pub(super) struct Predict {
 /// Shows what a policy says, by what its generation is known, and which PCRs it needs.
 ///
 ///   plastron-server policy show rack-7.toml --key operator.pub --signature rack-7.sig
+///   plastron-server policy show server:rack-7
+///
+/// Of a policy on the server, which generations are in use, and how many hosts meet them, is shown as well.
 #[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Show {
-    /// The policy.
+    /// The policy: a file, or server:NAME for the newest generation there, or server:NAME@GENERATION.
     #[arg(value_name = "POLICY")]
-    policy: PathBuf,
+    policy: Source,
+    /// The server's local socket.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_SOCKET)]
+    socket_path: PathBuf,
+    /// `pretty` for people, `json` for programs.
+    #[arg(long, value_enum, default_value_t = Output::Pretty)]
+    output: Output,
     /// Print the canonical form alone, which is what is hashed and signed.
     #[arg(long, conflicts_with_all = ["key", "signature"])]
     canonical: bool,
@@ -105,10 +165,16 @@ pub(super) struct Show {
 impl Command {
     pub(super) fn execute(self) -> Result<(), CommandError> {
         match self {
+            Self::Apply(command) => block_on(command.execute()),
+            Self::Assign(command) => block_on(command.execute()),
             Self::Diff(command) => command.execute(),
             Self::Learn(command) => command.execute(),
+            Self::List(command) => block_on(command.execute()),
             Self::Predict(command) => command.execute(),
+            Self::Promote(command) => block_on(command.execute()),
+            Self::Retire(command) => block_on(command.execute()),
             Self::Show(command) => command.execute(),
+            Self::Stage(command) => block_on(command.execute()),
             Self::Test(command) => command.execute(),
         }
     }
@@ -116,31 +182,62 @@ impl Command {
 
 impl Diff {
     fn execute(&self) -> Result<(), CommandError> {
-        let changes = self.changes()?;
-        changes
-            .iter()
-            .for_each(|change| output::line(&change.to_string()));
+        let changes: Vec<_> = self.changes()?.iter().map(ToString::to_string).collect();
+        match self.output {
+            Output::Json => output::line(&json(&changes)?),
+            Output::Pretty => changes.iter().for_each(|change| output::line(change)),
+        }
         Ok(())
     }
 
     fn changes(&self) -> Result<Vec<Change>, CommandError> {
-        Ok(diff(&read_policy(&self.old)?, &read_policy(&self.new)?))
+        let (old, new) = (
+            self.old.read(&self.socket_path)?,
+            self.new.read(&self.socket_path)?,
+        );
+        Ok(diff(&old.policy, &new.policy))
     }
 }
 
 impl Learn {
     fn execute(&self) -> Result<(), CommandError> {
-        output::line(&self.learn()?.text);
+        let text = match &self.host {
+            None => self.learn()?.text,
+            Some(host) => {
+                let request = LearnPolicyRequest {
+                    host_id: host.clone(),
+                    name: self.name.to_string(),
+                    version: self.policy_version.unwrap_or_default(),
+                    pins: self
+                        .pinned()
+                        .map(|pins| pins.iter().map(u32::from).collect())
+                        .unwrap_or_default(),
+                    command_line: self.evidence.command_line().unwrap_or_default().into(),
+                };
+                served::learn(&self.socket_path, request)?
+            }
+        };
+        match self.output {
+            Output::Json => output::line(&json(&text)?),
+            Output::Pretty => output::line(&text),
+        }
         Ok(())
+    }
+
+    fn pinned(&self) -> Option<PcrSet> {
+        let pins = self.pin.as_ref()?;
+        Some(
+            pins.banks()
+                .flat_map(|(_, pcrs)| pcrs.iter().collect::<Vec<_>>())
+                .collect(),
+        )
     }
 
     fn learn(&self) -> Result<Learned, CommandError> {
         let known = self.evidence.read()?;
-        let pins = match &self.pin {
-            None => Learned::usual_pins(),
-            Some(pins) => pins.banks().flat_map(|(_, pcrs)| pcrs.iter()).collect(),
-        };
-        Ok(learn(&self.name, self.policy_version, &known.evidence()?, pins))
+        let pins = self.pinned().unwrap_or_else(Learned::usual_pins);
+        let version = self.policy_version.unwrap_or(1);
+        Ok(learn(&self.name, version, &known.evidence()?, pins))
     }
 }
 
@@ -179,12 +276,28 @@ fn pcrs(prediction: &Prediction) -> String {
 
 impl Show {
     fn execute(&self) -> Result<(), CommandError> {
-        output::line(&self.text()?);
+        let found = self.policy.read(&self.socket_path)?;
+        let stored = found.stored.clone();
+        if let (Output::Json, Some(stored)) = (self.output, &stored) {
+            return self
+                .output
+                .print("plastron.policy.v1.Policy", stored, String::new);
+        }
+        let text = self.text(found.policy)?;
+        match self.output {
+            Output::Json => output::line(&json(&text)?),
+            Output::Pretty if self.canonical => output::line(&text),
+            Output::Pretty => {
+                stored
+                    .iter()
+                    .for_each(|stored| output::line(&served::pretty(stored)));
+                output::line(&text);
+            }
+        }
         Ok(())
     }
 
-    fn text(&self) -> Result<String, CommandError> {
-        let policy = read_policy(&self.policy)?;
+    fn text(&self, policy: Policy) -> Result<String, CommandError> {
         if self.canonical {
             return Ok(policy.canonical());
         }

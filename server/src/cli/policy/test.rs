@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use attest::policy::{Difference, Differences, judge};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use edge::json::pretty;
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use crate::cli::{
 ///
 ///   plastron-server policy test rack-7.toml --event-log log.bin --pcrs pcrs.yaml
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("of").required(true).args(["event_log"])))]
 pub(in crate::cli) struct Test {
     /// The policy.
     #[arg(value_name = "POLICY")]

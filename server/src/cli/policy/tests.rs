@@ -177,7 +177,7 @@ fn shows_a_policy_and_who_signed_it() {
     let show = |words: &[&str]| {
         let words: Vec<_> = ["show", &policy].iter().chain(words).copied().collect();
         match parse(&words) {
-            Command::Show(command) => command.text(),
+            Command::Show(command) => command.text(command.policy.read(&command.socket_path)?.policy),
             other => panic!("{other:?}"),
         }
     };

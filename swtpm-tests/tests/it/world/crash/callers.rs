@@ -148,6 +148,7 @@ impl Callers {
             let host = NewHost {
                 name: String::new(),
                 endorsement_keys: vec![key],
+                policies: Vec::new(),
             };
             let imported = client
                 .import_hosts(ImportHostsRequest { hosts: vec![host] })

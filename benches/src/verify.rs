@@ -37,6 +37,7 @@ pub(crate) fn run(plan: &Plan, floor: &Floor) -> Result<()> {
         exporter: WIRE.exporter,
         hello: claim.hello,
         clock: claim.appraised.standing.clock,
+        grown: None,
     };
     // What it quotes from now on has a later clock than what was noted.
     machine.begin(WIRE);

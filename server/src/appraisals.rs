@@ -77,8 +77,8 @@ pub fn fall_out(
     fall_out
 }
 
-/// What the evidence on record of `host` comes to; `None` where there is too little: without a log, or without a PCR that a
-/// policy needs and that the host was not asked for yet. Blocks.
+/// What the evidence on record of `host` comes to; `None` where there is too little: without a log, without a PCR that a
+/// policy needs and that the host was not asked for yet, or without the kernel's list that the host has. Blocks.
 ///
 /// # Errors
 ///
@@ -92,10 +92,6 @@ pub fn appraise(
     let Some(appraised) = on_record(host, policies) else {
         return Ok(None);
     };
-    if appraised.kernel_list.is_some() && policies.wants_list() {
-        // The kernel's list is not on record: the host shows it when it is asked next.
-        return Ok(None);
-    }
     let (Some(known), Some(log)) = (&appraised.event_log, logs.of(host)?) else {
         return Ok(None);
     };
@@ -112,7 +108,9 @@ pub fn appraise(
 fn on_record<'a>(host: &'a Host, policies: &HostPolicies) -> Option<&'a Appraised> {
     let appraised = host.appraised.as_ref()?;
     let has_log = appraised.event_log.as_ref().is_some_and(|log| log.is_kept);
-    (has_log && policies.is_covered_by(&appraised.selection)).then_some(appraised)
+    // Of kernels' lists none is on record: who has one shows it when it is asked next.
+    let is_told = appraised.kernel_list.is_none() || !policies.wants_list();
+    (has_log && is_told && policies.is_covered_by(&appraised.selection)).then_some(appraised)
 }
 
 /// Looks for ever at hosts that are held to something else than when they were looked at last.

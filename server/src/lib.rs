@@ -7,6 +7,7 @@ pub mod appraisals;
 mod aside;
 pub mod authorize;
 pub mod backup;
+pub mod belief;
 pub mod ca;
 pub mod cli;
 pub mod config;
@@ -25,6 +26,7 @@ use api::{Api, Verdicts};
 use aside::Aside;
 use attest::policy::PolicyKey;
 use backup::RestoreError;
+use belief::Belief;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
 use edge::{Clock, grpc::Course, health, local, log, metrics, notify, otlp, tls};
@@ -183,6 +185,7 @@ impl Server {
                 crls: data_dir.join("crl"),
             },
             upstream,
+            clock_ahead: meters.clock_ahead.clone(),
         };
         let rotation = Rotation::new(
             rotation,
@@ -245,7 +248,7 @@ impl Server {
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
         let appraisals = appraisals::watch(registry.clone(), event_logs, verdicts, clock);
         tasks.spawn(named("appraisals", appraisals));
-        tasks.spawn(named("prune", prune(registry)));
+        tasks.spawn(named("prune", prune(registry, clock)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
         let (remote, local) = api.serve(tcp, tls, local, followed);
@@ -377,9 +380,14 @@ fn bundles(registry: Registry) -> tls::BundleSource {
 }
 
 /// Removes what has ended, every second.
-async fn prune(registry: Registry) {
+/// Forgets what ended, unless the clock by which it did is in doubt.
+async fn prune(registry: Registry, clock: Clock) {
+    let mut belief = Belief::new(clock.moment());
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        if belief.look(clock.moment()).is_some() {
+            continue;
+        }
         // What could not be stored now is tried again a second later.
         let _again = registry.change(changes::prune).await;
     }

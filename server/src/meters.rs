@@ -21,6 +21,8 @@ pub struct Meters {
     pub quarantines: Tally<1>,
     /// gRPC calls.
     pub calls: Arc<Calls>,
+    /// How far the wall clock is ahead while it is in doubt, in seconds.
+    pub clock_ahead: Gauge,
     /// SVIDs that were issued.
     pub issued: Issued,
     /// From the append of records until they are durable.
@@ -75,6 +77,10 @@ impl Meters {
         }
         Self {
             calls: Calls::register(metrics, is_method),
+            clock_ahead: metrics.gauge(
+                "plastron_server_clock_ahead_seconds",
+                "How far the clock jumped ahead of the time that passed, while it is in doubt.",
+            ),
             issued: Issued::register(metrics),
             attestations: metrics.tally(
                 "plastron_server_attestations_total",

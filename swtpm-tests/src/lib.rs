@@ -30,7 +30,7 @@ pub mod vm;
 mod wire;
 mod world;
 
-pub use alone::{Alone, alone};
+pub use alone::{Alone, FLOOD, alone};
 pub use ca::{ca_certificates, write_ca_certificates};
 pub use kernel::KernelEntry;
 pub use log::{Extend, Measured, read_log};

@@ -5,7 +5,7 @@ use attest::{
     event_log::EventLog,
     policy::{Generation, Generations, Policy, Stage},
 };
-use plugin_api::{KnownLog, Offence, Verdict};
+use plugin_api::{KernelList, KnownLog, Offence, Verdict};
 use svid::TrustDomain;
 use tempfile::TempDir;
 
@@ -66,6 +66,7 @@ impl World {
             policy_generation: 0,
             policies: Vec::new(),
             selectors: Vec::new(),
+            kernel_list: None,
             event_log: Some(KnownLog {
                 sha256,
                 values,
@@ -161,6 +162,19 @@ fn who_would_fall_out_is_known_from_what_is_on_record() {
     world.judge("other", Finding::Quarantined(offence));
     world.change(|draft| drop(draft.put_host(Host::enrolled("new".into(), NOW))));
     world.check(&held_to(pinned(4, Stage::Enforced)), (&[], 1));
+}
+
+/// Who has a list shows it when it is asked next; who has none does not meet a rule about files.
+#[test]
+fn rules_about_files_are_for_hosts_to_show() {
+    let mut world = fleet();
+    let mut host = (**world.state.hosts.get("good").unwrap()).clone();
+    host.appraised.as_mut().unwrap().kernel_list = Some(KernelList::of_boot(1));
+    world.change(|draft| drop(draft.put_host(host)));
+    let rule = Policy::parse(b"format = 1\nname = \"vm\"\nversion = 1\n[ima]\n").unwrap();
+    let files = held_to(Generation::new(rule, Stage::Enforced));
+    world.check(&files, (&["narrow", "other"], 1));
+    world.check(&held_to(pinned(4, Stage::Enforced)), (&["other"], 0));
 }
 
 #[test]

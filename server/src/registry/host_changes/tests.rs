@@ -628,7 +628,7 @@ fn what_evidence_says_of_a_node_is_replaced_with_the_verdict_and_audited_once() 
     let (outcome, events) = answer(&mut world, told(&host, &["secure_boot:on"], &["PCR 4"]));
     assert_eq!((outcome, events), (Ok(()), vec!["host_appraised"]));
     let agent = world.state.agents.get(PATH).unwrap();
-    let selectors: Vec<_> = agent.selectors.iter().map(|selector| selector.value()).collect();
+    let selectors: Vec<_> = agent.selectors.iter().map(svid::Selector::value).collect();
     assert_eq!(selectors, ["ek_hash:1", "secure_boot:on"]);
     let woken = |touched: &Touched| matches!(touched, Touched::Agent(path) if path.as_ref() == PATH);
     assert!(

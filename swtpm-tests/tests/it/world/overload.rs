@@ -17,6 +17,7 @@ use agent::{refusal::retry_after, svid_key::KeyRequest};
 use futures::{StreamExt, stream};
 use proto::grpc::health::v1::{HealthCheckRequest, health_client::HealthClient};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+pub(super) use swtpm_tests::FLOOD;
 use swtpm_tests::{World, alone, free_port};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,8 +29,6 @@ use tonic::Code;
 
 use herd::{attest, attested, dial};
 
-/// What tests are that want all that the machine has: beside each other they would measure each other.
-pub(super) const FLOOD: &str = "flood";
 const HERD: usize = 5000;
 /// For all of the herd to be back: a server in debug build and its clients share the processors of a test machine.
 const BACK_WITHIN: Duration = Duration::from_secs(90);

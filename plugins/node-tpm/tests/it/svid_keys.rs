@@ -225,7 +225,7 @@ fn what_is_no_certification_is_refused() {
     });
     assert_eq!(code(server.start(&quoted, wire)), "attest_type");
     let garbage = changed(&evidence, |certification| {
-        certification.public = Bytes::from_static(b"key")
+        certification.public = Bytes::from_static(b"key");
     });
     assert_eq!(code(server.start(&garbage, wire)), "malformed");
 }

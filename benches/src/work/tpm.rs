@@ -68,10 +68,13 @@ async fn enrolled(stage: &Stage) -> Result<TpmProver> {
             hash,
             ..Key::default()
         }],
-        policies: Vec::new(),
+        ..NewHost::default()
     };
     HostsClient::new(calls::local(&stage.socket()).await?)
-        .import_hosts(ImportHostsRequest { hosts: vec![host] })
+        .import_hosts(ImportHostsRequest {
+            hosts: vec![host],
+            dry_run: false,
+        })
         .await?;
     let mut tpm = Some(tpm);
     let open = Box::new(move || -> Result<Box<dyn TpmDevice>, TpmError> {

@@ -1,5 +1,6 @@
 //! The Hosts service.
 
+use edge::Clock;
 use plugin_api::HostEvent;
 use proto::plastron::host::v1::{
     ApproveHostRequest, GetHostRequest, Host, ImportHostsRequest, ImportHostsResponse, ListHostsRequest,
@@ -19,6 +20,7 @@ use crate::{
 
 pub(super) struct HostService {
     pub(super) registry: Registry,
+    pub(super) clock: Clock,
 }
 
 /// Most hosts on a page.
@@ -58,19 +60,23 @@ impl hosts_server::Hosts for HostService {
         request: Request<ImportHostsRequest>,
     ) -> Result<Response<ImportHostsResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
-        let hosts = request.into_inner().hosts;
+        let ImportHostsRequest { hosts, dry_run } = request.into_inner();
         if hosts.len() > BATCH {
             let message = format!("more than {BATCH} hosts in a request; send several");
             return Err(Status::resource_exhausted(message));
         }
-        let read = |host| convert::new_host_from_wire(page::new_id().into(), host);
+        let trust_domain = self.registry.snapshot().trust_domain.clone();
+        let read = |host| convert::new_host_from_wire(page::new_id().into(), &trust_domain, host);
         let hosts: Vec<_> = hosts.into_iter().map(read).collect();
-        let changed = self.registry.change(move |draft| {
-            hosts
-                .into_iter()
-                .map(|host| import(draft, host, &actor))
-                .collect()
-        });
+        let enrol = move |draft: &mut Draft| {
+            let hosts = hosts.into_iter();
+            hosts.map(|host| import(draft, host, &actor)).collect::<Vec<_>>()
+        };
+        if dry_run {
+            let results = self.registry.rehearse(self.clock.now(), enrol);
+            return Ok(Response::new(ImportHostsResponse { results }));
+        }
+        let changed = self.registry.change(enrol);
         let results = changed.await.map_err(|error| status::not_changed(&error))?;
         Ok(Response::new(ImportHostsResponse { results }))
     }
@@ -136,6 +142,10 @@ fn import(
             Some(host),
         ),
         Ok(Imported::Enrolled(host)) => (status::item_ok(), Some(host)),
+        Ok(Imported::PathTaken(path)) => {
+            let message = format!("another host has the agent ID `{path}`");
+            (status::item(&Status::already_exists(message)), None)
+        }
         Ok(Imported::Refused(refused)) => (status::item(&status::policy_refused(&refused)), None),
         Err(error) => (status::item(&malformed(&error)), None),
     };

@@ -321,6 +321,7 @@ impl Api {
         };
         let hosts = host::HostService {
             registry: registry.clone(),
+            clock,
         };
         let policies = policy::PolicyService {
             registry: registry.clone(),

@@ -87,6 +87,9 @@ pub(super) fn not_recorded(error: NotRecorded) -> Status {
         NotRecorded::Host(HostMoved::Quarantined) => {
             Status::permission_denied(format!("{error} (host_quarantined)"))
         }
+        NotRecorded::Host(HostMoved::PathTaken) => {
+            Status::permission_denied(format!("{error} (agent_id_of_other_host)"))
+        }
         NotRecorded::Host(HostMoved::Changed | HostMoved::KeyTaken) => Status::aborted(error.to_string()),
         NotRecorded::TokenUsed => Status::invalid_argument(error.to_string()),
     }

@@ -1,22 +1,19 @@
 //! `host`.
 
-use std::{fs, io, path::PathBuf};
+mod certificates;
+mod import;
 
-use attest::ek::EkHash;
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
     Appraisal, ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host,
-    ImportHostsRequest, ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost,
-    ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient, import_hosts_response,
+    ListHostsRequest, ListHostsResponse, ReleaseHostRequest, RemoveHostRequest, Verdict,
+    hosts_client::HostsClient,
 };
 use svid::Timestamp;
 
-use super::{
-    CommandError, Common,
-    host_file::{self, Listed},
-    output::{facts, note, progress},
-};
+use super::{CommandError, Common, output::facts};
+use import::Import;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -32,12 +29,14 @@ pub(super) enum Command {
     ///   plastron-server host import --name db-1 --ek-hash 1f0a…
     ///   plastron-server host import --issuer 'CN=TPM EK CA,O=Vendor' --serial-number 0a:1b…
     ///   plastron-server host import --file hosts.csv
+    ///   plastron-server host import --file hosts.csv --path 'dc1/{name}' --dry-run
+    ///   plastron-server host import --ek-certificates delivered/
     ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
     ///
-    /// A CSV file has a header that names its columns, of name, ek_hash, issuer, serial_number, issuer_key and policies
-    /// (names with spaces between):
-    ///   name,ek_hash,policies
-    ///   db-1,1f0a…,rack-7
+    /// A CSV file has a header that names its columns, of name (or asset), ek_hash, issuer, serial_number, issuer_key, path
+    /// (what follows /spire/agent/tpm/ in the agent's ID) and policies (names with spaces between):
+    ///   name,ek_hash,path,policies
+    ///   db-1,1f0a…,dc1/db-1,rack-7
     ///
     /// The hash list of SPIRE's community TPM plugin, one a line, needs no header.
     /// A JSON file has an array of hosts, or one host after the other:
@@ -96,38 +95,7 @@ pub(super) struct List {
     common: Common,
 }
 
-#[derive(Args, Debug)]
-#[command(group(ArgGroup::new("known_by").required(true).args(["ek_hash", "issuer", "file"])))]
-pub(super) struct Import {
-    /// What to call the host.
-    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "file")]
-    name: String,
-    /// SHA-256 of the endorsement key, as `plastron-agent tpm ek` prints it.
-    #[arg(long, value_name = "HEX")]
-    ek_hash: Option<EkHash>,
-    /// Issuer of the endorsement key's certificate, as any tool prints it.
-    #[arg(long, value_name = "DN", requires = "serial_number")]
-    issuer: Option<String>,
-    /// Serial number of that certificate, with or without `:`.
-    #[arg(long, value_name = "HEX", requires = "issuer")]
-    serial_number: Option<String>,
-    /// SHA-256 of the SubjectPublicKeyInfo of the CA that issued it: no other CA of that name counts. Noted at the first
-    /// attestation where it is not given.
-    #[arg(long, value_name = "HEX", requires = "issuer")]
-    issuer_key: Option<String>,
-    /// Policies that the host is held to, separated by commas; without any, those that are for all hosts.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', conflicts_with = "file")]
-    policies: Vec<String>,
-    /// A file of hosts, CSV or JSON; `-` reads standard input.
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    #[command(flatten)]
-    common: Common,
-}
-
 const PAGE: i32 = 500;
-/// How many hosts go into one request.
-const BATCH: usize = 500;
 /// Largest answer: a thousand hosts by issuers of the greatest length.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
@@ -233,115 +201,8 @@ impl List {
     }
 }
 
-impl Import {
-    async fn execute(self) -> Result<(), CommandError> {
-        let listed = self.listed()?;
-        let results = self
-            .common
-            .call(async |client| import(client, &listed).await)
-            .await?;
-        let response = ImportHostsResponse { results };
-        let is_enrolled = |result: &&import_hosts_response::Result| result.code == 0;
-        let enrolled = response.results.iter().filter(is_enrolled).count();
-        let name = "plastron.host.v1.ImportHostsResponse";
-        self.common
-            .output
-            .print(name, &response, || match response.results.as_slice() {
-                [only] if is_enrolled(&only) => only.host.as_ref().map(pretty).unwrap_or_default(),
-                _ => format!("Enrolled {enrolled} of {} host(s)", listed.len()),
-            })?;
-        check_results(&listed, &response.results, enrolled)
-    }
-
-    /// The hosts of the file, or the one that the other options describe.
-    fn listed(&self) -> Result<Vec<Listed>, CommandError> {
-        if let Some(path) = &self.file {
-            let failed = |source| CommandError::File {
-                path: path.clone(),
-                source,
-            };
-            let text = if path.as_os_str() == "-" {
-                io::read_to_string(io::stdin())
-            } else {
-                fs::read_to_string(path)
-            };
-            return host_file::parse(&text.map_err(failed)?).map_err(|source| CommandError::HostFile {
-                path: path.clone(),
-                source,
-            });
-        }
-        let key = EndorsementKey {
-            hash: self.ek_hash.map(|hash| hash.to_string()).unwrap_or_default(),
-            issuer: self.issuer.clone().unwrap_or_default(),
-            serial_number: self.serial_number.clone().unwrap_or_default(),
-            certificate_verified: false,
-            issuer_key: self.issuer_key.clone().unwrap_or_default(),
-        };
-        let host = NewHost {
-            name: self.name.clone(),
-            endorsement_keys: vec![key],
-            policies: self.policies.clone(),
-        };
-        let at = "command line".into();
-        Ok(vec![Listed { at, host }])
-    }
-}
-
 fn hosts(client: Client) -> HostsClient<Client> {
     HostsClient::new(client).max_decoding_message_size(MAX_ANSWER)
-}
-
-async fn import(
-    client: Client,
-    listed: &[Listed],
-) -> Result<Vec<import_hosts_response::Result>, CommandError> {
-    let mut client = hosts(client);
-    let mut results = Vec::with_capacity(listed.len());
-    for batch in listed.chunks(BATCH) {
-        let request = ImportHostsRequest {
-            hosts: batch.iter().map(|listed| listed.host.clone()).collect(),
-        };
-        let answer = client.import_hosts(request).await.inspect_err(|_| {
-            if !results.is_empty() {
-                note(&format!(
-                    "The first {} of {} hosts were looked at; import the file again for the others.",
-                    results.len(),
-                    listed.len()
-                ));
-            }
-        });
-        results.extend(answer?.into_inner().results);
-        if listed.len() > BATCH {
-            progress("hosts", results.len(), listed.len());
-        }
-    }
-    Ok(results)
-}
-
-/// Says which hosts were not enrolled, and why.
-fn check_results(
-    listed: &[Listed],
-    results: &[import_hosts_response::Result],
-    enrolled: usize,
-) -> Result<(), CommandError> {
-    for (listed, result) in listed.iter().zip(results).filter(|(_, result)| result.code != 0) {
-        let host = result.host.as_ref();
-        let known = host.map(|host| format!(" (host ID {})", host.id));
-        note(&format!(
-            "{}: {}{}",
-            listed.at,
-            result.message,
-            known.unwrap_or_default()
-        ));
-    }
-    if enrolled == listed.len() {
-        return Ok(());
-    }
-    Err(CommandError::Items {
-        failed: listed.len() - enrolled,
-        all: listed.len(),
-        what: "enrolled",
-    })
 }
 
 fn pretty(host: &Host) -> String {
@@ -467,6 +328,9 @@ mod tests {
         check(&format!("import --ek-hash {hash} --name db-1"), Ok(()));
         check("import --issuer CN=a --serial-number 0a", Ok(()));
         check("import --file -", Ok(()));
+        check("import --ek-certificates d --path {name} --dry-run", Ok(()));
+        check("import --ek-certificates d --file x", Err(ArgumentConflict));
+        check("import --ek-certificates d --name x", Err(ArgumentConflict));
         check("import", Err(MissingRequiredArgument));
         check("import --name db-1", Err(MissingRequiredArgument));
         check("import --issuer CN=a", Err(MissingRequiredArgument));
@@ -508,23 +372,5 @@ Created   : 1970-01-01T00:00:00Z
             ..EndorsementKey::default()
         }];
         assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));
-    }
-
-    #[test]
-    fn hosts_that_were_not_enrolled_count_as_failed() {
-        let listed = Listed {
-            at: "line 2".into(),
-            host: NewHost::default(),
-        };
-        let result = |code| import_hosts_response::Result {
-            code,
-            ..import_hosts_response::Result::default()
-        };
-        let listed = [listed.clone(), listed];
-        assert!(check_results(&listed, &[result(0), result(0)], 2).is_ok());
-        let failed = check_results(&listed, &[result(0), result(6)], 1).unwrap_err();
-        assert_eq!(failed.to_string(), "1 of 2 could not be enrolled");
-        // An answer that is too short hides nothing.
-        assert!(check_results(&listed, &[result(0)], 1).is_err());
     }
 }

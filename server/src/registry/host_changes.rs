@@ -38,6 +38,9 @@ const UNCERTIFIED: Cap = Cap {
 #[error("too many hosts wait for approval; approve or remove some (`plastron-server host list --pending`)")]
 pub struct TooManyPending;
 
+/// Below which the agents of hosts have their paths.
+pub const AGENT_PATHS: &str = "/spire/agent/tpm/";
+
 /// Why an attestation does not count: the row of its host is not what it was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HostMoved {
@@ -50,6 +53,9 @@ pub enum HostMoved {
     /// An operator lifted its quarantine, or what it was given is revoked: it attests before it opens a session.
     #[error("host has to attest anew")]
     MustAttest,
+    /// The ID that it would have belongs to another host.
+    #[error("agent ID belongs to another host; enrol this one with a path of its own")]
+    PathTaken,
     /// It is quarantined.
     #[error("host is quarantined; an operator runs `plastron-server host release`")]
     Quarantined,
@@ -147,7 +153,7 @@ pub fn claim(
     let mut host = (**known.ok_or(HostMoved::Changed)?).clone();
     let verdict = host.verdict.after(event, draft.now());
     check_verdict(&host, verdict.as_ref())?;
-    absorb(draft, &host, &claim)?;
+    absorb(draft, &host, &claim, agent_path)?;
     let before = (host.attestation_key.clone(), host.endorsement_keys.clone());
     if let Some(activated) = claim.activated {
         learn(&mut host.endorsement_keys, activated);
@@ -192,9 +198,18 @@ fn check_verdict(host: &Host, after: Option<&Verdict>) -> Result<(), HostMoved> 
     }
 }
 
+/// An ID belongs to one host for as long as its row is there.
+fn check_path(draft: &Draft, id: &str, agent_path: &str) -> Result<(), HostMoved> {
+    let owner = draft.state().hosts.with_agent_path(agent_path);
+    match owner {
+        Some(owner) if owner.id.as_ref() != id => Err(HostMoved::PathTaken),
+        _ => Ok(()),
+    }
+}
+
 /// A row that waits under a key of this host is over. Its keys are not taken: only the one that was activated now,
 /// and those that an operator enrolled, are this host's.
-fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim) -> Result<(), HostMoved> {
+fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim, agent_path: &str) -> Result<(), HostMoved> {
     let hosts = &draft.state().hosts;
     let mut others = rows_with(hosts, claim.activated.as_slice());
     others.extend(hosts.with_ak(&claim.attestation_key.name()).cloned());
@@ -203,6 +218,7 @@ fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim) -> Result<(), HostM
     if others.iter().any(|other| other.is_enrolled()) {
         return Err(HostMoved::KeyTaken);
     }
+    check_path(draft, &host.id, agent_path)?;
     for other in others {
         draft.remove_host(&other.id);
     }
@@ -242,6 +258,8 @@ pub struct NewHost {
     pub name: String,
     /// By which it is known; at least one.
     pub endorsement_keys: Vec<EnrolledEk>,
+    /// Path of its agent's ID; that of its first endorsement key where there is none.
+    pub agent_path: Option<Arc<str>>,
     /// The policies that are its own.
     pub policies: Vec<PolicyName>,
 }
@@ -253,6 +271,8 @@ pub enum Imported {
     AlreadyEnrolled(Arc<Host>),
     /// It is enrolled now; a row that waited became it.
     Enrolled(Arc<Host>),
+    /// Another host or agent has the ID that it was to have.
+    PathTaken(Arc<str>),
     /// It can't be held to these policies.
     Refused(PolicyRefused),
 }
@@ -265,6 +285,9 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
     let known = rows_with(&draft.state().hosts, &new.endorsement_keys);
     if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
         return Imported::AlreadyEnrolled(Arc::clone(enrolled));
+    }
+    if let Some(path) = new.agent_path.as_ref().filter(|path| is_path_taken(draft, path)) {
+        return Imported::PathTaken(Arc::clone(path));
     }
     let mut keys = Vec::new();
     new.endorsement_keys
@@ -281,9 +304,16 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
     let host = Host {
         endorsement_keys: keys,
         policies: new.policies,
+        agent_path: new.agent_path,
         ..Host::enrolled(id, draft.now())
     };
     Imported::Enrolled(enrol(draft, host, new.name, actor))
+}
+
+/// Whether a host or an agent has this ID. Of a host that was removed, a ban may be left.
+fn is_path_taken(draft: &Draft, path: &Arc<str>) -> bool {
+    let state = draft.state();
+    state.hosts.with_agent_path(path).is_some() || state.agents.contains_key(path)
 }
 
 /// The rows that have one of `keys`, each once.

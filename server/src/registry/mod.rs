@@ -30,6 +30,7 @@ mod withdrawal;
 
 use std::{fmt, sync::Arc};
 
+use svid::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use agent::{Agent, AgentSvid};
@@ -81,6 +82,11 @@ impl Registry {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    /// Says what would come of a change, and changes nothing.
+    pub fn rehearse<T>(&self, now: Timestamp, change: impl FnOnce(&mut Draft) -> T) -> T {
+        change(&mut Draft::new((*self.snapshot()).clone(), now))
     }
 
     /// Makes a change: it is durable and published when this returns.

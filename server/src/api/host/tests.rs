@@ -34,7 +34,7 @@ fn world() -> World {
         owner.run().await;
     });
     World {
-        service: HostService { registry },
+        service: HostService { registry, clock },
         _folder: folder,
     }
 }
@@ -57,7 +57,10 @@ impl World {
     }
 
     async fn import(&self, hosts: Vec<NewHost>) -> Vec<import_hosts_response::Result> {
-        let request = self.request(ImportHostsRequest { hosts });
+        let request = self.request(ImportHostsRequest {
+            hosts,
+            dry_run: false,
+        });
         self.service
             .import_hosts(request)
             .await
@@ -84,6 +87,7 @@ fn named(name: &str, digit: char) -> NewHost {
     NewHost {
         name: name.into(),
         endorsement_keys: vec![key],
+        path: String::new(),
         policies: Vec::new(),
     }
 }
@@ -112,10 +116,48 @@ async fn each_host_of_an_import_is_judged_by_itself() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_says_what_an_import_would_do_and_does_nothing() {
+    let world = world();
+    world.import(vec![named("there", '1')]).await;
+    let hosts = vec![named("a", '1'), named("b", '2'), named("again", '2')];
+    let request = world.request(ImportHostsRequest { hosts, dry_run: true });
+    let rehearsed = world.service.import_hosts(request).await.unwrap().into_inner();
+    let expected = [Code::AlreadyExists, Code::Ok, Code::AlreadyExists];
+    assert_eq!(codes(&rehearsed.results), expected);
+    assert_eq!(world.list(Enrolment::Unspecified, 0, "").await.hosts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_path_names_the_agent_of_one_host() {
+    let world = world();
+    let at = |path: &str, digit| NewHost {
+        path: path.into(),
+        ..named("", digit)
+    };
+    let hosts = vec![
+        at("dc1/a", '1'),
+        at("dc1/a", '2'),
+        at("dc1/b", '3'),
+        at("../x", '4'),
+    ];
+    let results = world.import(hosts).await;
+    let expected = [Code::Ok, Code::AlreadyExists, Code::Ok, Code::InvalidArgument];
+    assert_eq!(codes(&results), expected);
+    let host = results[0].host.clone().unwrap();
+    assert_eq!(host.agent_id, "spiffe://td/spire/agent/tpm/dc1/a");
+    assert!(results[1].message.contains("/spire/agent/tpm/dc1/a"));
+    let removed = world.request(RemoveHostRequest { id: host.id });
+    world.service.remove_host(removed).await.unwrap();
+    let again = world.import(vec![at("dc1/a", '2')]).await;
+    assert_eq!(codes(&again), [Code::Ok], "a path is free once its host is gone");
+}
+
+#[tokio::test]
 async fn an_import_is_limited() {
     let world = world();
     let request = world.request(ImportHostsRequest {
         hosts: vec![NewHost::default(); BATCH + 1],
+        dry_run: false,
     });
     let refused = world.service.import_hosts(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);

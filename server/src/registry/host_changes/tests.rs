@@ -65,6 +65,7 @@ impl World {
             name: "db".into(),
             endorsement_keys: keys.into(),
             policies: Vec::new(),
+            agent_path: None,
         };
         self.change(|draft| import(draft, new, "op")).0
     }
@@ -381,6 +382,7 @@ fn a_host_is_enrolled_once() {
         name: "db".into(),
         endorsement_keys: keys.to_vec(),
         policies: Vec::new(),
+        agent_path: None,
     };
     let (imported, events) = world.change(|draft| import(draft, new, "op"));
     assert_eq!(events, ["host_enrolled"]);
@@ -393,6 +395,35 @@ fn a_host_is_enrolled_once() {
         assert!(matches!(again, Imported::AlreadyEnrolled(known) if known == host));
     }
     assert_eq!(world.ids(), ["row-1"]);
+}
+
+#[test]
+fn an_agent_id_belongs_to_one_host() {
+    let mut world = world();
+    let new = NewHost {
+        id: world.id(),
+        name: "db".into(),
+        endorsement_keys: vec![by_hash(1)],
+        agent_path: Some(PATH.into()),
+        policies: Vec::new(),
+    };
+    let again = NewHost {
+        id: world.id(),
+        endorsement_keys: vec![by_hash(2)],
+        ..new.clone()
+    };
+    let (imported, _) = world.change(|draft| import(draft, new, "op"));
+    let Imported::Enrolled(host) = imported else {
+        panic!("{imported:?}");
+    };
+    assert_eq!(host.agent_path.as_deref(), Some(PATH));
+    let (refused, events) = world.change(|draft| import(draft, again, "op"));
+    assert!(matches!(refused, Imported::PathTaken(path) if path.as_ref() == PATH));
+    assert_eq!(events, Vec::<&str>::new());
+    // Whoever comes to it by its endorsement key has to have another one.
+    let other = world.enrolled(&[by_hash(3)]);
+    assert_eq!(world.claim(claim_of(&other, None, 3)), Err(HostMoved::PathTaken));
+    assert_eq!(world.claim(claim_of(&host, None, 1)), Ok(()));
 }
 
 #[test]

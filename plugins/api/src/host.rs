@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
-    ek::{CaKey, CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash, TpmAttributes},
     policy::PolicyName,
     wire::{ClockInfo, Public},
 };
@@ -66,6 +66,8 @@ pub struct EnrolledEk {
     pub is_certified: bool,
     /// Key of the CA that issued the certificate: names are text, which other CAs can take.
     pub issuer_key: Option<CaKey>,
+    /// What a certificate that led to a root says of its TPM.
+    pub attributes: Option<TpmAttributes>,
     /// Its Name, once a credential was recovered with it.
     pub name: Option<Name>,
 }

@@ -1,26 +1,35 @@
 //! `host`.
 
+mod approve;
 mod certificates;
+mod filter;
 mod import;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use attest::report::printable;
 use clap::{Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
-    Appraisal, ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host,
-    ListHostsRequest, ListHostsResponse, ReleaseHostRequest, RemoveHostRequest, Verdict,
-    hosts_client::HostsClient,
+    Appraisal, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ListHostsRequest, ListHostsResponse,
+    ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient,
 };
 use svid::Timestamp;
 
 use super::{CommandError, Common, output::facts};
+use approve::Approve;
+use filter::Filter;
 use import::Import;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Enrols a host that proved its TPM and waits for approval. Compare the EK hash with that of the machine
-    /// first, as `plastron-agent tpm ek` prints it there.
+    /// first, as `plastron-agent tpm ek` prints it there. Of many hosts: all that wait and meet the options, which are
+    /// listed first.
     ///
-    /// Example: plastron-server host approve --id 6f9c… --name db-1
+    /// Examples:
+    ///   plastron-server host approve --id 6f9c… --name db-1
+    ///   plastron-server host approve --certified --manufacturer STM --from 10.1.0.0/16 --yes
     #[command(verbatim_doc_comment)]
     Approve(Approve),
     /// Enrols hosts before they are ever seen, by the hash of their endorsement key or by its certificate.
@@ -45,7 +54,9 @@ pub(super) enum Command {
     Import(Import),
     /// Lists the hosts that may attest, and those that wait for approval.
     ///
-    /// Example: plastron-server host list --pending
+    /// Examples:
+    ///   plastron-server host list --pending
+    ///   plastron-server host list --pending --certified --older-than 1h
     #[command(verbatim_doc_comment)]
     List(List),
     /// Lifts the quarantine of a host, once it is what it should be again. It gets nothing before it attests anew.
@@ -75,15 +86,6 @@ pub(super) struct One {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Approve {
-    #[command(flatten)]
-    one: One,
-    /// What to call the host from now on.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    name: String,
-}
-
-#[derive(Args, Debug)]
 pub(super) struct List {
     /// Only hosts that wait for approval.
     #[arg(long, conflicts_with = "enrolled")]
@@ -91,6 +93,8 @@ pub(super) struct List {
     /// Only hosts that may attest.
     #[arg(long)]
     enrolled: bool,
+    #[command(flatten)]
+    filter: Filter,
     #[command(flatten)]
     common: Common,
 }
@@ -133,20 +137,6 @@ impl Command {
     }
 }
 
-impl Approve {
-    async fn execute(self) -> Result<(), CommandError> {
-        let request = ApproveHostRequest {
-            id: self.one.id,
-            name: self.name,
-        };
-        let common = self.one.common;
-        let host = common
-            .call(async |client| Ok(hosts(client).approve_host(request).await?))
-            .await?;
-        common.print(host.get_ref(), "Host enrolled.")
-    }
-}
-
 impl Common {
     fn print(&self, host: &Host, what_happened: &str) -> Result<(), CommandError> {
         self.output.print("plastron.host.v1.Host", host, || {
@@ -158,27 +148,12 @@ impl Common {
 impl List {
     async fn execute(self) -> Result<(), CommandError> {
         let enrolment = self.enrolment();
-        let hosts = self
+        let mut hosts = self
             .common
-            .call(async |client| {
-                let mut client = hosts(client);
-                let mut found = Vec::new();
-                let mut page_token = String::new();
-                loop {
-                    let request = ListHostsRequest {
-                        enrolment: enrolment.into(),
-                        page_size: PAGE,
-                        page_token,
-                    };
-                    let page = client.list_hosts(request).await?.into_inner();
-                    found.extend(page.hosts);
-                    page_token = page.next_page_token;
-                    if page_token.is_empty() {
-                        return Ok(found);
-                    }
-                }
-            })
+            .call(async |client| all_hosts(client, enrolment).await)
             .await?;
+        let now = now();
+        hosts.retain(|host| self.filter.matches(host, now));
         let response = ListHostsResponse {
             hosts,
             next_page_token: String::new(),
@@ -199,6 +174,31 @@ impl List {
             (false, false) => Enrolment::Unspecified,
         }
     }
+}
+
+/// Every host, page by page.
+async fn all_hosts(client: Client, enrolment: Enrolment) -> Result<Vec<Host>, CommandError> {
+    let mut client = hosts(client);
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListHostsRequest {
+            enrolment: enrolment.into(),
+            page_size: PAGE,
+            page_token,
+        };
+        let page = client.list_hosts(request).await?.into_inner();
+        found.extend(page.hosts);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(found);
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn hosts(client: Client) -> HostsClient<Client> {
@@ -300,6 +300,11 @@ fn pretty_key(key: &EndorsementKey) -> Vec<(&'static str, String)> {
         let certificate = format!("serial {} of {}{verified}", key.serial_number, key.issuer);
         lines.push(("EK certificate", certificate));
     }
+    if !key.manufacturer.is_empty() {
+        let said = [&key.manufacturer, &key.model, &key.firmware_version];
+        let said = said.map(|text| printable(text.as_bytes()));
+        lines.push(("TPM", said.join(" ")));
+    }
     lines
 }
 
@@ -342,7 +347,24 @@ mod tests {
         );
         check("import --file x --name db-1", Err(ArgumentConflict));
         check("list --pending --enrolled", Err(ArgumentConflict));
+    }
+
+    #[test]
+    fn an_approval_is_of_hosts_by_identifier_or_of_all_that_are_meant() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        check("approve --id a --name db-1", Ok(()));
+        check("approve --id a --id b", Ok(()));
+        check("approve --all --yes", Ok(()));
+        check("approve --from 10.0.0.0/8 --certified", Ok(()));
+        check("approve --all --older-than 1h", Ok(()));
+        check("list --pending --from 10.0.0.1 --manufacturer STM", Ok(()));
         check("approve", Err(MissingRequiredArgument));
+        check("approve --yes", Err(MissingRequiredArgument));
+        check("approve --id a --certified", Err(ArgumentConflict));
+        check("approve --id a --all", Err(ArgumentConflict));
+        check("approve --certified --name db-1", Err(ArgumentConflict));
+        check("approve --from nowhere", Err(ValueValidation));
+        check("approve --manufacturer vendor", Err(ValueValidation));
     }
 
     #[test]
@@ -372,5 +394,10 @@ Created   : 1970-01-01T00:00:00Z
             ..EndorsementKey::default()
         }];
         assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));
+        host.endorsement_keys[0].manufacturer = "id:53544D20".into();
+        host.endorsement_keys[0].model = "ST\u{1b}33".into();
+        let shown = pretty(&host);
+        assert!(shown.contains("TPM            : id:53544D20 ST"), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown}");
     }
 }

@@ -184,8 +184,8 @@ fn host_of(columns: &[Column], record: &StringRecord) -> NewHost {
         hash: cell(Column::EkHash),
         issuer: cell(Column::Issuer),
         serial_number: cell(Column::SerialNumber),
-        certificate_verified: false,
         issuer_key: cell(Column::IssuerKey),
+        ..EndorsementKey::default()
     };
     NewHost {
         name: cell(Column::Name),
@@ -253,8 +253,8 @@ impl From<JsonKey> for EndorsementKey {
             hash: key.hash,
             issuer: key.issuer,
             serial_number: key.serial_number,
-            certificate_verified: false,
             issuer_key: key.issuer_key,
+            ..Self::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use attest::ek::{CaKey, CertificateId, EkHash, EkHashError};
+use attest::ek::{CaKey, CertificateId, EkHash, EkHashError, TpmAttributes};
 use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, Verdict};
 use proto::plastron::host::v1 as wire;
 use svid::{SpiffeId, SpiffeIdError, Timestamp, TrustDomain};
@@ -56,7 +56,9 @@ pub enum HostFieldError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum EkFieldError {
     /// Only a chain to a configured root proves a certificate.
-    #[error("certificate_verified is for the server to say; leave it out")]
+    #[error(
+        "certificate_verified, manufacturer, model and firmware_version are for the server to say; leave them out"
+    )]
     Claimed,
     /// The hash.
     #[error("invalid hash")]
@@ -223,7 +225,8 @@ fn verdict_to_wire(verdict: &Verdict) -> wire::Verdict {
 }
 
 fn ek_from_wire(wire: &wire::EndorsementKey) -> Result<EnrolledEk, EkFieldError> {
-    if wire.certificate_verified {
+    let said = [&wire.manufacturer, &wire.model, &wire.firmware_version];
+    if wire.certificate_verified || said.into_iter().any(|text| !text.is_empty()) {
         return Err(EkFieldError::Claimed);
     }
     let hash = (!wire.hash.is_empty()).then(|| wire.hash.parse::<EkHash>());
@@ -294,12 +297,17 @@ fn serial_number(text: &str) -> Option<Vec<u8>> {
 
 fn ek_to_wire(key: &EnrolledEk) -> wire::EndorsementKey {
     let certificate = key.certificate.as_ref();
+    let said =
+        |text: fn(&TpmAttributes) -> &String| key.attributes.as_ref().map(text).cloned().unwrap_or_default();
     wire::EndorsementKey {
         hash: key.hash.map(|hash| hash.to_string()).unwrap_or_default(),
         issuer: certificate.map(|id| id.issuer().into()).unwrap_or_default(),
         serial_number: certificate.map(|id| hex::encode(id.serial())).unwrap_or_default(),
         certificate_verified: key.is_certified,
         issuer_key: key.issuer_key.map(|key| key.to_string()).unwrap_or_default(),
+        manufacturer: said(|said| &said.manufacturer),
+        model: said(|said| &said.model),
+        firmware_version: said(|said| &said.version),
     }
 }
 
@@ -315,8 +323,7 @@ mod tests {
             hash: hash.into(),
             issuer: issuer.into(),
             serial_number: serial_number.into(),
-            certificate_verified: false,
-            issuer_key: String::new(),
+            ..wire::EndorsementKey::default()
         }
     }
 
@@ -394,6 +401,11 @@ mod tests {
             ..key(HASH, "", "")
         };
         check(claimed, Err(EkFieldError::Claimed));
+        let described = wire::EndorsementKey {
+            model: "ST33".into(),
+            ..key(HASH, "", "")
+        };
+        check(described, Err(EkFieldError::Claimed));
     }
 
     #[test]

@@ -245,6 +245,9 @@ fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
     known.certificate = known.certificate.take().or_else(|| new.certificate.clone());
     known.is_certified |= new.is_certified;
     known.issuer_key = known.issuer_key.or(new.issuer_key);
+    if new.attributes.is_some() {
+        known.attributes.clone_from(&new.attributes);
+    }
     known.name = known.name.take().or_else(|| new.name.clone());
     true
 }

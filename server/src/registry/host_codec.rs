@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues, Standing,
-    ek::{CaKey, CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash, TpmAttributes},
     wire::{ClockInfo, Public, WireError},
 };
 use plugin_api::{Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, Verdict};
@@ -89,6 +89,11 @@ fn encode_ek(key: &EnrolledEk) -> stored::EndorsementKey {
         serial_number: certificate.map(|id| id.serial().into()).unwrap_or_default(),
         certificate_verified: key.is_certified,
         issuer_key: key.issuer_key.map(|key| key.0.into()).unwrap_or_default(),
+        attributes: key.attributes.as_ref().map(|said| stored::TpmAttributes {
+            manufacturer: said.manufacturer.clone(),
+            model: said.model.clone(),
+            version: said.version.clone(),
+        }),
     }
 }
 
@@ -200,6 +205,11 @@ fn decode_ek(record: &stored::EndorsementKey) -> Result<EnrolledEk, CodecError> 
             .then(|| decode_hash(&record.issuer_key))
             .transpose()?
             .map(CaKey),
+        attributes: record.attributes.as_ref().map(|said| TpmAttributes {
+            manufacturer: said.manufacturer.clone(),
+            model: said.model.clone(),
+            version: said.version.clone(),
+        }),
         name: is_set(&record.name)
             .then(|| Name::parse(&record.name))
             .transpose()?,

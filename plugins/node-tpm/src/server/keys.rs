@@ -87,6 +87,7 @@ fn known(ek: &OfferedEk, certified: Option<&VerifiedEk>) -> EnrolledEk {
         certificate: trusted.map(|trusted| trusted.get().id()),
         is_certified: trusted.is_some(),
         issuer_key: trusted.map(TrustedCertificate::issuer_key),
+        attributes: trusted.map(|trusted| trusted.get().attributes().clone()),
         name: Some(ek.key.name()),
     }
 }

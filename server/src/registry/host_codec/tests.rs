@@ -29,6 +29,11 @@ fn full() -> Host {
         certificate: Some(CertificateId::new("CN=ca, O=Acme, Inc.", &[0, 4])),
         is_certified: true,
         issuer_key: Some(CaKey([9; 32])),
+        attributes: Some(TpmAttributes {
+            manufacturer: "id:53544D20".into(),
+            model: "ST33".into(),
+            version: "id:00010102".into(),
+        }),
         name: Some(ak(5).name()),
     };
     let zero = EnrolledEk {

@@ -17,6 +17,8 @@ pub struct Meters {
     pub attestations: Tally<2>,
     /// New evidence of hosts in their sessions, by what came of it.
     pub evidence: Tally<1>,
+    /// Signs that a host's key is at two places, by code.
+    pub alarms: Tally<1>,
     /// Hosts that were quarantined, by code.
     pub quarantines: Tally<1>,
     /// gRPC calls.
@@ -88,6 +90,11 @@ impl Meters {
             evidence: metrics.tally(
                 "plastron_server_evidence_total",
                 "New evidence of hosts in their sessions, by what came of it.",
+                ["code"],
+            ),
+            alarms: metrics.tally(
+                "plastron_server_host_alarms_total",
+                "Signs that a key of a host is at two places, by code.",
                 ["code"],
             ),
             quarantines: metrics.tally(

@@ -39,8 +39,23 @@ pub struct Host {
     pub policies: Vec<PolicyName>,
     /// What is thought of it.
     pub verdict: Verdict,
+    /// The last sign that one of its keys is at two places.
+    pub alarm: Option<Alarm>,
     /// Grows with each change of the row.
     pub revision: u64,
+}
+
+/// A sign that a key is at two places.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Alarm {
+    /// Stable code.
+    pub code: String,
+    /// What was seen, in an operator's words.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+    /// How many there were, with this one.
+    pub count: u64,
 }
 
 /// Whether a host may attest.
@@ -140,6 +155,7 @@ impl Host {
             agent_path: None,
             policies: Vec::new(),
             verdict: Verdict::first(now),
+            alarm: None,
             revision: 0,
         }
     }

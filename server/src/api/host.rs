@@ -1,19 +1,25 @@
 //! The Hosts service.
 
+use std::sync::Arc;
+
 use edge::Clock;
-use plugin_api::HostEvent;
+use plugin_api::{EnrolledEk, HostEvent};
 use proto::plastron::host::v1::{
-    ApproveHostRequest, GetHostRequest, Host, ImportHostsRequest, ImportHostsResponse, ListHostsRequest,
-    ListHostsResponse, ReleaseHostRequest, RemoveHostRequest, hosts_server, import_hosts_response,
+    AddEndorsementKeyRequest, ApproveHostRequest, EndorsementKey, GetHostRequest, Host, ImportHostsRequest,
+    ImportHostsResponse, ListHostsRequest, ListHostsResponse, ReleaseHostRequest,
+    RemoveEndorsementKeyRequest, RemoveHostRequest, ReplaceTpmRequest, hosts_server, import_hosts_response,
 };
 use tonic::{Request, Response, Status, async_trait};
+use tracing::error;
 
 use super::{gate, page, status};
 use crate::{
     convert::{self, HostFieldError},
+    meters::Meters,
     registry::{
         Draft, Registry,
         host_changes::{self, Imported, NewHost},
+        key_changes::{self, KeysRefused},
         verdict_changes::{Judgement, judge},
     },
 };
@@ -21,6 +27,7 @@ use crate::{
 pub(super) struct HostService {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
+    pub(super) meters: Meters,
 }
 
 /// Most hosts on a page.
@@ -110,6 +117,40 @@ impl hosts_server::Hosts for HostService {
         Ok(self.answer(&host))
     }
 
+    async fn replace_tpm(&self, request: Request<ReplaceTpmRequest>) -> Result<Response<Host>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let ReplaceTpmRequest {
+            id,
+            endorsement_key,
+            keep_old,
+        } = request.into_inner();
+        let key = endorsement_key_of(endorsement_key)?;
+        let change = move |draft: &mut _| key_changes::replace_tpm(draft, &id, key, keep_old, &actor);
+        self.change_keys(change).await
+    }
+
+    async fn add_endorsement_key(
+        &self,
+        request: Request<AddEndorsementKeyRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let AddEndorsementKeyRequest { id, endorsement_key } = request.into_inner();
+        let key = endorsement_key_of(endorsement_key)?;
+        self.change_keys(move |draft| key_changes::add_key(draft, &id, key, &actor))
+            .await
+    }
+
+    async fn remove_endorsement_key(
+        &self,
+        request: Request<RemoveEndorsementKeyRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let actor = gate::caller(&request)?.to_string();
+        let RemoveEndorsementKeyRequest { id, endorsement_key } = request.into_inner();
+        let key = endorsement_key_of(endorsement_key)?;
+        self.change_keys(move |draft| key_changes::remove_key(draft, &id, &key, &actor))
+            .await
+    }
+
     async fn remove_host(&self, request: Request<RemoveHostRequest>) -> Result<Response<Host>, Status> {
         let actor = gate::caller(&request)?.to_string();
         let id = request.into_inner().id;
@@ -123,6 +164,25 @@ impl hosts_server::Hosts for HostService {
 }
 
 impl HostService {
+    async fn change_keys<F>(&self, change: F) -> Result<Response<Host>, Status>
+    where
+        F: FnOnce(&mut Draft) -> Result<Arc<plugin_api::Host>, KeysRefused> + Send + 'static,
+    {
+        let changed = self.registry.change(change).await;
+        let host = changed.map_err(|error| status::not_changed(&error))?;
+        let host = host.map_err(|refused| self.keys_refused(&refused))?;
+        Ok(self.answer(&host))
+    }
+
+    /// The alarm is in the audit trail by now.
+    fn keys_refused(&self, refused: &KeysRefused) -> Status {
+        if let KeysRefused::KeyTaken(owner) = refused {
+            self.meters.alarms.count(["ek_of_other_host"]);
+            error!(host_id = %owner, code = "ek_of_other_host", "Endorsement key of this host was to be another's");
+        }
+        status::keys_refused(refused)
+    }
+
     fn answer(&self, host: &plugin_api::Host) -> Response<Host> {
         Response::new(convert::host_to_wire(
             &self.registry.snapshot().trust_domain,
@@ -155,6 +215,11 @@ fn import(
         message: status.message,
         host: host.map(|host| convert::host_to_wire(trust_domain, &host)),
     }
+}
+
+fn endorsement_key_of(wire: Option<EndorsementKey>) -> Result<EnrolledEk, Status> {
+    let key = convert::endorsement_key_from_wire(wire);
+    key.map_err(|error| status::invalid("failed to convert endorsement key", &error))
 }
 
 fn malformed(error: &HostFieldError) -> Status {

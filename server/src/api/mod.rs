@@ -322,6 +322,7 @@ impl Api {
         let hosts = host::HostService {
             registry: registry.clone(),
             clock,
+            meters: self.meters.clone(),
         };
         let policies = policy::PolicyService {
             registry: registry.clone(),

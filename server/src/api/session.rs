@@ -478,6 +478,7 @@ fn loss(finding: &Finding) -> Option<&'static str> {
         Finding::Quarantined(_) => Some("host_quarantined"),
         // It attests anew: what it has is revoked.
         Finding::Stale(Staleness::Lost) => Some("host_lost"),
+        Finding::Stale(Staleness::Replaced) => Some("host_tpm_replaced"),
         Finding::Stale(_) | Finding::Verified => None,
     }
 }
@@ -516,6 +517,8 @@ mod tests {
     #[test]
     fn a_host_whose_svids_are_revoked_hears_of_it() {
         assert_eq!(loss(&Finding::Stale(Staleness::Lost)), Some("host_lost"));
+        let replaced = Finding::Stale(Staleness::Replaced);
+        assert_eq!(loss(&replaced), Some("host_tpm_replaced"));
         for quiet in [Staleness::New, Staleness::Released, Staleness::Silent] {
             assert_eq!(loss(&Finding::Stale(quiet)), None);
         }

@@ -17,7 +17,7 @@ use crate::{
     ca::{OrderRefused, RotationError, SignError},
     registry::{
         ChangeError, authority_changes::NotAppended, changes::NotRecorded, host_changes::HostMoved,
-        policy_changes::PolicyRefused,
+        key_changes::KeysRefused, policy_changes::PolicyRefused,
     },
 };
 
@@ -148,6 +148,19 @@ pub(super) fn not_ordered(error: &RotationError) -> Status {
             Status::invalid_argument(message)
         }
         RotationError::Refused(_) | RotationError::Upstream(_) => Status::failed_precondition(message),
+    }
+}
+
+/// A change of a host's endorsement keys that can't be made.
+pub(super) fn keys_refused(refused: &KeysRefused) -> Status {
+    let message = refused.to_string();
+    match refused {
+        KeysRefused::KeyTaken(_) => Status::already_exists(message),
+        KeysRefused::NotFound => Status::not_found(message),
+        KeysRefused::LastKey | KeysRefused::NotEnrolled | KeysRefused::NoSuchKey => {
+            Status::failed_precondition(message)
+        }
+        KeysRefused::TooMany => Status::resource_exhausted(message),
     }
 }
 

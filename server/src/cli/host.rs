@@ -4,6 +4,7 @@ mod approve;
 mod certificates;
 mod filter;
 mod import;
+mod keys;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,8 +12,8 @@ use attest::report::printable;
 use clap::{Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
-    Appraisal, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ListHostsRequest, ListHostsResponse,
-    ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient,
+    Alarm, Appraisal, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ListHostsRequest,
+    ListHostsResponse, ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient,
 };
 use svid::Timestamp;
 
@@ -23,6 +24,11 @@ use import::Import;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Adds an endorsement key to a host, beside those by which it is known: it may have several, and several TPMs.
+    ///
+    /// Example: plastron-server host add-ek --id 6f9c… --ek 1f0a…
+    #[command(verbatim_doc_comment)]
+    AddEk(keys::Key),
     /// Enrols a host that proved its TPM and waits for approval. Compare the EK hash with that of the machine
     /// first, as `plastron-agent tpm ek` prints it there. Of many hosts: all that wait and meet the options, which are
     /// listed first.
@@ -64,6 +70,20 @@ pub(super) enum Command {
     /// Example: plastron-server host release --id 6f9c…
     #[command(verbatim_doc_comment)]
     Release(One),
+    /// Takes an endorsement key off a host. If its TPM ever proved that key, what the host has is revoked, and it has to
+    /// attest by another one.
+    ///
+    /// Example: plastron-server host remove-ek --id 6f9c… --ek 1f0a…
+    #[command(verbatim_doc_comment)]
+    RemoveEk(keys::Key),
+    /// Gives a host another TPM, as after a repair. It keeps its row, its agent's ID and its policies; what the host had is
+    /// revoked, and the new TPM has to attest. A quarantine stays.
+    ///
+    /// Examples:
+    ///   plastron-server host replace-tpm --id 6f9c… --ek 1f0a…
+    ///   plastron-server host replace-tpm --id 6f9c… --ek-certificate ek.der
+    #[command(verbatim_doc_comment)]
+    ReplaceTpm(keys::ReplaceTpm),
     /// Forgets a host. Its agent is evicted, and it can't attest any more until it is enrolled again.
     ///
     /// Example: plastron-server host remove --id 6f9c…
@@ -106,6 +126,7 @@ const MAX_ANSWER: usize = 32 * 1024 * 1024;
 impl Command {
     pub(super) async fn execute(self) -> Result<(), CommandError> {
         match self {
+            Self::AddEk(key) => key.add().await,
             Self::Approve(approve) => approve.execute().await,
             Self::Import(import) => import.execute().await,
             Self::List(list) => list.execute().await,
@@ -117,6 +138,8 @@ impl Command {
                     .await?;
                 one.common.print(host.get_ref(), "Host released.")
             }
+            Self::RemoveEk(key) => key.remove().await,
+            Self::ReplaceTpm(replace) => replace.execute().await,
             Self::Remove(one) => {
                 let request = RemoveHostRequest { id: one.id };
                 let host = one
@@ -219,6 +242,18 @@ fn pretty(host: &Host) -> String {
     lines.push(("Enrolment", enrolment));
     if host.enrolment() == Enrolment::Enrolled {
         lines.extend(host.verdict.iter().flat_map(pretty_verdict));
+    }
+    if let Some(alarm) = &host.alarm {
+        let Alarm {
+            code,
+            text,
+            at,
+            count,
+        } = alarm;
+        lines.push((
+            "Alarm",
+            format!("{text} ({code}), at {}; {count} so far", time(*at)),
+        ));
     }
     lines.extend(host.endorsement_keys.iter().flat_map(pretty_key));
     if !host.agent_id.is_empty() {
@@ -363,6 +398,14 @@ mod tests {
         check("approve --id a --certified", Err(ArgumentConflict));
         check("approve --id a --all", Err(ArgumentConflict));
         check("approve --certified --name db-1", Err(ArgumentConflict));
+        let hash = "1".repeat(64);
+        check(&format!("replace-tpm --id a --ek {hash} --keep-old"), Ok(()));
+        check("add-ek --id a --ek-certificate f", Ok(()));
+        check("remove-ek --id a", Err(MissingRequiredArgument));
+        check(
+            &format!("add-ek --id a --ek {hash} --ek-certificate f"),
+            Err(ArgumentConflict),
+        );
         check("approve --from nowhere", Err(ValueValidation));
         check("approve --manufacturer vendor", Err(ValueValidation));
     }
@@ -394,6 +437,14 @@ Created   : 1970-01-01T00:00:00Z
             ..EndorsementKey::default()
         }];
         assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));
+        host.alarm = Some(Alarm {
+            code: "ek_of_other_host".into(),
+            text: "two places".into(),
+            at: 1,
+            count: 2,
+        });
+        let alarm = ": two places (ek_of_other_host), at 1970-01-01T00:00:01Z; 2 so far";
+        assert!(pretty(&host).contains(alarm));
         host.endorsement_keys[0].manufacturer = "id:53544D20".into();
         host.endorsement_keys[0].model = "ST\u{1b}33".into();
         let shown = pretty(&host);

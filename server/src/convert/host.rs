@@ -193,6 +193,12 @@ pub fn host_to_wire(trust_domain: &TrustDomain, host: &Host) -> wire::Host {
         last_attested_at: host.last_attested_at.map_or(0, Timestamp::as_unix),
         last_address: host.last_address.clone(),
         verdict: Some(verdict_to_wire(&host.verdict)),
+        alarm: host.alarm.as_ref().map(|alarm| wire::Alarm {
+            code: alarm.code.clone(),
+            text: alarm.text.clone(),
+            at: alarm.at.as_unix(),
+            count: alarm.count,
+        }),
         policies: host.policies.iter().map(ToString::to_string).collect(),
         appraisals: host
             .appraised
@@ -209,6 +215,7 @@ fn verdict_to_wire(verdict: &Verdict) -> wire::Verdict {
         Finding::Stale(Staleness::Lost) => (wire::Finding::Stale, "lost"),
         Finding::Stale(Staleness::New) => (wire::Finding::Stale, "new"),
         Finding::Stale(Staleness::Released) => (wire::Finding::Stale, "released"),
+        Finding::Stale(Staleness::Replaced) => (wire::Finding::Stale, "replaced"),
         Finding::Stale(Staleness::Silent) => (wire::Finding::Stale, "silent"),
         Finding::Verified => (wire::Finding::Verified, ""),
     };
@@ -222,6 +229,15 @@ fn verdict_to_wire(verdict: &Verdict) -> wire::Verdict {
         code: code.into(),
         difference,
     }
+}
+
+/// Reads an endorsement key that an operator names.
+///
+/// # Errors
+///
+/// It is missing, or a field is wrong.
+pub fn endorsement_key_from_wire(wire: Option<wire::EndorsementKey>) -> Result<EnrolledEk, EkFieldError> {
+    ek_from_wire(&wire.unwrap_or_default())
 }
 
 fn ek_from_wire(wire: &wire::EndorsementKey) -> Result<EnrolledEk, EkFieldError> {

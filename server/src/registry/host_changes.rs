@@ -226,19 +226,21 @@ fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim, agent_path: &str) -
 }
 
 /// Adds a key, or completes what is known of it.
-fn learn(keys: &mut Vec<EnrolledEk>, new: EnrolledEk) {
+pub(super) fn learn(keys: &mut Vec<EnrolledEk>, new: EnrolledEk) {
     if !complete(keys, &new) {
         keys.push(new);
     }
 }
 
+/// Whether two say the same key: by its hash, or by its certificate.
+pub(super) fn is_same_key(one: &EnrolledEk, other: &EnrolledEk) -> bool {
+    (one.hash.is_some() && one.hash == other.hash)
+        || (one.certificate.is_some() && one.certificate == other.certificate)
+}
+
 /// Adds what is new of a key that is there; says whether it is.
-fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
-    let is_same = |known: &&mut EnrolledEk| {
-        (known.hash.is_some() && known.hash == new.hash)
-            || (known.certificate.is_some() && known.certificate == new.certificate)
-    };
-    let Some(known) = keys.iter_mut().find(is_same) else {
+pub(super) fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
+    let Some(known) = keys.iter_mut().find(|known| is_same_key(known, new)) else {
         return false;
     };
     known.hash = known.hash.or(new.hash);
@@ -320,7 +322,7 @@ fn is_path_taken(draft: &Draft, path: &Arc<str>) -> bool {
 }
 
 /// The rows that have one of `keys`, each once.
-fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
+pub(super) fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
     let mut found: Vec<Arc<Host>> = Vec::new();
     for key in keys {
         let by_hash = key.hash.as_ref().and_then(|hash| hosts.with_ek(hash));
@@ -371,7 +373,7 @@ pub(super) fn prune(draft: &mut Draft) {
     }
 }
 
-fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Record {
+pub(super) fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Record {
     let hashes = host
         .endorsement_keys
         .iter()

@@ -7,7 +7,9 @@ use attest::{
     ek::{CaKey, CertificateId, EkHash, TpmAttributes},
     wire::{ClockInfo, Public, WireError},
 };
-use plugin_api::{Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, Verdict};
+use plugin_api::{
+    Alarm, Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, Verdict,
+};
 use prost::Message;
 use proto::plastron::store::v1 as stored;
 use svid::Timestamp;
@@ -49,6 +51,12 @@ pub(super) fn encode_host(host: &Host) -> Vec<u8> {
             .unwrap_or_default(),
         revision: host.revision,
         verdict: Some(encode_verdict(&host.verdict)),
+        alarm: host.alarm.as_ref().map(|alarm| stored::Alarm {
+            code: alarm.code.clone(),
+            text: alarm.text.clone(),
+            at: alarm.at.as_unix(),
+            count: alarm.count,
+        }),
         policies: host.policies.iter().map(ToString::to_string).collect(),
     };
     record.encode_to_vec()
@@ -60,6 +68,7 @@ fn encode_verdict(verdict: &Verdict) -> stored::Verdict {
         Finding::Stale(Staleness::Lost) => stored::Finding::Lost,
         Finding::Stale(Staleness::New) => stored::Finding::New,
         Finding::Stale(Staleness::Released) => stored::Finding::Released,
+        Finding::Stale(Staleness::Replaced) => stored::Finding::Replaced,
         Finding::Stale(Staleness::Silent) => stored::Finding::Silent,
         Finding::Verified => stored::Finding::Verified,
     };
@@ -167,6 +176,12 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
         verdict: record
             .verdict
             .map_or(Ok(Verdict::first(created_at)), decode_verdict)?,
+        alarm: record.alarm.map(|alarm| Alarm {
+            code: alarm.code,
+            text: alarm.text,
+            at: Timestamp::from_unix(alarm.at),
+            count: alarm.count,
+        }),
         revision: record.revision,
     })
 }
@@ -180,6 +195,7 @@ fn decode_verdict(record: stored::Verdict) -> Result<Verdict, CodecError> {
             difference: record.difference,
         }),
         stored::Finding::Released => Finding::Stale(Staleness::Released),
+        stored::Finding::Replaced => Finding::Stale(Staleness::Replaced),
         stored::Finding::Silent => Finding::Stale(Staleness::Silent),
         stored::Finding::Unspecified => return Err(CodecError::Missing("finding")),
         stored::Finding::Verified => Finding::Verified,

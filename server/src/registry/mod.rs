@@ -6,6 +6,7 @@
 //! to audit. Changes that arrive while the disk is busy are committed together.
 
 mod agent;
+pub mod alarms;
 pub mod authority_changes;
 pub mod changes;
 mod codec;
@@ -17,6 +18,7 @@ mod filter;
 pub mod host_changes;
 mod host_codec;
 mod hosts;
+pub mod key_changes;
 mod matching;
 mod policies;
 pub mod policy_changes;

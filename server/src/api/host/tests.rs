@@ -34,7 +34,11 @@ fn world() -> World {
         owner.run().await;
     });
     World {
-        service: HostService { registry, clock },
+        service: HostService {
+            registry,
+            clock,
+            meters: Meters::default(),
+        },
         _folder: folder,
     }
 }

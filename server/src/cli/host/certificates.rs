@@ -55,6 +55,16 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
 
 /// The host that a certificate is of: known by the key itself, and by issuer and serial number.
 fn host_of(path: &Path) -> Result<NewHost, String> {
+    let name = path.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
+    Ok(NewHost {
+        name: name.into_owned(),
+        endorsement_keys: vec![key_of(path)?],
+        ..NewHost::default()
+    })
+}
+
+/// The key that a certificate is for.
+pub(super) fn key_of(path: &Path) -> Result<EndorsementKey, String> {
     let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > MAX_FILE {
         return Err(format!("is longer than {MAX_FILE} bytes"));
@@ -64,17 +74,11 @@ fn host_of(path: &Path) -> Result<NewHost, String> {
     let certificate = EkCertificate::parse(&der).map_err(|reject| format!("{reject} ({})", reject.code()))?;
     let hash = certificate.key_hash().ok_or("is for no key that a TPM has")?;
     let id = certificate.id();
-    let key = EndorsementKey {
+    Ok(EndorsementKey {
         hash: hash.to_string(),
         issuer: id.issuer().into(),
         serial_number: hex::encode(id.serial()),
         ..EndorsementKey::default()
-    };
-    let name = path.file_stem().map(OsStr::to_string_lossy).unwrap_or_default();
-    Ok(NewHost {
-        name: name.into_owned(),
-        endorsement_keys: vec![key],
-        ..NewHost::default()
     })
 }
 

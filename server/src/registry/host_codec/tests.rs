@@ -90,6 +90,12 @@ fn full() -> Host {
             since: Timestamp::from_unix(16),
             generation: 17,
         },
+        alarm: Some(Alarm {
+            code: "ek_of_other_host".into(),
+            text: "two places".into(),
+            at: Timestamp::from_unix(18),
+            count: 19,
+        }),
         revision: 1,
     }
 }

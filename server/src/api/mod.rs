@@ -20,6 +20,7 @@ mod limit;
 mod listen;
 mod logger;
 mod methods;
+mod outlived;
 mod page;
 mod policy;
 mod proofs;

@@ -7,7 +7,11 @@ mod verifier;
 
 use std::{io, sync::Arc};
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
+    version::TLS13,
+};
 use svid::{Bundle, TrustDomain};
 
 pub use client::{Expected, Identity, IdentityError, client_config};
@@ -31,6 +35,18 @@ pub fn exporter<Data>(connection: &rustls::ConnectionCommon<Data>) -> Result<Exp
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
 }
 
+/// What a client of the web goes by: servers have names, and certificates that lead to `roots`.
+///
+/// # Errors
+///
+/// TLS can't be set up.
+pub fn web_client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The error of a handshake, in our words where it was our verification that refused the other end: rustls shows
 /// the insides of the value.
 #[must_use]
@@ -41,6 +57,6 @@ pub fn in_our_words(error: io::Error) -> io::Error {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

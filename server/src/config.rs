@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
-use edge::{health, log, otlp};
+use edge::{health, log, otlp, webhook};
 use ipnet::IpNet;
 use plugin_api::KeyKind;
 use plugin_catalog::{ServerPluginError, ServerPlugins};
@@ -103,6 +103,9 @@ pub struct Server {
     /// The collector that metrics are pushed to.
     #[serde(default)]
     pub otlp: Option<otlp::Config>,
+    /// The program that is told what becomes of hosts.
+    #[serde(default)]
+    pub webhook: Option<webhook::Config>,
 }
 
 /// Which calls are limited by source.

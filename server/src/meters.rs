@@ -8,6 +8,7 @@ use crate::{
     api::is_method,
     ca::{Authority, AuthorityState},
     registry::Registry,
+    webhook,
 };
 
 /// What parts of the server count with. Clones share it; a default one is looked at by nobody.
@@ -37,6 +38,8 @@ pub struct Meters {
     pub sessions: Gauge,
     /// Commits of the store.
     pub store_commit: Histogram,
+    /// Notices of what became of hosts.
+    pub webhook: webhook::Counts,
 }
 
 /// SVIDs that were issued, by kind.
@@ -77,6 +80,7 @@ impl Meters {
         Self {
             calls: Calls::register(metrics, is_method),
             issued: Issued::register(metrics),
+            webhook: notices(metrics),
             attestations: metrics.tally(
                 "plastron_server_attestations_total",
                 "Attestations that were decided, by node attestor and code.",
@@ -117,6 +121,20 @@ impl Meters {
                 "Appends to the audit trail, with the wait for those before, until they are durable.",
             ),
         }
+    }
+}
+
+fn notices(metrics: &mut edge::metrics::Registry) -> webhook::Counts {
+    let [delivered, dropped, failed] = metrics.counters(
+        "plastron_server_webhook_notices_total",
+        "Notices of what became of hosts, by what became of them.",
+        "outcome",
+        ["delivered", "dropped", "failed"],
+    );
+    webhook::Counts {
+        delivered,
+        dropped,
+        failed,
     }
 }
 

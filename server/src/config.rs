@@ -12,6 +12,7 @@ use svid::{SpiffeId, TrustDomain};
 use crate::{
     issue::{JwtProfile, Lifetimes},
     pulses::EvidenceTimes,
+    registry::consent::Approvals,
     store,
 };
 
@@ -91,6 +92,9 @@ pub struct Server {
     /// where there are none.
     #[serde(default)]
     pub policy_keys: Vec<PathBuf>,
+    /// How many people it takes to enrol a host, to release it, or to give it another endorsement key: 1 or 2.
+    #[serde(default)]
+    pub host_approvals: Approvals,
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,

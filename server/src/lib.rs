@@ -225,6 +225,7 @@ impl Server {
             pulses: pulses.clone(),
             evidence,
             admin_ids: config.server.admin_ids.clone(),
+            approvals: config.server.host_approvals,
             limits: config.server.ratelimit,
             proxies: config.server.proxy_protocol_trusted_cidrs.clone(),
             clock,

@@ -1,6 +1,6 @@
 //! One message on one connection.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use aws_lc_rs::hmac;
 use http::{
@@ -79,14 +79,13 @@ impl Poster {
     {
         let request = self.request(body)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let answer = sender.send_request(request);
-        let status = tokio::select! {
-            answer = answer => answer?.status(),
-            ended = connection => {
-                ended?;
-                return Err(PostError::Connect(io::ErrorKind::ConnectionReset.into()));
-            }
+        let mut answer = pin!(sender.send_request(request));
+        let answer = tokio::select! {
+            answer = &mut answer => answer,
+            // The answer may have come before the end, which says nothing more.
+            _ended = connection => answer.await,
         };
+        let status = answer?.status();
         if status.is_success() {
             Ok(())
         } else {

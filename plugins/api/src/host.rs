@@ -41,8 +41,21 @@ pub struct Host {
     pub verdict: Verdict,
     /// The last sign that one of its keys is at two places.
     pub alarm: Option<Alarm>,
+    /// What one person ordered, where it takes two.
+    pub proposal: Option<Proposal>,
     /// Grows with each change of the row.
     pub revision: u64,
+}
+
+/// An order that waits for a second person.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proposal {
+    /// What was ordered.
+    pub what: String,
+    /// By whom.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A sign that a key is at two places.
@@ -156,6 +169,7 @@ impl Host {
             policies: Vec::new(),
             verdict: Verdict::first(now),
             alarm: None,
+            proposal: None,
             revision: 0,
         }
     }

@@ -19,7 +19,7 @@ mod upstream;
 mod verdict;
 mod workload;
 
-pub use host::{Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer};
+pub use host::{Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer, Proposal};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
     Asked, Attested, Claim, Context, Expect, ExpectEvidence, JoinToken, NodeAttestor, Records, Refusal,

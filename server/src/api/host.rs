@@ -18,6 +18,7 @@ use crate::{
     meters::Meters,
     registry::{
         Draft, Registry,
+        consent::{Approvals, Orderer, with_consent},
         host_changes::{self, Imported, NewHost},
         key_changes::{self, KeysRefused},
         verdict_changes::{Judgement, judge},
@@ -28,6 +29,8 @@ pub(super) struct HostService {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
     pub(super) meters: Meters,
+    /// How many people it takes to let a host in.
+    pub(super) approvals: Approvals,
 }
 
 /// Most hosts on a page.
@@ -66,7 +69,7 @@ impl hosts_server::Hosts for HostService {
         &self,
         request: Request<ImportHostsRequest>,
     ) -> Result<Response<ImportHostsResponse>, Status> {
-        let actor = gate::caller(&request)?.to_string();
+        let by = self.orderer(&request)?;
         let ImportHostsRequest { hosts, dry_run } = request.into_inner();
         if hosts.len() > BATCH {
             let message = format!("more than {BATCH} hosts in a request; send several");
@@ -77,7 +80,7 @@ impl hosts_server::Hosts for HostService {
         let hosts: Vec<_> = hosts.into_iter().map(read).collect();
         let enrol = move |draft: &mut Draft| {
             let hosts = hosts.into_iter();
-            hosts.map(|host| import(draft, host, &actor)).collect::<Vec<_>>()
+            hosts.map(|host| import(draft, host, &by)).collect::<Vec<_>>()
         };
         if dry_run {
             let results = self.registry.rehearse(self.clock.now(), enrol);
@@ -89,43 +92,46 @@ impl hosts_server::Hosts for HostService {
     }
 
     async fn approve_host(&self, request: Request<ApproveHostRequest>) -> Result<Response<Host>, Status> {
-        let actor = gate::caller(&request)?.to_string();
+        let by = self.orderer(&request)?;
         let ApproveHostRequest { id, name } = request.into_inner();
         let name = convert::host_name(name).map_err(|error| malformed(&error))?;
         let approved = self
             .registry
-            .change(move |draft| host_changes::approve(draft, &id, name, &actor));
+            .change(move |draft| host_changes::approve(draft, &id, &name, &by));
         let host = approved.await.map_err(|error| status::not_changed(&error))?;
         let host = host.ok_or_else(not_found)?;
         Ok(self.answer(&host))
     }
 
     async fn release_host(&self, request: Request<ReleaseHostRequest>) -> Result<Response<Host>, Status> {
-        let actor = gate::caller(&request)?.to_string();
+        let by = self.orderer(&request)?;
         let id = request.into_inner().id;
         let released = self.registry.change(move |draft| {
-            let known = draft.state().hosts.get(&id).is_some();
-            let judgement = Judgement {
-                actor: &actor,
-                exposure: None,
+            draft.state().hosts.get(&id)?;
+            let order = |draft: &mut Draft| {
+                let judgement = Judgement {
+                    actor: &by.actor,
+                    exposure: None,
+                };
+                judge(draft, &id, HostEvent::Released, &judgement).ok_or(())
             };
-            known.then(|| judge(draft, &id, HostEvent::Released, &judgement))
+            Some(with_consent(draft, &id, "release", &by, order))
         });
         let host = released.await.map_err(|error| status::not_changed(&error))?;
         let host = host.ok_or_else(not_found)?;
-        let host = host.ok_or_else(|| Status::failed_precondition("host is not quarantined"))?;
+        let host = host.map_err(|()| Status::failed_precondition("host is not quarantined"))?;
         Ok(self.answer(&host))
     }
 
     async fn replace_tpm(&self, request: Request<ReplaceTpmRequest>) -> Result<Response<Host>, Status> {
-        let actor = gate::caller(&request)?.to_string();
+        let by = self.orderer(&request)?;
         let ReplaceTpmRequest {
             id,
             endorsement_key,
             keep_old,
         } = request.into_inner();
         let key = endorsement_key_of(endorsement_key)?;
-        let change = move |draft: &mut _| key_changes::replace_tpm(draft, &id, key, keep_old, &actor);
+        let change = move |draft: &mut _| key_changes::order_replacement(draft, &id, &key, keep_old, &by);
         self.change_keys(change).await
     }
 
@@ -133,10 +139,10 @@ impl hosts_server::Hosts for HostService {
         &self,
         request: Request<AddEndorsementKeyRequest>,
     ) -> Result<Response<Host>, Status> {
-        let actor = gate::caller(&request)?.to_string();
+        let by = self.orderer(&request)?;
         let AddEndorsementKeyRequest { id, endorsement_key } = request.into_inner();
         let key = endorsement_key_of(endorsement_key)?;
-        self.change_keys(move |draft| key_changes::add_key(draft, &id, key, &actor))
+        self.change_keys(move |draft| key_changes::order_addition(draft, &id, &key, &by))
             .await
     }
 
@@ -164,6 +170,15 @@ impl hosts_server::Hosts for HostService {
 }
 
 impl HostService {
+    fn orderer<T>(&self, request: &Request<T>) -> Result<Orderer, Status> {
+        let caller = gate::caller(request)?;
+        Ok(Orderer {
+            actor: caller.to_string(),
+            person: caller.person(),
+            needed: self.approvals,
+        })
+    }
+
     async fn change_keys<F>(&self, change: F) -> Result<Response<Host>, Status>
     where
         F: FnOnce(&mut Draft) -> Result<Arc<plugin_api::Host>, KeysRefused> + Send + 'static,
@@ -194,14 +209,14 @@ impl HostService {
 fn import(
     draft: &mut Draft,
     new: Result<NewHost, HostFieldError>,
-    actor: &str,
+    by: &Orderer,
 ) -> import_hosts_response::Result {
-    let (status, host) = match new.map(|new| host_changes::import(draft, new, actor)) {
+    let (status, host) = match new.map(|new| host_changes::import(draft, new, by)) {
         Ok(Imported::AlreadyEnrolled(host)) => (
             status::item(&Status::already_exists("host is enrolled already")),
             Some(host),
         ),
-        Ok(Imported::Enrolled(host)) => (status::item_ok(), Some(host)),
+        Ok(Imported::Enrolled(host) | Imported::Waiting(host)) => (status::item_ok(), Some(host)),
         Ok(Imported::PathTaken(path)) => {
             let message = format!("another host has the agent ID `{path}`");
             (status::item(&Status::already_exists(message)), None)

@@ -83,7 +83,7 @@ use crate::{
     issue::{JwtProfile, Lifetimes},
     meters::Meters,
     pulses::{EvidenceTimes, Pulses},
-    registry::{EventLogs, Registry},
+    registry::{EventLogs, Registry, consent::Approvals},
     sessions::Sessions,
 };
 
@@ -115,6 +115,8 @@ pub struct Api {
     pub evidence: EvidenceTimes,
     /// Who administers, beside those with an admin entry.
     pub admin_ids: HashSet<SpiffeId>,
+    /// How many people it takes to let a host in.
+    pub approvals: Approvals,
     /// Which calls are limited.
     pub limits: RateLimits,
     /// Whose word is taken for where a connection comes from.
@@ -324,6 +326,7 @@ impl Api {
             registry: registry.clone(),
             clock,
             meters: self.meters.clone(),
+            approvals: self.approvals,
         };
         let policies = policy::PolicyService {
             registry: registry.clone(),

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
     Alarm, Appraisal, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ListHostsRequest,
-    ListHostsResponse, ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient,
+    ListHostsResponse, Proposal, ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient,
 };
 use svid::Timestamp;
 
@@ -162,6 +162,11 @@ impl Command {
 
 impl Common {
     fn print(&self, host: &Host, what_happened: &str) -> Result<(), CommandError> {
+        let what_happened = if host.proposal.is_some() && !what_happened.is_empty() {
+            "Noted; it takes another person to order the same."
+        } else {
+            what_happened
+        };
         self.output.print("plastron.host.v1.Host", host, || {
             format!("{what_happened}\n{}", pretty(host)).trim_start().into()
         })
@@ -242,6 +247,13 @@ fn pretty(host: &Host) -> String {
     lines.push(("Enrolment", enrolment));
     if host.enrolment() == Enrolment::Enrolled {
         lines.extend(host.verdict.iter().flat_map(pretty_verdict));
+    }
+    if let Some(Proposal { what, by, at }) = &host.proposal {
+        let noted = format!(
+            "{what}, by {by} at {}; another person has to order the same",
+            time(*at)
+        );
+        lines.push(("Ordered", noted));
     }
     if let Some(alarm) = &host.alarm {
         let Alarm {

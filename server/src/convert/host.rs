@@ -193,6 +193,11 @@ pub fn host_to_wire(trust_domain: &TrustDomain, host: &Host) -> wire::Host {
         last_attested_at: host.last_attested_at.map_or(0, Timestamp::as_unix),
         last_address: host.last_address.clone(),
         verdict: Some(verdict_to_wire(&host.verdict)),
+        proposal: host.proposal.as_ref().map(|proposal| wire::Proposal {
+            what: proposal.what.clone(),
+            by: proposal.by.clone(),
+            at: proposal.at.as_unix(),
+        }),
         alarm: host.alarm.as_ref().map(|alarm| wire::Alarm {
             code: alarm.code.clone(),
             text: alarm.text.clone(),

@@ -7,6 +7,7 @@ use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, Newcomer, Ve
 
 use super::{
     Draft, HostId, Hosts, changes,
+    consent::{Approvals, Orderer, with_consent},
     policy_changes::{self, PolicyRefused},
     verdict_changes::{Judgement, note_outcome, settle},
 };
@@ -119,8 +120,10 @@ fn refresh(draft: &mut Draft, known: Arc<Host>, newcomer: &Newcomer, source: IpA
 fn check_caps(hosts: &Hosts, is_certified: bool, source: IpAddr) -> Result<(), TooManyPending> {
     let cap = if is_certified { CERTIFIED } else { UNCERTIFIED };
     let source = source.to_string();
+    // What an operator ordered is nobody's attempt.
     let alike = hosts
         .pending()
+        .filter(|host| host.proposal.is_none())
         .filter(|host| host.endorsement_keys.iter().any(|key| key.is_certified) == is_certified);
     let (mut from_there, mut in_all) = (0, 0);
     for host in alike {
@@ -280,10 +283,12 @@ pub enum Imported {
     PathTaken(Arc<str>),
     /// It can't be held to these policies.
     Refused(PolicyRefused),
+    /// It waits for a second person to order the same.
+    Waiting(Arc<Host>),
 }
 
-/// Enrols a host for `actor`.
-pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
+/// Enrols a host.
+pub fn import(draft: &mut Draft, new: NewHost, by: &Orderer) -> Imported {
     if let Err(refused) = policy_changes::check_names(&draft.state().policies, &new.policies, "a host") {
         return Imported::Refused(refused);
     }
@@ -291,7 +296,11 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
     if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
         return Imported::AlreadyEnrolled(Arc::clone(enrolled));
     }
-    if let Some(path) = new.agent_path.as_ref().filter(|path| is_path_taken(draft, path)) {
+    let taken = new
+        .agent_path
+        .as_ref()
+        .filter(|path| is_path_taken(draft, path, &known));
+    if let Some(path) = taken {
         return Imported::PathTaken(Arc::clone(path));
     }
     let mut keys = Vec::new();
@@ -306,19 +315,39 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
         }
     }
     let id = known.first().map_or(new.id, |waiting| Arc::clone(&waiting.id));
-    let host = Host {
+    let row = Host {
         endorsement_keys: keys,
         policies: new.policies,
         agent_path: new.agent_path,
         ..Host::enrolled(id, draft.now())
     };
-    Imported::Enrolled(enrol(draft, host, new.name, actor))
+    if by.needed == Approvals::One {
+        return Imported::Enrolled(enrol(draft, row, new.name, &by.actor));
+    }
+    let proposal = known.first().and_then(|waiting| waiting.proposal.clone());
+    let last_address = known.first().map(|waiting| waiting.last_address.clone());
+    let row = draft.put_host(Host {
+        name: new.name,
+        enrolment: Enrolment::Pending {
+            expires_at: draft.now().plus(PENDING_FOR),
+        },
+        last_address: last_address.unwrap_or_default(),
+        proposal,
+        ..row
+    });
+    match approve(draft, &row.id, "", by) {
+        Some(host) if host.is_enrolled() => Imported::Enrolled(host),
+        Some(host) => Imported::Waiting(host),
+        None => Imported::Waiting(row),
+    }
 }
 
-/// Whether a host or an agent has this ID. Of a host that was removed, a ban may be left.
-fn is_path_taken(draft: &Draft, path: &Arc<str>) -> bool {
+/// Whether an agent has this ID, or a host that is none of `own`. Of a host that was removed, a ban may be left.
+fn is_path_taken(draft: &Draft, path: &Arc<str>, own: &[Arc<Host>]) -> bool {
     let state = draft.state();
-    state.hosts.with_agent_path(path).is_some() || state.agents.contains_key(path)
+    let owner = state.hosts.with_agent_path(path);
+    let is_other = owner.is_some_and(|owner| own.iter().all(|host| host.id != owner.id));
+    is_other || state.agents.contains_key(path)
 }
 
 /// The rows that have one of `keys`, each once.
@@ -336,13 +365,41 @@ pub(super) fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
     found
 }
 
-/// Enrols a waiting host for `actor`; gives it `name`, if that is not empty. `None` if there is none.
-pub fn approve(draft: &mut Draft, id: &str, name: String, actor: &str) -> Option<Arc<Host>> {
+/// Enrols a waiting host; gives it `name`, if that is not empty. `None` if there is none.
+pub fn approve(draft: &mut Draft, id: &str, name: &str, by: &Orderer) -> Option<Arc<Host>> {
     let host = Arc::clone(draft.state().hosts.get(id)?);
     if host.is_enrolled() && (name.is_empty() || name == host.name) {
         return Some(host);
     }
-    Some(enrol(draft, (*host).clone(), name, actor))
+    let order = |draft: &mut Draft| {
+        let host = draft.state().hosts.get(id).cloned();
+        host.map(|host| enrol(draft, (*host).clone(), name.into(), &by.actor))
+            .ok_or(())
+    };
+    if host.is_enrolled() {
+        // A name is none of what it takes two for.
+        return order(draft).ok();
+    }
+    with_consent(draft, id, &enrolment_of(&host), by, order).ok()
+}
+
+/// What is ordered when this row is enrolled as it is.
+fn enrolment_of(host: &Host) -> String {
+    let keys: Vec<_> = host.endorsement_keys.iter().map(name_of_key).collect();
+    let policies: Vec<_> = host.policies.iter().map(ToString::to_string).collect();
+    let path = host.agent_path.as_deref().unwrap_or("its first key");
+    format!(
+        "enrol {} at {path} under [{}]",
+        keys.join(", "),
+        policies.join(", ")
+    )
+}
+
+/// What an endorsement key is called: by its hash, or by its certificate where that alone is known.
+pub(super) fn name_of_key(key: &EnrolledEk) -> String {
+    let certificate = || key.certificate.as_ref().map(ToString::to_string);
+    let hash = key.hash.map(|hash| hash.to_string());
+    hash.or_else(certificate).unwrap_or_default()
 }
 
 fn enrol(draft: &mut Draft, mut host: Host, name: String, actor: &str) -> Arc<Host> {

@@ -8,7 +8,7 @@ use attest::{
     wire::{ClockInfo, Public, WireError},
 };
 use plugin_api::{
-    Alarm, Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Staleness, Verdict,
+    Alarm, Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Proposal, Staleness, Verdict,
 };
 use prost::Message;
 use proto::plastron::store::v1 as stored;
@@ -51,6 +51,11 @@ pub(super) fn encode_host(host: &Host) -> Vec<u8> {
             .unwrap_or_default(),
         revision: host.revision,
         verdict: Some(encode_verdict(&host.verdict)),
+        proposal: host.proposal.as_ref().map(|proposal| stored::Proposal {
+            what: proposal.what.clone(),
+            by: proposal.by.clone(),
+            at: proposal.at.as_unix(),
+        }),
         alarm: host.alarm.as_ref().map(|alarm| stored::Alarm {
             code: alarm.code.clone(),
             text: alarm.text.clone(),
@@ -176,6 +181,11 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
         verdict: record
             .verdict
             .map_or(Ok(Verdict::first(created_at)), decode_verdict)?,
+        proposal: record.proposal.map(|proposal| Proposal {
+            what: proposal.what,
+            by: proposal.by,
+            at: Timestamp::from_unix(proposal.at),
+        }),
         alarm: record.alarm.map(|alarm| Alarm {
             code: alarm.code,
             text: alarm.text,

@@ -9,8 +9,43 @@ use svid::x509::RevocationReason;
 use super::{
     Draft, HostId,
     alarms::{self, Alarming},
-    host_changes::{AGENT_PATHS, complete, host_record, is_same_key, learn, rows_with},
+    consent::{Orderer, with_consent},
+    host_changes::{AGENT_PATHS, complete, host_record, is_same_key, learn, name_of_key, rows_with},
 };
+
+/// As [`replace_tpm`], once as many people ordered it as it takes.
+///
+/// # Errors
+///
+/// As there.
+pub fn order_replacement(
+    draft: &mut Draft,
+    id: &str,
+    key: &EnrolledEk,
+    keep_old: bool,
+    by: &Orderer,
+) -> Result<Arc<Host>, KeysRefused> {
+    let kept = if keep_old { ", keeping its keys" } else { "" };
+    let what = format!("replace TPM by {}{kept}", name_of_key(key));
+    let order = |draft: &mut Draft| replace_tpm(draft, id, key.clone(), keep_old, &by.actor);
+    with_consent(draft, id, &what, by, order)
+}
+
+/// As [`add_key`], once as many people ordered it as it takes.
+///
+/// # Errors
+///
+/// As there.
+pub fn order_addition(
+    draft: &mut Draft,
+    id: &str,
+    key: &EnrolledEk,
+    by: &Orderer,
+) -> Result<Arc<Host>, KeysRefused> {
+    let what = format!("add endorsement key {}", name_of_key(key));
+    let order = |draft: &mut Draft| add_key(draft, id, key.clone(), &by.actor);
+    with_consent(draft, id, &what, by, order)
+}
 
 /// Why the keys of a host stay as they are.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -10,6 +10,7 @@ pub mod alarms;
 pub mod authority_changes;
 pub mod changes;
 mod codec;
+pub mod consent;
 mod draft;
 mod entries;
 mod entry;

@@ -104,9 +104,12 @@ impl Approve {
         };
         let name = "plastron.host.v1.ListHostsResponse";
         let count = response.hosts.len();
-        self.common
-            .output
-            .print(name, &response, || format!("Enrolled {count} of {all} host(s)"))?;
+        let is_enrolled = |host: &&Host| host.enrolment() == Enrolment::Enrolled;
+        let enrolled = response.hosts.iter().filter(is_enrolled).count();
+        self.common.output.print(name, &response, || {
+            let waiting = count - enrolled;
+            format!("Enrolled {enrolled} of {all} host(s); {waiting} wait for another person's order")
+        })?;
         if count == all {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use attest::ek::EkHash;
 use clap::{ArgGroup, Args};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
-    EndorsementKey, ImportHostsRequest, ImportHostsResponse, NewHost, import_hosts_response,
+    EndorsementKey, Enrolment, ImportHostsRequest, ImportHostsResponse, NewHost, import_hosts_response,
 };
 
 use super::{certificates, hosts, pretty};
@@ -86,6 +86,11 @@ impl Import {
             self.common.call(imported).await?
         };
         let response = ImportHostsResponse { results };
+        let waiting = response
+            .results
+            .iter()
+            .filter(|result| is_waiting(result))
+            .count();
         let is_enrolled = |result: &&import_hosts_response::Result| result.code == 0;
         let enrolled = response.results.iter().filter(is_enrolled).count();
         let all = listed.len() + unusable.len();
@@ -97,6 +102,10 @@ impl Import {
                     only.host.as_ref().map(pretty).unwrap_or_default()
                 }
                 _ if self.dry_run => format!("Would enrol {enrolled} of {all} host(s)"),
+                _ if waiting > 0 => {
+                    let enrolled = enrolled - waiting;
+                    format!("Enrolled {enrolled} of {all} host(s); {waiting} wait for another person's order")
+                }
                 _ => format!("Enrolled {enrolled} of {all} host(s)"),
             })?;
         say_failures(&listed, &response.results, &unusable);
@@ -230,6 +239,12 @@ async fn import(
         }
     }
     Ok(results)
+}
+
+/// Whether it takes another person to enrol it.
+fn is_waiting(result: &import_hosts_response::Result) -> bool {
+    let host = result.host.as_ref();
+    result.code == 0 && host.is_some_and(|host| host.enrolment() == Enrolment::Pending)
 }
 
 /// Says which hosts were not enrolled, and why.

@@ -90,6 +90,11 @@ fn full() -> Host {
             since: Timestamp::from_unix(16),
             generation: 17,
         },
+        proposal: Some(Proposal {
+            what: "release".into(),
+            by: "local uid=0".into(),
+            at: Timestamp::from_unix(20),
+        }),
         alarm: Some(Alarm {
             code: "ek_of_other_host".into(),
             text: "two places".into(),

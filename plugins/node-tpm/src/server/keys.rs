@@ -149,10 +149,8 @@ fn certify(ek: &OfferedEk, roots: &EkRoots, now: Timestamp) -> Result<VerifiedEk
 /// Refuses a host that lists a key of another enrolled host (15). Its signature says so by now: both are for somebody to
 /// look at (63).
 pub(super) fn check_listed(offered: &[OfferedEk], host: &Host, records: &dyn Records) -> Result<(), Refusal> {
-    let owners = offered.iter().filter_map(|ek| records.host_of_ek(&ek.key.hash()));
-    let other = owners
-        .filter(|owner| owner.is_enrolled() && owner.id != host.id)
-        .next();
+    let mut owners = offered.iter().filter_map(|ek| records.host_of_ek(&ek.key.hash()));
+    let other = owners.find(|owner| owner.is_enrolled() && owner.id != host.id);
     match other {
         Some(owner) => Err(Refusal::from(Reject::EkOfOtherHost).alarming([host, &*owner])),
         None => Ok(()),

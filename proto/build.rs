@@ -3,6 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
+use prost_types::FileDescriptorSet;
 
 const FILES: &[&str] = &[
     "google/rpc/error_details.proto",
@@ -35,9 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let descriptors = protox::compile(FILES, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    fs::write(out.join("descriptors.bin"), bare(&descriptors).encode_to_vec())?;
+    fs::write(out.join("methods.rs"), methods(&descriptors))?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::Codec")
         .generate_default_stubs(true)
         .bytes(".plastron.attest.v1")
         .bytes(".plastron.agent.v1.Crls")
@@ -48,4 +51,30 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".JWTBundlesResponse")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The descriptors without the comments and places of their source, which are most of them.
+fn bare(descriptors: &FileDescriptorSet) -> FileDescriptorSet {
+    let mut bare = descriptors.clone();
+    for file in &mut bare.file {
+        file.source_code_info = None;
+    }
+    bare
+}
+
+/// The paths of all methods, in order, as a Rust expression.
+fn methods(descriptors: &FileDescriptorSet) -> String {
+    let mut paths = Vec::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            let service_name = match file.package() {
+                "" => service.name().to_owned(),
+                package => format!("{package}.{}", service.name()),
+            };
+            let of_service = service.method.iter();
+            paths.extend(of_service.map(|method| format!("/{service_name}/{}", method.name())));
+        }
+    }
+    paths.sort_unstable();
+    format!("&{paths:?}")
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Counts failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
@@ -17,7 +17,7 @@ const LONGEST_HINT: Duration = Duration::from_secs(300);
 
 impl Backoff {
     /// The pause after one more failure; not less than `hint`, where the server asked for that.
-    pub(crate) fn failed(&mut self, hint: Option<Duration>) -> Duration {
+    pub fn failed(&mut self, hint: Option<Duration>) -> Duration {
         let doubled = FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1);
         let pause = jittered(doubled.min(LONGEST));

@@ -3,7 +3,7 @@
 //! This file wires the tasks; each is described where it lives. Only here are tasks spawned.
 
 pub mod attest;
-mod backoff;
+pub mod backoff;
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -105,11 +105,11 @@ impl Link {
     }
 
     /// A connection that was made otherwise.
-    #[cfg(test)]
-    pub(crate) fn of(client: Client, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+    #[must_use]
+    pub fn of(client: Client, exporter: Exporter, driver: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
             client,
-            exporter: Exporter::default(),
+            exporter,
             driver: Box::pin(driver),
         }
     }

@@ -239,6 +239,14 @@ impl PcrValues {
         self.0.iter().map(|((alg, index), value)| (*alg, *index, value))
     }
 
+    /// These, and in their place those of `other` where it has any.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        both.0.extend(&other.0);
+        both
+    }
+
     /// The values of `selection`; PCRs that are not known have what a reset leaves in them.
     #[must_use]
     pub fn select(&self, selection: &PcrSelection) -> Self {

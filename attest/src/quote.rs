@@ -3,6 +3,7 @@
 use crate::{
     Binding, HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedAk,
     event_log::{self, EventLog},
+    ima::{self, MeasurementList, Progress, ProvenList},
     statement::Statement,
     wire::{Attested, ClockInfo},
 };
@@ -167,6 +168,30 @@ impl SelectedQuote {
             event_log::Measurements::verify(log.clone(), alg, set)?;
         }
         Ok(pcrs)
+    }
+
+    /// Finds the beginning of `list` that leads from `from` to what it signs, where the firmware's log left `boot` in the
+    /// other PCRs; `offset` says how many entries of the boot came before (36, 38, 56, 58).
+    ///
+    /// # Errors
+    ///
+    /// As [`ima::explain`], and [`Reject::PcrUninitialized`] or [`Reject::PcrDynamicLaunch`].
+    pub fn explain_list(
+        &self,
+        list: MeasurementList,
+        offset: u64,
+        from: &Progress,
+        boot: &PcrValues,
+    ) -> Result<(VerifiedPcrs, ProvenList), Reject> {
+        let quoted = ima::Quoted::Digest {
+            selection: &self.0.selection,
+            pcr_digest: &self.0.pcr_digest,
+            hash: PCR_HASH,
+            others: boot,
+        };
+        let proven = ima::explain(list, offset, from, self.0.clock.reset_count, &quoted)?;
+        let pcrs = self.matches(&boot.with(proven.progress().pcrs()))?;
+        Ok((pcrs, proven))
     }
 
     /// Checks that it signs `values`, which a log explained before.

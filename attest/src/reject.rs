@@ -194,6 +194,9 @@ pub enum Reject {
     /// (45) Not a list: parsers that differ see different files.
     #[error("measurement list is malformed")]
     ImaMalformed,
+    /// (56) There is no list where one is wanted: anything may have run.
+    #[error("no measurement list of the kernel was sent")]
+    ImaMissing,
     /// (56) Entries extend a PCR that was not quoted: who names another PCR hides what he ran.
     #[error("measurement list extends PCR {0}, which was not quoted")]
     ImaPcr(u8),
@@ -204,8 +207,8 @@ pub enum Reject {
     #[error("measurement list has too many entries that are newer than the quote")]
     ImaTrailing,
     /// (56) No beginning of the list adds up to the PCR: entries were hidden or invented.
-    #[error("measurement list does not explain the PCR")]
-    ImaUnexplained,
+    #[error("measurement list does not explain PCR 10: after entry {0} something is missing or was put in")]
+    ImaUnexplained(u64),
     /// (57) A file changed while it was measured: something else ran than what was measured.
     #[error("entry {0} of the measurement list is a violation: the file changed while it was measured")]
     ImaViolation(u32),
@@ -289,10 +292,11 @@ impl Reject {
             Self::ImaContinuity => "ima_continuity",
             Self::ImaLimit => "ima_limit",
             Self::ImaMalformed => "ima_malformed",
+            Self::ImaMissing => "ima_missing",
             Self::ImaPcr(_) => "ima_pcr",
             Self::ImaTemplateDigest(_) => "ima_template_digest",
             Self::ImaTrailing => "ima_trailing",
-            Self::ImaUnexplained => "ima_unexplained",
+            Self::ImaUnexplained(_) => "ima_unexplained",
             Self::ImaViolation(_) => "ima_violation",
             Self::ImaWeakHash => "ima_weak_hash",
             Self::LogBank(_) => "log_bank",
@@ -374,7 +378,7 @@ impl Reject {
             Self::LogSections(_) => Some(53),
             Self::LogBank(_) | Self::LogBanks(_) => Some(54),
             Self::PcrDynamicLaunch(_) => Some(55),
-            Self::ImaPcr(_) | Self::ImaTrailing | Self::ImaUnexplained => Some(56),
+            Self::ImaMissing | Self::ImaPcr(_) | Self::ImaTrailing | Self::ImaUnexplained(_) => Some(56),
             Self::ImaBootAggregate | Self::ImaTemplateDigest(_) | Self::ImaViolation(_) => Some(57),
             Self::ImaContinuity => Some(58),
             Self::Unexpected => None,

@@ -6,12 +6,14 @@
 //! operations that no server can do without. `BENCHMARKS.md` says how to run it and what came out.
 
 mod calls;
+mod fleet;
 mod floor;
 mod measure;
 mod process;
 mod scale;
 mod sessions;
 mod stage;
+mod verify;
 mod work;
 
 use anyhow::{Context, Result};
@@ -50,6 +52,9 @@ struct Load {
     /// Agents that are connected, for the measurement of idle sessions.
     #[arg(long, default_value_t = 10_000)]
     sessions: usize,
+    /// Hosts with a TPM, for the measurement of a fleet.
+    #[arg(long, default_value_t = 1000)]
+    hosts: usize,
 }
 
 /// The core that drives; the serving processes have the other.
@@ -82,7 +87,9 @@ async fn run(load: Load) -> Result<()> {
     };
     let floor = floor::measure().await?;
     println!("{floor}");
+    verify::run(&plan, &floor)?;
     work::run(&binaries, &plan, &floor).await?;
     scale::run(&binaries, &plan, load.entries).await?;
-    sessions::run(&binaries, &plan, load.sessions).await
+    sessions::run(&binaries, &plan, load.sessions).await?;
+    fleet::run(&binaries, &plan, load.hosts).await
 }

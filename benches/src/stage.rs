@@ -20,6 +20,19 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts a server with default settings, but no limits by source.
     pub(crate) async fn set(binaries: &Path) -> Result<Self> {
+        Self::with(
+            binaries,
+            "[server.ratelimit]\nattestation = false\nsigning = false\n",
+        )
+        .await
+    }
+
+    /// Starts a server with default settings.
+    pub(crate) async fn with_limits(binaries: &Path) -> Result<Self> {
+        Self::with(binaries, "").await
+    }
+
+    async fn with(binaries: &Path, limits: &str) -> Result<Self> {
         // Not in memory: commits are to be as dear as they are.
         let folder = tempfile::tempdir_in(".")?;
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?
@@ -28,8 +41,7 @@ impl Stage {
         let config = format!(
             "[server]\ntrust_domain = \"example.org\"\nbind_address = \"127.0.0.1\"\nbind_port = {port}\n\
              socket_path = \"{0}/server.sock\"\ndata_dir = \"{0}/server\"\nlog_level = \"warn\"\n\
-             [server.ratelimit]\nattestation = false\nsigning = false\n\
-             [plugins.node-join-token]\n[plugins.node-tpm]\n",
+             {limits}[plugins.node-join-token]\n[plugins.node-tpm]\n",
             folder.path().display()
         );
         fs::write(folder.path().join("server.toml"), config)?;

@@ -1,7 +1,7 @@
 //! Where both binaries meet the world: configuration, TLS, gRPC over it and over local sockets, logging,
 //! systemd. Mechanism only: nothing here knows an entry, a host or an SVID's meaning.
 
-mod clock;
+pub mod clock;
 pub mod config;
 pub mod file;
 pub mod grpc;

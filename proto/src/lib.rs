@@ -3,8 +3,11 @@
 //! Everything here is made by `build.rs` from the `.proto` files of this folder, where each message and
 //! field is described. Nothing is decided here; only the edges of `server` and `agent` use these types.
 
+mod codec;
+
 use std::sync::LazyLock;
 
+pub use codec::Codec;
 pub use prost::bytes;
 
 use prost_reflect::DescriptorPool;
@@ -14,6 +17,10 @@ pub static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let bytes = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice();
     DescriptorPool::decode(bytes).unwrap_or_default()
 });
+
+/// Paths of the methods of all services, in order: `/package.Service/Method`. A process that only counts its calls need
+/// not keep [`DESCRIPTORS`] in memory.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
 macro_rules! package {
     ($name:literal) => {

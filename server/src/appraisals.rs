@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
-use plugin_api::{Finding, Host, HostPolicies, Outcome, PolicyNotMet, Refusal, Shown, Staleness};
+use plugin_api::{Appraised, Finding, Host, HostPolicies, Outcome, PolicyNotMet, Refusal, Shown, Staleness};
 use svid::Timestamp;
 use tokio::time::sleep;
 use tracing::{error, info};
@@ -77,7 +77,8 @@ pub fn fall_out(
     fall_out
 }
 
-/// What the evidence on record of `host` comes to; `None` where there is too little. Blocks.
+/// What the evidence on record of `host` comes to; `None` where there is too little: without a log, without a PCR that a
+/// policy needs and that the host was not asked for yet, or without the kernel's list that the host has. Blocks.
 ///
 /// # Errors
 ///
@@ -88,7 +89,7 @@ pub fn appraise(
     logs: &EventLogs,
     now: Timestamp,
 ) -> Result<Option<Outcome>, EventLogError> {
-    let Some(appraised) = &host.appraised else {
+    let Some(appraised) = on_record(host, policies) else {
         return Ok(None);
     };
     let (Some(known), Some(log)) = (&appraised.event_log, logs.of(host)?) else {
@@ -98,8 +99,18 @@ pub fn appraise(
         values: &known.values,
         log: &log,
         tpm_firmware: appraised.standing.firmware_version,
+        list: None,
     };
     Ok(Some(policies.appraise(&shown, Some(appraised), now)?))
+}
+
+/// What is on record of `host`, if that is enough to compare it with `policies`.
+fn on_record<'a>(host: &'a Host, policies: &HostPolicies) -> Option<&'a Appraised> {
+    let appraised = host.appraised.as_ref()?;
+    let has_log = appraised.event_log.as_ref().is_some_and(|log| log.is_kept);
+    // Of kernels' lists none is on record: who has one shows it when it is asked next.
+    let is_told = appraised.kernel_list.is_none() || !policies.wants_list();
+    (has_log && is_told && policies.is_covered_by(&appraised.selection)).then_some(appraised)
 }
 
 /// Looks for ever at hosts that are held to something else than when they were looked at last.
@@ -135,10 +146,9 @@ fn due(snapshot: &Snapshot) -> impl Iterator<Item = (HostId, u64)> {
         )
     };
     let is_due = |host: &Arc<Host>| {
-        let generation = snapshot.policies.of(host).generation();
-        let appraised = host.appraised.as_ref()?;
-        let has_log = appraised.event_log.as_ref().is_some_and(|log| log.is_kept);
-        (has_log && appraised.policy_generation != generation).then(|| (Arc::clone(&host.id), generation))
+        let policies = snapshot.policies.of(host);
+        let (generation, appraised) = (policies.generation(), on_record(host, &policies)?);
+        (appraised.policy_generation != generation).then(|| (Arc::clone(&host.id), generation))
     };
     snapshot.hosts.after("").filter(counts).filter_map(is_due)
 }
@@ -182,3 +192,6 @@ async fn look(registry: &Registry, logs: &EventLogs, verdicts: &Verdicts, clock:
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,10 @@
 
 pub mod api;
 pub mod appraisals;
+mod aside;
 pub mod authorize;
 pub mod backup;
+pub mod belief;
 pub mod ca;
 pub mod cli;
 pub mod config;
@@ -22,8 +24,10 @@ pub mod webhook;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{Api, Verdicts};
+use aside::Aside;
 use attest::policy::PolicyKey;
 use backup::RestoreError;
+use belief::Belief;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
 use edge::{
@@ -39,7 +43,8 @@ use registry::{EventLogs, LoadError, Owner, Registry, changes};
 use sessions::Hub;
 use store::{Store, StoreError};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
+    runtime::Handle,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -53,6 +58,7 @@ pub struct Server {
     ready: watch::Receiver<bool>,
     course: watch::Sender<Course>,
     journal: std::thread::JoinHandle<()>,
+    _aside: Aside,
 }
 
 /// The server can't start.
@@ -94,6 +100,9 @@ pub enum StartError {
     /// A restore did not get to its end.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// A thread can't be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// A plugin can't be used.
     #[error(transparent)]
     Plugin(#[from] ServerPluginError),
@@ -116,8 +125,13 @@ const SERVICE: otlp::Service = otlp::Service {
     name: "plastron-server",
     version: env!("CARGO_PKG_VERSION"),
 };
+/// The tasks that serve calls.
+const REMOTE_API: &str = "remote API";
+const LOCAL_API: &str = "local API";
 /// Changes that wait for the sessions to be told.
 const PUBLICATIONS: usize = 1024;
+/// TCP connections that wait to be accepted; the kernel has a limit of its own, by default 4096.
+const BACKLOG: u32 = 8192;
 /// How long calls under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -182,6 +196,7 @@ impl Server {
                 crls: data_dir.join("crl"),
             },
             upstream,
+            clock_ahead: meters.clock_ahead.clone(),
         };
         let rotation = Rotation::new(
             rotation,
@@ -196,7 +211,8 @@ impl Server {
             },
         );
 
-        let (tcp, local, health) = bind(&config).await?;
+        let aside = Aside::start().map_err(StartError::Thread)?;
+        let (tcp, local, health) = bind(&config, aside.handle())?;
         let address = tcp.local_addr().map_err(|source| StartError::Bind {
             address: bind_address(&config),
             source,
@@ -244,17 +260,17 @@ impl Server {
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
         let appraisals = appraisals::watch(registry.clone(), event_logs, verdicts, clock);
         tasks.spawn(named("appraisals", appraisals));
-        tasks.spawn(named("prune", prune(registry)));
+        tasks.spawn(named("prune", prune(registry, clock)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
-        tasks.spawn(named("api", api.serve(tcp, tls, local, followed)));
+        let (remote, local) = api.serve(tcp, tls, local, followed);
+        tasks.spawn(named(REMOTE_API, remote));
+        tasks.spawn_on(named(LOCAL_API, local), aside.handle());
         let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            tasks.spawn(named(
-                "health",
-                serve_health(listener, settings, ready, Arc::clone(&metrics)),
-            ));
+            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics));
+            tasks.spawn_on(named("health", serving), aside.handle());
         }
         if let Some(notices) = notices {
             tasks.spawn(named("webhook", notices.run()));
@@ -269,6 +285,7 @@ impl Server {
             ready,
             course,
             journal: journal_thread,
+            _aside: aside,
         })
     }
 
@@ -300,10 +317,11 @@ impl Server {
         notify::stopping();
         self.course.send_replace(Course::Drain);
         let drained = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if ended.is_ok_and(|task| task == "api") {
-                    break;
-                }
+            let mut serving = vec![REMOTE_API, LOCAL_API];
+            while !serving.is_empty()
+                && let Some(ended) = self.tasks.join_next().await
+            {
+                serving.retain(|task| ended.as_ref().ok() != Some(task));
             }
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -350,25 +368,32 @@ fn bind_address(config: &Config) -> SocketAddr {
     SocketAddr::new(config.server.bind_address, config.server.bind_port)
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
-    let address = bind_address(config);
-    let tcp = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { address, source })?;
+fn bind(
+    config: &Config,
+    aside: &Handle,
+) -> Result<(TcpListener, UnixListener, Option<TcpListener>), StartError> {
+    let at = |address| listen(address).map_err(|source| StartError::Bind { address, source });
+    let tcp = at(bind_address(config))?;
+    let _there = aside.enter();
     // The folder keeps others out; in it, the group may administer.
     let local = local::listen(&config.server.socket_path, 0o770)?;
     let settings = &config.server.health_checks;
-    let health = if settings.listener_enabled {
-        let address = SocketAddr::new(settings.bind_address, settings.bind_port);
-        Some(
-            health::bind(settings)
-                .await
-                .map_err(|source| StartError::Bind { address, source })?,
-        )
-    } else {
-        None
-    };
-    Ok((tcp, local, health))
+    let health = settings
+        .listener_enabled
+        .then(|| at(SocketAddr::new(settings.bind_address, settings.bind_port)));
+    Ok((tcp, local, health.transpose()?))
+}
+
+/// With room for thousands who come back at once: whoever finds none is dropped by the kernel, and tries again ever later.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of a server that ended do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Clients are verified with our own bundle.
@@ -381,9 +406,14 @@ fn bundles(registry: Registry) -> tls::BundleSource {
 }
 
 /// Removes what has ended, every second.
-async fn prune(registry: Registry) {
+/// Forgets what ended, unless the clock by which it did is in doubt.
+async fn prune(registry: Registry, clock: Clock) {
+    let mut belief = Belief::new(clock.moment());
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        if belief.look(clock.moment()).is_some() {
+            continue;
+        }
         // What could not be stored now is tried again a second later.
         let _again = registry.change(changes::prune).await;
     }

@@ -24,6 +24,8 @@ pub struct Meters {
     pub quarantines: Tally<1>,
     /// gRPC calls.
     pub calls: Arc<Calls>,
+    /// How far the wall clock is ahead while it is in doubt, in seconds.
+    pub clock_ahead: Gauge,
     /// SVIDs that were issued.
     pub issued: Issued,
     /// From the append of records until they are durable.
@@ -72,6 +74,7 @@ impl Meters {
             "attestation",
             "connections",
             "conversations",
+            "handshakes",
             "host",
             "signing",
         ] {
@@ -79,6 +82,10 @@ impl Meters {
         }
         Self {
             calls: Calls::register(metrics, is_method),
+            clock_ahead: metrics.gauge(
+                "plastron_server_clock_ahead_seconds",
+                "How far the clock jumped ahead of the time that passed, while it is in doubt.",
+            ),
             issued: Issued::register(metrics),
             webhook: notices(metrics),
             attestations: metrics.tally(

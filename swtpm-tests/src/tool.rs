@@ -60,26 +60,35 @@ pub(crate) fn run_within(limit: Limit, command: &mut Command) -> String {
 
 /// Fails unless a program is installed.
 pub(crate) fn require(program: &str) {
-    if Path::new(program).is_absolute() {
-        return;
-    }
-    let how = match program {
-        "go" => "`cargo xtask test` gets one that is recent enough".into(),
-        other => format!("apt-get install {}", package(other)),
+    let path = Path::new(program);
+    let how = match path.file_name().and_then(|name| name.to_str()) {
+        Some("go") => "`cargo xtask test` gets one that is recent enough".into(),
+        other => format!("apt-get install {}", package(other.unwrap_or_default())),
     };
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|dir| dir.join(program).exists());
+    let dirs = env::var_os("PATH").unwrap_or_default();
+    // What is absolute stays what it is when it is joined.
+    let found = env::split_paths(&dirs).any(|dir| dir.join(path).exists());
     assert!(found, "`{program}` is missing: {how}");
 }
 
 /// The Debian package with a program.
 fn package(program: &str) -> &'static str {
     match program {
-        "nsenter" | "unshare" => "util-linux",
+        "cpio" => "cpio",
         "kill" => "procps",
+        "mcopy" | "mmd" => "mtools",
+        "mkfs.vfat" => "dosfstools",
+        "nc.openbsd" => "netcat-openbsd",
+        "nsenter" | "setpriv" | "unshare" => "util-linux",
+        "objcopy" | "objdump" | "strip" => "binutils",
+        "openssl" => "openssl",
         "python3" => "python3-venv",
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "sbsign" => "sbsigntool",
+        "sfdisk" => "fdisk",
         "swtpm" => "swtpm",
         "swtpm_setup" | "swtpm_localca" => "swtpm-tools",
+        "zstd" => "zstd",
         _ => "tpm2-tools",
     }
 }

@@ -25,6 +25,23 @@ pub(crate) const TEST: &[&str] = &[
     "systemd",
     "tpm2-tools",
 ];
+/// What guests need that boot for real, beside that.
+pub(crate) const GUESTS: &[&str] = &[
+    "binutils",
+    "busybox-static",
+    "cpio",
+    "dosfstools",
+    "fdisk",
+    "kmod",
+    "mtools",
+    "netcat-openbsd",
+    "openssl",
+    "ovmf",
+    "qemu-system-x86",
+    "sbsigntool",
+    "systemd-boot-efi",
+    "zstd",
+];
 
 /// Installs those of `packages` that are missing.
 ///
@@ -42,9 +59,18 @@ pub(crate) fn ensure(packages: &[&str]) -> Result<()> {
     }
     println!("Installing {}", missing.join(" "));
     let by_hand = || format!("install by hand: apt-get install {}", missing.join(" "));
-    apt_get(&["update", "-qq"]).with_context(by_hand)?;
+    update().with_context(by_hand)?;
     let install = ["install", "-y", "-qq", "--no-install-recommends"];
     apt_get(&[&install[..], &missing[..]].concat()).with_context(by_hand)
+}
+
+/// Learns which packages there are.
+///
+/// # Errors
+///
+/// It can't be found out.
+pub(crate) fn update() -> Result<()> {
+    apt_get(&["update", "-qq"])
 }
 
 fn is_installed(package: &str) -> bool {

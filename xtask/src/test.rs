@@ -17,8 +17,9 @@ use crate::{
 /// Something can't be installed, built, or fails.
 pub(crate) fn run_tests(parts: &mut Parts) -> Result<Vec<String>> {
     parts.part("packages", || {
-        packages::ensure(&[packages::BUILD, packages::TEST].concat())
+        packages::ensure(&[packages::BUILD, packages::TEST, packages::GUESTS].concat())
     })?;
+    parts.part("kernel", tools::kernel)?;
     let go = parts.part("go", tools::go)?;
     parts.part("build", || {
         run::run(cargo(&["test", "--workspace", "--locked", "--no-run"]).arg("--quiet"))

@@ -1,4 +1,4 @@
-//! Tools that no package of Debian brings: had once, in the target folder.
+//! Tools that are not installed: had once, in the target folder.
 
 use std::{
     path::{Path, PathBuf},
@@ -141,4 +141,60 @@ fn download_go(tools: &Path) -> Result<()> {
         .arg(unpacked.join("pkg/tool")))?;
     std::fs::create_dir_all(tools.parent().context("the folder of tools has a parent")?)?;
     Ok(std::fs::rename(unpacked, tools)?)
+}
+
+/// The package that leads to Debian's newest kernel for virtual machines.
+const KERNEL: &str = "linux-image-cloud-amd64";
+
+/// Debian's kernel for guests that boot for real, unpacked, with the list of what its modules need. Nothing is installed.
+/// On other processors there are no such guests.
+///
+/// # Errors
+///
+/// It can't be had.
+pub(crate) fn kernel() -> Result<()> {
+    let folder = root().join("target/tools/linux-cloud-amd64");
+    if std::env::consts::ARCH != "x86_64" || folder.exists() {
+        return Ok(());
+    }
+    packages::update()?;
+    let package = newest_kernel()?;
+    println!("Downloading {package}, once");
+    std::fs::create_dir_all(root().join("target/tools"))?;
+    let scratch = tempfile::tempdir_in(root().join("target"))?;
+    // Apt gives up root for a download where it can; what it warns of where it can't is no matter.
+    run(Command::new("apt-get")
+        .args(["download", "-qq", &package])
+        .current_dir(&scratch))?;
+    let tree = scratch.path().join("tree");
+    run(Command::new("dpkg-deb")
+        .arg("--extract")
+        .arg(only_file(scratch.path())?)
+        .arg(&tree))?;
+    if !tree.join("lib").exists() {
+        // Since Debian 13.
+        std::os::unix::fs::symlink("usr/lib", tree.join("lib"))?;
+    }
+    let release = package.trim_start_matches("linux-image-");
+    run(Command::new("/usr/sbin/depmod").arg("-b").arg(&tree).arg(release))?;
+    Ok(std::fs::rename(tree, folder)?)
+}
+
+/// Such as `linux-image-6.1.0-56-cloud-amd64`: the archive keeps the newest alone for long.
+fn newest_kernel() -> Result<String> {
+    let output = Command::new("apt-cache").args(["depends", KERNEL]).output()?;
+    let printed = String::from_utf8(output.stdout)?;
+    let needed = printed
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "));
+    Ok(needed
+        .with_context(|| format!("the archive has no {KERNEL}"))?
+        .to_owned())
+}
+
+fn only_file(folder: &Path) -> Result<PathBuf> {
+    let file = std::fs::read_dir(folder)?
+        .next()
+        .context("nothing was downloaded")?;
+    Ok(file?.path())
 }

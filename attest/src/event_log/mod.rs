@@ -77,7 +77,7 @@ pub use event::{Digests, Event, EventKind};
 pub use handover::Handover;
 pub use layout::Format;
 pub use measurements::{Measurement, Measurements, Phase};
-pub use replay::{explain, explain_beside};
+pub use replay::{explain, explain_beside, replays};
 pub use secure_boot::{Authority, SecureBoot, SecureBootMode};
 pub use signatures::{Signature, SignatureKind, signatures};
 pub use uki::{PHASES, UKI_PCR, UkiSection, boot_phases, uki_sections};

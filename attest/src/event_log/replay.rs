@@ -3,7 +3,7 @@
 use std::iter;
 
 use super::{
-    EventLog,
+    EventLog, Measurements,
     event::EventKind,
     record::{Record, Records},
     uki::{UKI_PCR, completions},
@@ -46,12 +46,7 @@ pub fn explain_beside(
     if selection.is_empty() {
         return Err(Reject::PcrSelection);
     }
-    let mut replayed = replay(selection, log)?;
-    let is_beside = |pcr: u8| unlogged.contains(pcr) && log.events().all(|event| event.pcr != pcr);
-    let claims = claimed.map(|values| values.select(selection)).unwrap_or_default();
-    for (alg, pcr, value) in claims.iter().filter(|(_, pcr, _)| is_beside(*pcr)) {
-        replayed.set(alg, pcr, *value);
-    }
+    let replayed = replay_beside(selection, log, claimed, unlogged)?;
     let is_signed = |values: &PcrValues| values.digest(selection, hash).as_bytes() == pcr_digest;
     if is_signed(&replayed) {
         return Ok(replayed);
@@ -76,6 +71,43 @@ pub fn explain_beside(
         claimed,
         completions.first().unwrap_or(&replayed),
     ))
+}
+
+/// What `log` may have left in the PCRs of `selection`, if it is one of firmware that measures (46, 48, 49, 54); several
+/// where phases of the boot are not in it. Of PCRs of `unlogged` the values are `claimed`, as in [`explain_beside`]. Proves
+/// nothing: for a quote that something else has to explain as well.
+///
+/// # Errors
+///
+/// [`Reject::LogBank`] and [`Reject::LogBanks`] as [`EventLog::replay`], and what [`Measurements::verify`] refuses.
+pub fn replays(
+    selection: &PcrSelection,
+    claimed: Option<&PcrValues>,
+    log: &EventLog,
+    unlogged: PcrSet,
+) -> Result<Vec<PcrValues>, Reject> {
+    for (alg, set) in selection.banks().filter(|(alg, _)| *alg != HashAlg::Sha1) {
+        Measurements::verify(log.clone(), alg, set)?;
+    }
+    let replayed = replay_beside(selection, log, claimed, unlogged)?;
+    let mut ways = completions(selection, &replayed, log);
+    ways.insert(0, replayed);
+    Ok(ways)
+}
+
+fn replay_beside(
+    selection: &PcrSelection,
+    log: &EventLog,
+    claimed: Option<&PcrValues>,
+    unlogged: PcrSet,
+) -> Result<PcrValues, Reject> {
+    let mut replayed = replay(selection, log)?;
+    let is_beside = |pcr: u8| unlogged.contains(pcr) && log.events().all(|event| event.pcr != pcr);
+    let claims = claimed.map(|values| values.select(selection)).unwrap_or_default();
+    for (alg, pcr, value) in claims.iter().filter(|(_, pcr, _)| is_beside(*pcr)) {
+        replayed.set(alg, pcr, *value);
+    }
+    Ok(replayed)
 }
 
 fn replay(selection: &PcrSelection, log: &EventLog) -> Result<PcrValues, Reject> {

@@ -1,10 +1,33 @@
 //! The first entry of a boot: a digest over the PCRs that firmware and boot loader extended (check 57). It ties the
 //! list to the very boot whose PCRs were quoted.
 
-use super::{Hashing, ProvenList};
+use super::{Entry, Hashing, MeasurementList, ProvenList};
 use crate::{HashAlg, PcrSelection, PcrSet, PcrValues, Reject};
 
 const NAME: &[u8] = b"boot_aggregate";
+
+/// What the first entry of a boot says of the PCRs.
+struct Aggregate<'a> {
+    alg: HashAlg,
+    digest: &'a [u8],
+}
+
+impl MeasurementList {
+    /// Checks that it begins with the digest over `pcrs`, as far as those tell: kernels that took another bank are let
+    /// pass. PCRs that were quoted with it tie it to the boot as well; so this finds a list that was made up.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::ImaBootAggregate`] if it begins with something else, or the digest is another.
+    pub fn check_boot(&self, pcrs: &PcrValues) -> Result<(), Reject> {
+        let aggregate = Aggregate::of(self.entries().next()).ok_or(Reject::ImaBootAggregate)?;
+        if aggregate.is_of(pcrs) || !is_known(pcrs, aggregate.alg) {
+            Ok(())
+        } else {
+            Err(Reject::ImaBootAggregate)
+        }
+    }
+}
 
 impl ProvenList {
     /// Checks that the list begins with the digest over `pcrs`, those that were quoted with it.
@@ -20,14 +43,8 @@ impl ProvenList {
         if !self.begins_with_boot() {
             return Err(Reject::ImaContinuity);
         }
-        let (alg, expected) = self.boot_aggregate().ok_or(Reject::ImaBootAggregate)?;
-        let ways = [(alg, 0..=9), (alg, 0..=7), (HashAlg::Sha1, 0..=7)];
-        let is_boot = ways.into_iter().any(|(bank, range)| {
-            let set: PcrSet = range.collect();
-            let selection = PcrSelection::new(vec![(bank, set)]).unwrap_or_default();
-            covers(pcrs, bank, set) && pcrs.digest(&selection, alg).as_bytes() == expected
-        });
-        if is_boot {
+        let aggregate = Aggregate::of(self.entries().next()).ok_or(Reject::ImaBootAggregate)?;
+        if aggregate.is_of(pcrs) {
             Ok(self)
         } else {
             Err(Reject::ImaBootAggregate)
@@ -37,25 +54,37 @@ impl ProvenList {
     /// Whether `pcrs` are enough to say that it is not of this boot: all of the bank that the kernel took. If they are not,
     /// that the digest is another proves nothing.
     pub(crate) fn can_be_told_from(&self, pcrs: &PcrValues) -> bool {
-        let Some((alg, _)) = self.boot_aggregate() else {
+        let Some(aggregate) = Aggregate::of(self.entries().next()) else {
             return true;
         };
-        let is_known = |bank| {
-            covers(
-                pcrs,
-                bank,
-                (0..=if bank == HashAlg::Sha1 { 7 } else { 9 }).collect(),
-            )
-        };
-        is_known(alg) || self.hashing() == Hashing::PaddedSha1 && is_known(HashAlg::Sha1)
+        is_known(pcrs, aggregate.alg)
+            || self.hashing() == Hashing::PaddedSha1 && is_known(pcrs, HashAlg::Sha1)
+    }
+}
+
+impl<'a> Aggregate<'a> {
+    fn of(first: Option<Entry<'a>>) -> Option<Self> {
+        let file = first.filter(|entry| entry.path() == Some(NAME))?.file_digest()?;
+        Some(Self {
+            alg: alg_of(file.alg)?,
+            digest: file.digest,
+        })
     }
 
-    /// The first entry's digest and its hash.
-    fn boot_aggregate(&self) -> Option<(HashAlg, &[u8])> {
-        let first = self.entries().next().filter(|entry| entry.path() == Some(NAME))?;
-        let file = first.file_digest()?;
-        Some((alg_of(file.alg)?, file.digest))
+    fn is_of(&self, pcrs: &PcrValues) -> bool {
+        let ways = [(self.alg, 0..=9), (self.alg, 0..=7), (HashAlg::Sha1, 0..=7)];
+        ways.into_iter().any(|(bank, range)| {
+            let set: PcrSet = range.collect();
+            let selection = PcrSelection::new(vec![(bank, set)]).unwrap_or_default();
+            covers(pcrs, bank, set) && pcrs.digest(&selection, self.alg).as_bytes() == self.digest
+        })
     }
+}
+
+/// Whether all PCRs of the bank are known that a kernel takes.
+fn is_known(pcrs: &PcrValues, bank: HashAlg) -> bool {
+    let last = if bank == HashAlg::Sha1 { 7 } else { 9 };
+    covers(pcrs, bank, (0..=last).collect())
 }
 
 fn covers(pcrs: &PcrValues, bank: HashAlg, set: PcrSet) -> bool {

@@ -70,6 +70,11 @@ impl<'a> Entries<'a> {
         }
     }
 
+    /// How many bytes are not read yet; none after what is malformed.
+    pub(super) const fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     fn read(&mut self) -> Result<Entry<'a>, Reject> {
         let index = self.next;
         if index >= MeasurementList::MAX_ENTRIES {

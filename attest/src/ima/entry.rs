@@ -3,7 +3,10 @@
 
 use std::iter;
 
-use super::binary::{Order, read_u32};
+use super::{
+    MeasurementList,
+    binary::{Order, read_u32},
+};
 use crate::{Digest, HashAlg, Reject};
 
 /// What IMA measured: a file, mostly. Proven only as a part of a [`ProvenList`](super::ProvenList).
@@ -85,6 +88,12 @@ impl<'a> Entry<'a> {
     pub(super) fn check(&self, alg: HashAlg) -> Result<(), Reject> {
         if self.values().any(|value: Option<_>| value.is_none()) {
             return Err(Reject::ImaMalformed);
+        }
+        if self
+            .path()
+            .is_some_and(|path| path.len() > MeasurementList::MAX_PATH)
+        {
+            return Err(Reject::ImaLimit);
         }
         if self.is_violation() || self.hash(alg).as_bytes() == self.template_digest {
             Ok(())

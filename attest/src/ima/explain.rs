@@ -95,6 +95,30 @@ impl Progress {
     pub const fn pcrs(&self) -> &PcrValues {
         &self.pcrs
     }
+
+    /// As it is after all of `part`, which goes on at `offset`: a list that comes in parts is explained by the last of
+    /// them, and nothing proves the others before. Only of kernels that extend whole digests, into these `banks`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::ImaContinuity`] if it goes on elsewhere.
+    pub fn past(&self, part: &MeasurementList, offset: u64, banks: &PcrSelection) -> Result<Self, Reject> {
+        if offset != self.entries {
+            return Err(Reject::ImaContinuity);
+        }
+        let mut pcrs = self.pcrs.clone();
+        for entry in part.entries() {
+            for (alg, _) in banks.banks() {
+                pcrs.extend(alg, entry.pcr, extension(&entry, alg, Hashing::Whole).as_bytes());
+            }
+        }
+        Ok(Self {
+            reset_count: self.reset_count,
+            entries: self.entries + u64::from(part.len()),
+            pcrs,
+            hashing: Some(Hashing::Whole),
+        })
+    }
 }
 
 /// Finds the beginning of `list` that leads from `from` to what was `quoted` in the boot `reset_count`. `offset`
@@ -115,13 +139,13 @@ pub fn explain(
     if reset_count != from.reset_count || offset != from.entries {
         return Err(Reject::ImaContinuity);
     }
-    let start = from.pcrs.select(&extended(&list, quoted)?);
+    let start = from.pcrs.select(&extended(&list, from, quoted)?);
     let ways = [Hashing::Whole, Hashing::PaddedSha1];
     let (hashing, (proven, pcrs)) = ways
         .into_iter()
         .filter(|way| from.hashing.is_none_or(|known| known == *way))
         .find_map(|way| Some((way, prefix(&list, &start, way, quoted)?)))
-        .ok_or(Reject::ImaUnexplained)?;
+        .ok_or(Reject::ImaUnexplained(from.entries))?;
     if list.len() - proven > MAX_TRAILING {
         return Err(Reject::ImaTrailing);
     }
@@ -144,8 +168,8 @@ pub fn explain(
     })
 }
 
-/// The PCRs that the list extends, in each bank that was quoted; SHA-1 alone proves nothing (37).
-fn extended(list: &MeasurementList, quoted: &Quoted<'_>) -> Result<PcrSelection, Reject> {
+/// The PCRs that the list extends, or extended before, in each bank that was quoted; SHA-1 alone proves nothing (37).
+fn extended(list: &MeasurementList, from: &Progress, quoted: &Quoted<'_>) -> Result<PcrSelection, Reject> {
     let banks: BTreeSet<HashAlg> = match quoted {
         Quoted::Digest { selection, .. } => selection.banks().map(|(alg, _)| alg).collect(),
         Quoted::Values(values) => values.iter().map(|(alg, ..)| alg).collect(),
@@ -153,7 +177,9 @@ fn extended(list: &MeasurementList, quoted: &Quoted<'_>) -> Result<PcrSelection,
     if banks.iter().all(|alg| *alg == HashAlg::Sha1) {
         return Err(Reject::PcrBank(HashAlg::Sha1));
     }
-    let pcrs: PcrSet = list.entries().map(|entry| entry.pcr).chain([PCR]).collect();
+    let before = from.pcrs.iter().map(|(_, pcr, _)| pcr);
+    let now = list.entries().map(|entry| entry.pcr);
+    let pcrs: PcrSet = now.chain(before).chain([PCR]).collect();
     let is_quoted = |pcr: &u8| banks.iter().all(|alg| quoted.covers(*alg, *pcr));
     if let Some(pcr) = pcrs.iter().find(|pcr| !is_quoted(pcr)) {
         return Err(Reject::ImaPcr(pcr));
@@ -251,6 +277,18 @@ impl ProvenList {
     #[must_use]
     pub const fn trailing(&self) -> u32 {
         self.list.len() - self.proven
+    }
+
+    /// How many entries of the boot came before its first.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.progress.entries.saturating_sub(u64::from(self.proven))
+    }
+
+    /// How many bytes the entries take that are proven, in the binary form.
+    #[must_use]
+    pub fn proven_len(&self) -> usize {
+        self.list.len_of(self.proven)
     }
 
     /// How far the host's list is proven now.

@@ -14,6 +14,8 @@
 //!             ProvenList::without_violations, from_this_boot, hashed_whole        what a policy may demand (57)
 //! ```
 //!
+//! A list that is long comes in parts: [`Progress::past`] adds them up, and the last one is explained.
+//!
 //! The kernel goes on measuring while a TPM signs, so the list may be longer than the quote: what is proven is the
 //! beginning that adds up to the PCR, and nothing else is shown.
 
@@ -51,6 +53,8 @@ impl MeasurementList {
     pub const MAX_ENTRIES: u32 = 1 << 18;
     /// Most data of an entry in bytes: keys, signatures and policies have some kilobytes.
     pub const MAX_DATA: usize = 1 << 18;
+    /// Longest path in bytes (`PATH_MAX` of the kernel).
+    pub const MAX_PATH: usize = 4096;
 
     /// Parses `binary_runtime_measurements` or `ascii_runtime_measurements`, as the kernel shows them, also with a
     /// digest of another hash than SHA-1 in front of each entry. An empty list is one of no entries.
@@ -81,6 +85,33 @@ impl MeasurementList {
         }
     }
 
+    /// Parses `binary_runtime_measurements`, or a part of it, as it travels: nothing else passes for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn parse_binary(bytes: &[u8]) -> Result<Self, Reject> {
+        if bytes.len() > Self::MAX_LEN {
+            return Err(Reject::ImaLimit);
+        }
+        Self::read(bytes.into(), Layout::detect(bytes))
+    }
+
+    /// How many of the first `most` bytes of a binary list are whole entries. Their fields are not looked at.
+    #[must_use]
+    pub fn whole_entries(bytes: &[u8], most: usize) -> usize {
+        let mut entries = Entries::new(bytes, Layout::detect(bytes));
+        let mut whole = 0;
+        while entries.next().is_some_and(|entry| entry.is_ok()) {
+            let read = bytes.len() - entries.left();
+            if read > most {
+                break;
+            }
+            whole = read;
+        }
+        whole
+    }
+
     fn read(bytes: Box<[u8]>, layout: Layout) -> Result<Self, Reject> {
         let mut len = 0;
         for entry in Entries::new(&bytes, layout) {
@@ -94,6 +125,17 @@ impl MeasurementList {
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.len
+    }
+
+    /// How many bytes its first `entries` entries take, in the binary form.
+    #[must_use]
+    pub fn len_of(&self, entries: u32) -> usize {
+        let mut reading = Entries::new(&self.bytes, self.layout);
+        let mut left = entries;
+        while left > 0 && reading.next().is_some() {
+            left -= 1;
+        }
+        self.bytes.len() - reading.left()
     }
 
     /// Whether it has no entries.

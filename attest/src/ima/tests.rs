@@ -296,9 +296,9 @@ fn proves_the_beginning_that_was_quoted() {
     let hidden = Builder::of_boot().ng(10, &[2; 32], "/two");
     let swapped = hidden.clone().ng(10, &[1; 32], "/one");
     for lie in [hidden, swapped, late.clone().violation(10)] {
-        refuses(early.prove(&lie.pcrs), Reject::ImaUnexplained);
+        refuses(early.prove(&lie.pcrs), Reject::ImaUnexplained(0));
     }
-    refuses(Builder::empty().prove(&late.pcrs), Reject::ImaUnexplained);
+    refuses(Builder::empty().prove(&late.pcrs), Reject::ImaUnexplained(0));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn proves_by_the_digest_of_a_quote() {
         explain(later.parse()?, 0, &Progress::of_boot(7), 7, &quoted)
     };
     assert_eq!(prove(&boot()).unwrap().entries().count(), 2);
-    refuses(prove(&PcrValues::default()), Reject::ImaUnexplained);
+    refuses(prove(&PcrValues::default()), Reject::ImaUnexplained(0));
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn every_bank_has_to_agree() {
     let list = Builder::of_boot().ng(10, &[1; 32], "/one");
     let mut other = list.pcrs.clone();
     other.set(HashAlg::Sha1, 10, Digest::filled(1, HashAlg::Sha1));
-    refuses(list.prove(&other), Reject::ImaUnexplained);
+    refuses(list.prove(&other), Reject::ImaUnexplained(0));
     let mut weak = PcrValues::default();
     weak.set(HashAlg::Sha1, 10, *list.pcrs.get(HashAlg::Sha1, 10).unwrap());
     refuses(list.prove(&weak), Reject::PcrBank(HashAlg::Sha1));
@@ -402,7 +402,7 @@ fn old_kernels_can_be_refused() {
     }
     refuses(
         explain(entry, 1, &progress, 7, &Quoted::Values(&pcrs)),
-        Reject::ImaUnexplained,
+        Reject::ImaUnexplained(1),
     );
 }
 
@@ -438,7 +438,7 @@ fn what_shows_no_way_of_hashing_fixes_none() {
                 7,
                 &Quoted::Values(&whole.pcrs),
             ),
-            Reject::ImaUnexplained,
+            Reject::ImaUnexplained(after.entries()),
         );
     }
 }
@@ -490,5 +490,96 @@ fn begins_with_the_boot_that_was_quoted() {
         first("sha512", good.as_bytes(), b"boot_aggregate\0"),
     ] {
         refuses(from(&list, &boot()), Reject::ImaBootAggregate);
+    }
+}
+
+#[test]
+fn a_list_that_comes_in_parts_is_proven_by_the_last() {
+    let first = Builder::of_boot().ng(10, &[1; 32], "/one");
+    let all = first.clone().violation(10).ng(10, &[2; 32], "/two");
+    let part = |range: std::ops::Range<usize>| MeasurementList::parse_binary(&all.bytes[range]).unwrap();
+    let (cut, end) = (first.bytes.len(), all.bytes.len());
+    let past = Progress::of_boot(7)
+        .past(&part(0..cut), 0, &selection([10]))
+        .unwrap();
+    assert_eq!((past.entries(), past.reset_count()), (2, 7));
+    let quoted = all.pcrs.select(&selection(0..=10));
+    let prove = |from: &Progress| explain(part(cut..end), 2, from, 7, &Quoted::Values(&quoted));
+    let proven = prove(&past).unwrap();
+    assert_eq!((proven.progress().entries(), proven.proven_len()), (4, end - cut));
+    // A part that is left out, or comes twice.
+    let twice = past.past(&part(0..cut), 2, &selection([10])).unwrap();
+    refuses(
+        explain(part(cut..end), 4, &twice, 7, &Quoted::Values(&quoted)),
+        Reject::ImaUnexplained(4),
+    );
+    refuses(prove(&Progress::of_boot(7)), Reject::ImaContinuity);
+    let elsewhere = past.past(&part(0..cut), 0, &selection([10]));
+    assert_eq!(elsewhere.err(), Some(Reject::ImaContinuity));
+}
+
+/// A list of the kernel's that went to two PCRs goes on from both.
+#[test]
+fn what_was_extended_before_is_not_forgotten() {
+    let first = Builder::of_boot().ng(11, &[1; 32], "/elsewhere");
+    let both = first.clone().ng(10, &[2; 32], "/here");
+    let progress = first.honest().progress().clone();
+    let delta = || MeasurementList::parse(&both.bytes[first.bytes.len()..]).unwrap();
+    let proven = explain(delta(), 2, &progress, 7, &Quoted::Values(&both.pcrs)).unwrap();
+    let eleven = |progress: &Progress| progress.pcrs().get(HashAlg::Sha256, 11).copied();
+    assert_eq!(eleven(proven.progress()), eleven(&progress));
+    let mut other = both.pcrs.clone();
+    other.set(HashAlg::Sha256, 11, Digest::filled(1, HashAlg::Sha256));
+    refuses(
+        explain(delta(), 2, &progress, 7, &Quoted::Values(&other)),
+        Reject::ImaUnexplained(2),
+    );
+}
+
+#[test]
+fn a_list_is_cut_between_its_entries() {
+    let list = Builder::of_boot().ng(10, &[1; 32], "/one").violation(10);
+    let ends = |entries: u32| list.parse().unwrap().len_of(entries);
+    assert_eq!(ends(3), list.bytes.len());
+    assert_eq!(ends(9), list.bytes.len());
+    for most in 0..list.bytes.len() + 2 {
+        let whole = (0..=3).map(ends).filter(|end| *end <= most).max().unwrap();
+        assert_eq!(MeasurementList::whole_entries(&list.bytes, most), whole, "{most}");
+        // What is still being written is left for later.
+        let read = &list.bytes[..most.min(list.bytes.len())];
+        assert_eq!(MeasurementList::whole_entries(read, usize::MAX), whole, "{most}");
+    }
+    assert_eq!(MeasurementList::whole_entries(b"10 00 ima-ng", 100), 0);
+}
+
+#[test]
+fn only_the_binary_form_travels() {
+    assert!(MeasurementList::parse_binary(&Builder::of_boot().bytes).is_ok());
+    let text = format!("10 {} ima-ng sha1:00 /b\n", "00".repeat(20));
+    assert!(MeasurementList::parse(text.as_bytes()).is_ok());
+    for other in [text.as_bytes(), &[&Builder::of_boot().bytes[..], b"\n"].concat()] {
+        let refused = MeasurementList::parse_binary(other).err();
+        assert_eq!(refused, Some(Reject::ImaMalformed));
+    }
+}
+
+#[test]
+fn paths_are_as_long_as_the_kernels() {
+    let of = |len: usize| Builder::empty().ng(10, &[1; 32], &"p".repeat(len)).parse().err();
+    assert_eq!(of(4096), None);
+    assert_eq!(of(4097), Some(Reject::ImaLimit));
+}
+
+#[test]
+fn a_boot_is_refused_only_where_its_pcrs_are_known() {
+    let list = Builder::of_boot().parse().unwrap();
+    assert_eq!(list.check_boot(&boot()), Ok(()));
+    assert_eq!(list.check_boot(&boot().select(&selection(0..=8))), Ok(()));
+    let mut other = boot();
+    other.set(HashAlg::Sha256, 4, Digest::filled(9, HashAlg::Sha256));
+    assert_eq!(list.check_boot(&other), Err(Reject::ImaBootAggregate));
+    for none in [Builder::empty(), Builder::empty().ng(10, &[1; 32], "/bin/sh")] {
+        let list = none.parse().unwrap();
+        assert_eq!(list.check_boot(&boot()), Err(Reject::ImaBootAggregate));
     }
 }

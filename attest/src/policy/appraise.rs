@@ -4,6 +4,7 @@ use super::{
     Differences, Evidence, Generation, GenerationId, Generations, Policy, PolicyName, Reference, Stage, Uki,
     command_line::Texts, evidence::Measured, firmware_rule,
 };
+use crate::ima::Entry;
 
 /// What became of a host under one policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,6 +65,19 @@ pub fn appraise(generations: &Generations, evidence: &Evidence<'_>) -> Appraisal
         name: generations.name().clone(),
         verdict,
         judgements,
+    }
+}
+
+/// Adds what differs between `entries` of the kernel's list and `policy`; `before` of the boot came before them. Whoever
+/// met it still does if nothing is added, and nothing else has changed.
+pub fn judge_entries<'a>(
+    policy: &Policy,
+    entries: impl Iterator<Item = Entry<'a>>,
+    before: u64,
+    differences: &mut Differences,
+) {
+    if let Some(rule) = &policy.ima {
+        rule.check_entries(entries, before, differences);
     }
 }
 

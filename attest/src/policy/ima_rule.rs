@@ -76,7 +76,18 @@ impl ImaRule {
                 event: None,
             });
         };
-        for entry in list.entries() {
+        self.check_entries(list.entries(), list.offset(), differences);
+    }
+
+    /// Of a list, or of what it got since.
+    pub(super) fn check_entries<'a>(
+        &self,
+        entries: impl Iterator<Item = Entry<'a>>,
+        before: u64,
+        differences: &mut Differences,
+    ) {
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        for entry in entries {
             if let Some((kind, expected)) = self.judge(&entry) {
                 differences.push(Difference {
                     kind,
@@ -84,7 +95,7 @@ impl ImaRule {
                     expected: expected.into(),
                     found: shown_digest(&entry),
                     event: Some(EventPlace {
-                        index: entry.index,
+                        index: before.saturating_add(entry.index),
                         pcr: entry.pcr,
                         claimed: None,
                     }),

@@ -40,7 +40,7 @@ mod signature;
 mod statements;
 mod text;
 
-pub use appraise::{Appraisal, Judgement, Verdict, appraise, judge};
+pub use appraise::{Appraisal, Judgement, Verdict, appraise, judge, judge_entries};
 pub use boot_rule::{BootRule, Chain};
 pub use command_line::CommandLineRule;
 pub use diff::{Change, diff};

@@ -39,6 +39,7 @@ ima_boot_aggregate | 57
 ima_continuity | 58
 ima_limit | 45
 ima_malformed | 45
+ima_missing | 56
 ima_pcr | 56
 ima_template_digest | 57
 ima_trailing | 56

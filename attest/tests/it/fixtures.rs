@@ -1,6 +1,9 @@
 //! Evidence of real machines, as `testdata` holds it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::FileType,
+    path::{Path, PathBuf},
+};
 
 use attest::{
     Digest, HashAlg, PcrValues,
@@ -23,28 +26,19 @@ pub(crate) fn ima_list(name: &str) -> Vec<u8> {
     read(&directory("ima").join(name))
 }
 
-/// The names of all measurement lists, sorted.
-pub(crate) fn ima_lists() -> Vec<String> {
-    files("ima")
-}
-
 /// A key or list of keys of Secure Boot.
 pub(crate) fn secure_boot_file(name: &str) -> Vec<u8> {
-    read(&directory("secure-boot").join(name))
-}
-
-/// The names of all files of keys of Secure Boot, sorted.
-pub(crate) fn secure_boot_files() -> Vec<String> {
-    files("secure-boot")
+    der(&directory("secure-boot").join(name))
 }
 
 /// A certificate as it stands in NV memory.
 pub(crate) fn ek_certificate(name: &str) -> Vec<u8> {
-    let bytes = read(&directory("ek").join(name));
-    match pem::parse(&bytes) {
-        Ok(pem) => pem.into_contents(),
-        Err(_) => bytes,
-    }
+    der(&directory("ek").join(name))
+}
+
+/// A reference integrity manifest.
+pub(crate) fn manifest(name: &str) -> String {
+    String::from_utf8(read(&directory("rim").join(name))).unwrap()
 }
 
 /// The names of all certificates that might be endorsement keys', sorted.
@@ -53,11 +47,6 @@ pub(crate) fn ek_certificates() -> Vec<String> {
         .into_iter()
         .map(|name| format!("platform/{name}"));
     files("ek").into_iter().chain(platform).collect()
-}
-
-/// The names of all certificates of vendors' CAs, sorted.
-pub(crate) fn ca_certificates() -> Vec<String> {
-    files("ek/cas")
 }
 
 /// A certificate of a vendor's CA.
@@ -103,11 +92,6 @@ pub(crate) struct CapturedEvidence {
     pub(crate) signature: Vec<u8>,
 }
 
-/// The names of all quotes, sorted.
-pub(crate) fn quotes() -> Vec<String> {
-    files("quotes")
-}
-
 /// Reads lines such as `quote ff54…`.
 pub(crate) fn quote(name: &str) -> CapturedEvidence {
     let text = read(&directory("quotes").join(name));
@@ -127,6 +111,7 @@ pub(crate) fn quote(name: &str) -> CapturedEvidence {
 }
 
 /// What a TPM said of its PCRs.
+#[derive(Default)]
 pub(crate) struct Pcrs {
     pub(crate) values: PcrValues,
     /// TPMS_ATTEST.
@@ -151,17 +136,64 @@ pub(crate) fn pcrs(name: &str) -> Pcrs {
     pcrs
 }
 
+/// Whose values are of the machine that a file is of: the longest name that it begins with.
+pub(crate) fn tpm_of(file: &str) -> Option<String> {
+    files("pcrs")
+        .into_iter()
+        .filter_map(|name| name.strip_suffix(".txt").map(str::to_owned))
+        .filter(|tpm| {
+            file.strip_prefix(tpm.as_str())
+                .is_some_and(|rest| rest.starts_with(['-', '.']))
+        })
+        .max_by_key(String::len)
+}
+
+/// Every file of `testdata` in a folder, and of `roots`, sorted: `ek/cas/IFX1.pem`.
+pub(crate) fn all_files() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders: Vec<_> = folders("").into_iter().collect();
+    while let Some(folder) = folders.pop() {
+        found.extend(files(&folder).into_iter().map(|name| format!("{folder}/{name}")));
+        folders.extend(
+            self::folders(&folder)
+                .iter()
+                .map(|name| format!("{folder}/{name}")),
+        );
+    }
+    let roots = files("../roots").into_iter().filter(|name| name != "SOURCES.md");
+    found.extend(roots.map(|name| format!("roots/{name}")));
+    found.sort();
+    found
+}
+
 /// The names of the files of a kind, sorted.
-#[expect(clippy::disallowed_methods, reason = "only the crate itself has no files")]
 fn files(kind: &str) -> Vec<String> {
+    entries(kind, FileType::is_file)
+}
+
+fn folders(kind: &str) -> Vec<String> {
+    entries(kind, FileType::is_dir)
+}
+
+#[expect(clippy::disallowed_methods, reason = "only the crate itself has no files")]
+fn entries(kind: &str, is_meant: fn(&FileType) -> bool) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(directory(kind))
         .unwrap()
         .map(Result::unwrap)
-        .filter(|entry| entry.file_type().unwrap().is_file())
+        .filter(|entry| is_meant(&entry.file_type().unwrap()))
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
     names
+}
+
+/// Without the armour, if there is any.
+fn der(path: &Path) -> Vec<u8> {
+    let bytes = read(path);
+    match pem::parse(&bytes) {
+        Ok(pem) => pem.into_contents(),
+        Err(_) => bytes,
+    }
 }
 
 fn alg(bank: &str) -> HashAlg {

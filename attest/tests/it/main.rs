@@ -8,13 +8,10 @@
     reason = "a test fails by a panic"
 )]
 
-mod boot_states;
 mod captured_forms;
 mod captured_quotes;
 mod certified_keys;
 mod checks;
-mod ek_cas;
-mod ek_certificates;
 mod ek_chains;
 mod ek_crls;
 mod ek_keys;
@@ -30,6 +27,7 @@ mod mutated_logs;
 mod policies;
 mod quoted_pcrs;
 mod quotes;
+mod testdata;
 mod uki_boots;
 
 use swtpm_tests::{structures as tpm, vendor};

@@ -5,8 +5,12 @@ use anyhow::{Context, Result};
 use edge::grpc::Client;
 use proto::{
     grpc::health::v1::{HealthCheckRequest, health_client::HealthClient},
-    spire::api::server::svid::v1::{
-        BatchNewX509svidRequest, MintX509svidRequest, NewX509svidParams, svid_client::SvidClient,
+    spire::api::{
+        server::svid::v1::{
+            BatchNewX509svidRequest, MintJwtsvidRequest, MintX509svidRequest, NewX509svidParams,
+            svid_client::SvidClient,
+        },
+        types::Spiffeid,
     },
 };
 use svid::SpiffeId;
@@ -37,6 +41,12 @@ pub(super) async fn run(stage: &Stage, plan: &Plan, floor: &Floor) -> Result<()>
         let csr = KeyRequest::generate(Some(&SpiffeId::parse("spiffe://example.org/minted")?))?.csr;
         plan.measure(subject("MintX509SVID", 16, 1, 130.0), floor, |_| {
             mint(local.clone(), csr.clone())
+        })
+        .await?;
+    }
+    if plan.wants("MintJWTSVID") {
+        plan.measure(subject("MintJWTSVID", 16, 1, 100.0), floor, |_| {
+            mint_token(local.clone())
         })
         .await?;
     }
@@ -77,6 +87,19 @@ async fn empty(client: Client) -> Result<()> {
 async fn mint(client: Client, csr: Vec<u8>) -> Result<()> {
     let request = MintX509svidRequest { csr, ttl: 0 };
     SvidClient::new(client).mint_x509svid(request).await?;
+    Ok(())
+}
+
+async fn mint_token(client: Client) -> Result<()> {
+    let request = MintJwtsvidRequest {
+        id: Some(Spiffeid {
+            trust_domain: "example.org".into(),
+            path: "/minted".into(),
+        }),
+        audience: vec!["relying-party".into()],
+        ttl: 0,
+    };
+    SvidClient::new(client).mint_jwtsvid(request).await?;
     Ok(())
 }
 

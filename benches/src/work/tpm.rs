@@ -1,21 +1,20 @@
 //! Attestation by TPM. The TPM is one in software: what counts is the server's side.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use ::agent::svid_key::KeyRequest;
 use anyhow::{Context, Result};
-use attest::{HashAlg, ek::EndorsementKey, event_log::EventLog};
-use node_tpm::{AgentConfig, TpmProver};
-use plugin_api::{Binding, NodeProver, TpmDevice, TpmError};
+use node_tpm::TpmProver;
+use plugin_api::{Binding, NodeProver};
 use proto::plastron::host::v1::{
     EndorsementKey as Key, ImportHostsRequest, NewHost, hosts_client::HostsClient,
 };
-use svid::TrustDomain;
-use swtpm_tests::SoftwareTpm;
+use swtpm_tests::fleet;
 use tokio::sync::Mutex;
 
 use crate::{
     calls,
+    fleet::LOG,
     floor::Floor,
     measure::{Plan, Subject},
     stage::Stage,
@@ -54,14 +53,7 @@ pub(super) async fn run(stage: &Stage, plan: &Plan, floor: &Floor) -> Result<()>
 
 /// A prover whose host the server has enrolled.
 async fn enrolled(stage: &Stage) -> Result<TpmProver> {
-    let log: PathBuf = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../attest/testdata/eventlogs/guard-good-1.eventlog.bin"
-    )
-    .into();
-    let replayed = EventLog::parse(&std::fs::read(&log)?)?.replay(HashAlg::Sha256)?;
-    let tpm = SoftwareTpm::with(replayed);
-    let hash = EndorsementKey::parse(&tpm.endorsement_key())?.hash().to_string();
+    let (prover, hash) = fleet::prover(Path::new(LOG));
     let host = NewHost {
         name: "load".into(),
         endorsement_keys: vec![Key {
@@ -76,15 +68,7 @@ async fn enrolled(stage: &Stage) -> Result<TpmProver> {
             dry_run: false,
         })
         .await?;
-    let mut tpm = Some(tpm);
-    let open = Box::new(move || -> Result<Box<dyn TpmDevice>, TpmError> {
-        Ok(Box::new(tpm.take().ok_or(TpmError::Stopped)?))
-    });
-    let config = AgentConfig {
-        event_log_path: log,
-        ..AgentConfig::default()
-    };
-    Ok(TpmProver::new(config, TrustDomain::parse("example.org")?, open))
+    Ok(prover)
 }
 
 /// The first attestation: credential and log.

@@ -49,18 +49,18 @@ pub enum Course {
 }
 
 /// Serves `service` on `io` until the peer hangs up or `course` says so. Each request carries `connection` as an
-/// extension, an `Arc<C>`.
+/// extension, an `Arc<C>`. Thousands may be held for weeks, so the future takes little.
 ///
 /// # Errors
 ///
 /// The connection broke, or the peer does not speak HTTP/2.
-pub async fn serve<I, C, S>(
+pub fn serve<I, C, S>(
     io: I,
     service: S,
     connection: Arc<C>,
     limits: Limits,
     course: watch::Receiver<Course>,
-) -> Result<(), hyper::Error>
+) -> impl Future<Output = Result<(), hyper::Error>> + Send
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     C: Send + Sync + 'static,
@@ -68,7 +68,7 @@ where
     S::Future: Send,
 {
     let never = std::future::pending();
-    serve_until(io, service, connection, limits, course, never).await
+    serve_until(io, service, connection, limits, course, never)
 }
 
 /// As [`serve`]; when `retirement` comes, there are no new calls, and those under way have a minute.
@@ -76,14 +76,14 @@ where
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_until<I, C, S>(
+pub fn serve_until<I, C, S>(
     io: I,
     service: S,
     connection: Arc<C>,
     limits: Limits,
     mut course: watch::Receiver<Course>,
-    retirement: impl Future<Output = ()>,
-) -> Result<(), hyper::Error>
+    retirement: impl Future<Output = ()> + Send,
+) -> impl Future<Output = Result<(), hyper::Error>> + Send
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     C: Send + Sync + 'static,
@@ -94,36 +94,39 @@ where
         request.extensions_mut().insert(Arc::clone(&connection));
         service.clone().call(request.map(Body::new))
     });
-    let mut serving = pin!(
+    // What an async function is given, it holds twice: the large parts are boxed before.
+    let mut serving = Box::pin(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.concurrent_streams)
             .max_header_list_size(limits.header_list_size)
             .keep_alive_interval(limits.keep_alive)
             .keep_alive_timeout(limits.keep_alive)
-            .serve_connection(TokioIo::new(io), service)
+            .serve_connection(TokioIo::new(io), service),
     );
-    let mut retirement = pin!(retirement);
-    let mut cut_at: Option<tokio::time::Instant> = None;
-    loop {
-        let cut = async {
-            match cut_at {
-                Some(cut_at) => tokio::time::sleep_until(cut_at).await,
-                None => std::future::pending().await,
+    async move {
+        let mut retirement = pin!(retirement);
+        let mut cut_at: Option<tokio::time::Instant> = None;
+        loop {
+            let cut = async {
+                match cut_at {
+                    Some(cut_at) => tokio::time::sleep_until(cut_at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = &mut serving => return ended,
+                () = cut => return Ok(()),
+                () = &mut retirement, if cut_at.is_none() => {
+                    serving.as_mut().graceful_shutdown();
+                    cut_at = Some(tokio::time::Instant::now() + FINISH_WITHIN);
+                }
+                Ok(()) = course.changed() => match *course.borrow_and_update() {
+                    Course::Cut => return Ok(()),
+                    Course::Drain => serving.as_mut().graceful_shutdown(),
+                    Course::Serve => {}
+                },
             }
-        };
-        tokio::select! {
-            ended = &mut serving => return ended,
-            () = cut => return Ok(()),
-            () = &mut retirement, if cut_at.is_none() => {
-                serving.as_mut().graceful_shutdown();
-                cut_at = Some(tokio::time::Instant::now() + FINISH_WITHIN);
-            }
-            Ok(()) = course.changed() => match *course.borrow_and_update() {
-                Course::Cut => return Ok(()),
-                Course::Drain => serving.as_mut().graceful_shutdown(),
-                Course::Serve => {}
-            },
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Frame, SizeHint};
-use proto::DESCRIPTORS;
+use proto::METHODS;
 use tonic::{Code, Status, body::Body};
 
 use super::{Histogram, Kind, Registry};
@@ -22,7 +22,7 @@ use super::{Histogram, Kind, Registry};
 #[derive(Debug, Default)]
 pub struct Calls {
     /// By path, in order.
-    methods: Vec<(String, Method)>,
+    methods: Vec<(&'static str, Method)>,
     unknown: Method,
 }
 
@@ -68,17 +68,8 @@ impl Calls {
     /// Counts the calls of those of our methods whose path `serves` takes.
     #[must_use]
     pub fn register(registry: &mut Registry, serves: impl Fn(&str) -> bool) -> Arc<Self> {
-        let services = DESCRIPTORS.services();
-        let paths = services.flat_map(|service| {
-            let name = service.full_name().to_owned();
-            let methods: Vec<_> = service.methods().collect();
-            methods
-                .into_iter()
-                .map(move |method| format!("/{name}/{}", method.name()))
-        });
-        let mut paths: Vec<_> = paths.filter(|path| serves(path)).collect();
-        paths.sort_unstable();
-        let methods = paths.into_iter().map(|path| (path, Method::default()));
+        let paths = METHODS.iter().filter(|path| serves(path));
+        let methods = paths.map(|path| (*path, Method::default()));
         let calls = Arc::new(Self {
             methods: methods.collect(),
             unknown: Method::default(),
@@ -118,9 +109,7 @@ impl Calls {
     }
 
     fn find(&self, path: &str) -> usize {
-        let found = self
-            .methods
-            .binary_search_by(|(known, _)| known.as_str().cmp(path));
+        let found = self.methods.binary_search_by(|(known, _)| (*known).cmp(path));
         found.unwrap_or(usize::MAX)
     }
 

@@ -116,6 +116,17 @@ fn host() -> stored::Host {
             digest: vec![4; 32],
         }],
         pcr_digest: vec![8; 32],
+        kernel_list: Some(stored::KernelList {
+            reset_count: 3,
+            entries: 60,
+            bytes: 5_000,
+            violations: 1,
+            values: vec![stored::PcrValue {
+                hash_alg: 0x0b,
+                index: 10,
+                digest: vec![9; 32],
+            }],
+        }),
         policy_generation: 7,
         event_log_kept: true,
         policies: vec![stored::PolicyStanding {

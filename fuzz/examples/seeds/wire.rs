@@ -96,6 +96,10 @@ fn challenges() {
         nonce: vec![12; 32].into(),
         selection: vec![selection()],
         logs: vec![tpm::LogKind::EventLog.into(), tpm::LogKind::Ima.into()],
+        list_from: Some(tpm::ListOffset {
+            entries: 60,
+            bytes: 5_000,
+        }),
     };
     let steps = [
         ("activate", tpm::challenge::Step::Activate(activate)),
@@ -113,10 +117,20 @@ fn challenges() {
 fn answers(quote: tpm::Quote) {
     let supplied = tpm::Supplied {
         quote: Some(quote),
-        logs: vec![tpm::Log {
-            kind: tpm::LogKind::EventLog.into(),
-            content: vec![13; 64].into(),
-        }],
+        logs: vec![
+            tpm::Log {
+                kind: tpm::LogKind::EventLog.into(),
+                content: vec![13; 64].into(),
+                offset: 0,
+                more: false,
+            },
+            tpm::Log {
+                kind: tpm::LogKind::Ima.into(),
+                content: vec![14; 64].into(),
+                offset: 60,
+                more: true,
+            },
+        ],
     };
     let steps = [
         ("credential", tpm::answer::Step::Credential(vec![14; 32].into())),

@@ -281,6 +281,7 @@ fn content(alg: HashAlg, measurement: &Measurement<'_>) -> Option<usize> {
 
 /// [`MeasurementList::parse`], and what is done with a list: its own PCRs prove all of it, and others nothing.
 pub fn ima_list(bytes: &[u8]) {
+    ima_part(bytes);
     let Ok(list) = MeasurementList::parse(bytes) else {
         return;
     };
@@ -290,6 +291,22 @@ pub fn ima_list(bytes: &[u8]) {
     (0..PcrSet::COUNT).for_each(|pcr| pcrs.set(HashAlg::Sha256, pcr, Digest::filled(0xaa, HashAlg::Sha256)));
     let unexplained = ima::explain(list.clone(), 0, &Progress::of_boot(0), 0, &Quoted::Values(&pcrs));
     assert!(unexplained.is_err(), "PCRs that nothing leads to are not proven");
+}
+
+/// The same as a part of a list that travels: it is whole, and adds up to what the list does.
+fn ima_part(bytes: &[u8]) {
+    let whole = MeasurementList::whole_entries(bytes, bytes.len() / 2);
+    assert!(whole <= bytes.len() / 2, "no more is cut off than was asked for");
+    let Ok(part) = MeasurementList::parse_binary(bytes) else {
+        return;
+    };
+    assert_eq!(part.len_of(part.len()), bytes.len());
+    assert_eq!(MeasurementList::whole_entries(bytes, bytes.len()), bytes.len());
+    let Ok(past) = Progress::of_boot(0).past(&part, 0, &PcrSelection::standard()) else {
+        panic!("it goes on where nothing was");
+    };
+    assert_eq!(*past.pcrs(), part.replay(HashAlg::Sha256, ima::Hashing::Whole));
+    assert_eq!(past.entries(), u64::from(part.len()));
 }
 
 /// The length of what an entry shows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash, TpmAttributes},
+    ima::Progress,
     policy::PolicyName,
     wire::{ClockInfo, Public},
 };
@@ -117,6 +118,19 @@ pub struct Appraised {
     pub selectors: Vec<String>,
     /// The event log that explained them: its SHA-256, and the values that it replays to.
     pub event_log: Option<KnownLog>,
+    /// How far the kernel's measurement list (IMA) was proven by the same quote, where that is looked at.
+    pub kernel_list: Option<KernelList>,
+}
+
+/// How far the kernel's measurement list of a host is proven: where it goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KernelList {
+    /// The boot, how many entries, and what they left in the PCRs.
+    pub progress: Progress,
+    /// How many bytes these entries take.
+    pub bytes: u64,
+    /// How many of them are violations.
+    pub violations: u64,
 }
 
 /// An event log that replayed to a verified quote.
@@ -128,6 +142,25 @@ pub struct KnownLog {
     pub values: PcrValues,
     /// Whether the server has its bytes.
     pub is_kept: bool,
+}
+
+impl KernelList {
+    /// Nothing is proven since the boot that the TPM counts as `reset_count`.
+    #[must_use]
+    pub fn of_boot(reset_count: u32) -> Self {
+        Self {
+            progress: Progress::of_boot(reset_count),
+            bytes: 0,
+            violations: 0,
+        }
+    }
+
+    /// Whether it is of the same boot as `other`, and further.
+    #[must_use]
+    pub fn is_beyond(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.progress, &other.progress);
+        ours.reset_count() == theirs.reset_count() && ours.entries() > theirs.entries()
+    }
 }
 
 impl Appraised {

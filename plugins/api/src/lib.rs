@@ -19,13 +19,15 @@ mod upstream;
 mod verdict;
 mod workload;
 
-pub use host::{Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KnownLog, Newcomer, Proposal};
+pub use host::{
+    Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer, Proposal,
+};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
-    Asked, Attested, Claim, Context, Expect, ExpectEvidence, JoinToken, NodeAttestor, Records, Refusal,
-    RefusalKind, Round, SessionBinding, Step,
+    Asked, Attested, Claim, Context, Expect, ExpectEvidence, Grown, JoinToken, NodeAttestor, Records,
+    Refusal, RefusalKind, Round, SessionBinding, Step,
 };
-pub use policy::{HostPolicies, Outcome, PolicyJudgement, PolicyNotMet, PolicyStanding, Shown};
+pub use policy::{HostPolicies, ListFindings, Outcome, PolicyJudgement, PolicyNotMet, PolicyStanding, Shown};
 pub use prover::{Binding, NodeProver, ProverError};
 pub use software::SoftwareKey;
 pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};

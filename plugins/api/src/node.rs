@@ -9,7 +9,7 @@ use attest::{
 };
 use svid::{Selector, Timestamp, TrustDomain};
 
-use crate::{Host, HostClaim, HostPolicies, Newcomer, PolicyNotMet};
+use crate::{Host, HostClaim, HostPolicies, KernelList, Newcomer, PolicyNotMet};
 
 /// Proves hosts to the server. Never does any I/O: what it needs to know is in the [`Context`].
 pub trait NodeAttestor: Send + Sync {
@@ -62,7 +62,7 @@ pub trait NodeAttestor: Send + Sync {
 }
 
 /// What the evidence in a session is about; kept with the session.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionBinding {
     /// TLS exporter of the connection.
     pub exporter: [u8; 32],
@@ -70,6 +70,18 @@ pub struct SessionBinding {
     pub hello: [u8; 32],
     /// The clock and counts that the host's TPM showed last.
     pub clock: ClockInfo,
+    /// How far the kernel's list was proven since the host's row was written.
+    pub grown: Option<Grown>,
+}
+
+/// A kernel's list got longer, and nothing else is new. It need not be stored: whoever forgets it is shown the same
+/// entries again, since they are in the PCR.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Grown {
+    /// The digest over all PCRs, as signed.
+    pub pcr_digest: [u8; 32],
+    /// How far the list is proven.
+    pub list: KernelList,
 }
 
 /// A question to a host in its session.
@@ -98,6 +110,8 @@ pub enum Round {
     Ask(Asked),
     /// Something is new, and accepted.
     Changed(Box<HostClaim>),
+    /// The host is what it was, and its kernel's list got longer; its TPM shows this clock.
+    Grown(ClockInfo, Box<Grown>),
     /// The host is what it was; its TPM shows this clock.
     Unchanged(ClockInfo),
 }
@@ -285,6 +299,10 @@ impl From<Reject> for Refusal {
             | Reject::EkAdvisory
             | Reject::EkOfOtherHost
             | Reject::FirmwareOlder
+            | Reject::ImaBootAggregate
+            | Reject::ImaMissing
+            | Reject::ImaUnexplained(_)
+            | Reject::ImaWeakHash
             | Reject::LogEventData(_)
             | Reject::LogMismatch(..)
             | Reject::LogMissing
@@ -310,6 +328,7 @@ impl fmt::Debug for Round {
         match self {
             Self::Ask(_) => f.write_str("Ask"),
             Self::Changed(claim) => f.debug_tuple("Changed").field(claim).finish(),
+            Self::Grown(clock, grown) => f.debug_tuple("Grown").field(clock).field(grown).finish(),
             Self::Unchanged(clock) => f.debug_tuple("Unchanged").field(clock).finish(),
         }
     }

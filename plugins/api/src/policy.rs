@@ -3,13 +3,17 @@
 use std::{fmt::Write, sync::Arc};
 
 use attest::{
-    HashAlg, PcrSet, PcrValues, Reject,
+    HashAlg, PcrSelection, PcrSet, PcrValues, Reject,
     event_log::EventLog,
-    policy::{Appraisal, Evidence, Generations, Judgement, PolicyName, Stage, appraise, selectors},
+    ima::{Entry, ProvenList},
+    policy::{
+        Appraisal, Differences, Evidence, GenerationId, Generations, Judgement, PolicyName, Stage, appraise,
+        judge_entries, selectors,
+    },
 };
 use svid::Timestamp;
 
-use crate::Appraised;
+use crate::{Appraised, KernelList};
 
 /// The policies that a host is held to. Most hosts have one, many have none.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +57,13 @@ pub struct Shown<'a> {
     pub log: &'a EventLog,
     /// The firmware that its TPM said to have.
     pub tpm_firmware: u64,
+    /// What its kernel measured, where that is looked at.
+    pub list: Option<&'a ProvenList>,
 }
+
+/// What differs between entries of a kernel's list and each generation that a host is held to.
+#[derive(Clone, Debug, Default)]
+pub struct ListFindings(Vec<(GenerationId, Differences)>);
 
 /// What evidence comes to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -85,6 +95,8 @@ const LOGGED: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14];
 const IMA_PCR: u8 = 10;
 /// The selector that says which firmware a TPM has.
 const FIRMWARE: &str = "firmware:";
+/// Selectors that say what the kernel's list is worth.
+const LIST: &str = "ima:";
 /// Selectors that are true of a TPM for ever: its certificate says so, which comes only in attestations.
 const CERTIFIED: [&str; 2] = ["model:", "vendor:"];
 /// Most differences of a generation that are kept, and the longest in bytes.
@@ -134,11 +146,41 @@ impl HostPolicies {
             .collect()
     }
 
+    /// Whether a quote over `selection` covers what they need, in each of its banks.
+    #[must_use]
+    pub fn is_covered_by(&self, selection: &PcrSelection) -> bool {
+        let needed = self.needed_pcrs();
+        selection
+            .banks()
+            .all(|(_, quoted)| needed.iter().all(|pcr| quoted.contains(pcr)))
+    }
+
     /// Those of [`needed_pcrs`](Self::needed_pcrs) that programs may extend without telling a log.
     #[must_use]
     pub fn unlogged_pcrs(&self) -> PcrSet {
         let needed = self.needed_pcrs();
         needed.iter().filter(|pcr| !LOGGED.contains(pcr)).collect()
+    }
+
+    /// Whether any of them says which files a kernel may measure.
+    #[must_use]
+    pub fn wants_list(&self) -> bool {
+        let mut generations = self.all.iter().flat_map(|policy| policy.iter());
+        generations.any(|generation| generation.policy.ima.is_some())
+    }
+
+    /// Adds what differs between `entries` of a kernel's list and each generation; `before` of the boot came before them.
+    pub fn judge_entries<'a>(
+        &self,
+        entries: &(impl Iterator<Item = Entry<'a>> + Clone),
+        before: u64,
+        findings: &mut ListFindings,
+    ) {
+        for generation in self.all.iter().flat_map(|policy| policy.iter()) {
+            let mut differences = findings.take(generation.id());
+            judge_entries(&generation.policy, entries.clone(), before, &mut differences);
+            findings.0.push((generation.id(), differences));
+        }
     }
 
     /// Compares a host's evidence with all of them: PCRs that were proven, and the log that explains them. `before` is
@@ -154,6 +196,10 @@ impl HostPolicies {
         now: Timestamp,
     ) -> Result<Outcome, Reject> {
         let evidence = Evidence::recorded(shown.values, shown.log)?.with_tpm_firmware(shown.tpm_firmware);
+        let evidence = match shown.list {
+            Some(list) => evidence.with_ima(list),
+            None => evidence,
+        };
         let appraisals: Vec<_> = self
             .all
             .iter()
@@ -167,13 +213,14 @@ impl HostPolicies {
         let told = before
             .map(|before| before.selectors.as_slice())
             .unwrap_or_default();
-        let is_certified = |selector: &&String| CERTIFIED.iter().any(|kind| selector.starts_with(kind));
+        let kinds = CERTIFIED.iter().chain([&LIST]);
+        let is_told = |selector: &&String| kinds.clone().any(|kind| selector.starts_with(kind));
         let mut outcome = Outcome {
             standings: appraisals.iter().map(standing).collect(),
             selectors,
         };
         outcome.set_firmware(shown.tpm_firmware);
-        outcome.add(told.iter().filter(is_certified).cloned());
+        outcome.add(told.iter().filter(is_told).cloned());
         Ok(outcome)
     }
 }
@@ -247,6 +294,19 @@ impl PolicyJudgement {
         }
     }
 
+    /// Adds further differences.
+    fn add(&mut self, differences: &Differences) {
+        let room = MAX_KEPT.saturating_sub(self.differences.len());
+        let kept = differences.iter().take(room);
+        let left_out = differences.iter().skip(room).count();
+        self.differences
+            .extend(kept.map(|difference| shortened(difference.to_string())));
+        let more = differences
+            .more()
+            .saturating_add(u32::try_from(left_out).unwrap_or(u32::MAX));
+        self.more = self.more.saturating_add(more);
+    }
+
     /// Whether nothing differs.
     #[must_use]
     pub const fn is_met(&self) -> bool {
@@ -279,7 +339,52 @@ fn shortened(mut text: String) -> String {
     text
 }
 
+impl ListFindings {
+    /// What was found by a generation so far.
+    fn take(&mut self, id: GenerationId) -> Differences {
+        let known = self.0.iter().position(|(known, _)| *known == id);
+        known
+            .map(|position| self.0.swap_remove(position).1)
+            .unwrap_or_default()
+    }
+}
+
 impl Outcome {
+    /// Says what the kernel's list is worth. The PCRs that it extends say nothing by themselves: they go on.
+    pub fn set_list(&mut self, list: Option<&KernelList>) {
+        let extended = list.iter().flat_map(|list| list.progress.pcrs().iter());
+        let gone: Vec<_> = extended
+            .map(|(alg, pcr, _)| format!("pcr:{alg}:{pcr}:"))
+            .chain([LIST.to_owned()])
+            .collect();
+        let is_gone = |selector: &String| gone.iter().any(|kind| selector.starts_with(kind));
+        self.selectors.retain(|selector| !is_gone(selector));
+        let is_clean = list.is_some_and(|list| list.violations == 0);
+        self.add(list.map(|_| "ima:proven".into()));
+        self.add(is_clean.then(|| "ima:clean".into()));
+    }
+
+    /// Adds what was found in entries of the kernel's list that the evidence did not have at once.
+    pub fn add_findings(&mut self, findings: &ListFindings, now: Timestamp) {
+        for standing in &mut self.standings {
+            for (id, differences) in findings.0.iter().filter(|(_, found)| !found.is_empty()) {
+                let id = id.to_string();
+                for judgement in standing
+                    .judgements
+                    .iter_mut()
+                    .filter(|known| known.generation == id)
+                {
+                    judgement.add(differences);
+                    standing.since = now;
+                }
+            }
+            if !standing.is_met() {
+                let met = format!("policy:{}", standing.name);
+                self.selectors.retain(|selector| *selector != met);
+            }
+        }
+    }
+
     /// Says which firmware the TPM has.
     pub fn set_firmware(&mut self, version: u64) {
         self.selectors.retain(|selector| !selector.starts_with(FIRMWARE));

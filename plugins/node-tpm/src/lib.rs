@@ -7,6 +7,7 @@
 //!     ── Answer{recovered credential} ───────────────────▶  AK is in the TPM of that EK: whose is it?
 //!     ◀── Need{nonce, selection, logs} ───────────────────  another selection, or a log that is not held
 //!     ── Answer{new quote, logs} ────────────────────────▶  the log explains the PCRs: done
+//!                                                           the kernel's list goes on: Need again
 //! ```
 //!
 //! Every quote signs the TLS exporter of the connection, the certificate request and the hello, so evidence is worth
@@ -17,6 +18,8 @@
 //! | selector | meaning |
 //! |---|---|
 //! | `tpm:pub_hash:<hash>` | the TPM has this endorsement key: SHA-256 of its SubjectPublicKeyInfo |
+//! | `tpm:ima:proven` | PCR 10 proves what its kernel measured |
+//! | `tpm:ima:clean` | and no file changed while it was measured |
 //!
 //! Not claimed: which program on the host asked; what happened after boot; anything that `SECURITY.md` says a quote
 //! can't see.
@@ -26,7 +29,7 @@ mod server;
 mod wire;
 
 pub use agent::{Config as AgentConfig, OpenTpm, TpmProver};
-pub use server::{Config, CrlPolicy, EventLogs, TpmAttestor, TrustError, TrustProblem};
+pub use server::{Config, CrlPolicy, EventLogs, KernelLists, TpmAttestor, TrustError, TrustProblem};
 
 /// The attestor's name on the wire.
 pub const NAME: &str = "tpm";

@@ -6,14 +6,16 @@ use attest::{
     ek::{CaCertificate, EkCertificate, EndorsementKey},
     event_log::EventLog,
 };
-use plugin_api::Refusal;
+use plugin_api::{KernelList, Refusal};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
 /// Longest first message in bytes: keys with certificates take a few thousand.
 const MAX_EVIDENCE: usize = 256 * 1024;
-/// Longest answer in bytes: a log, and a quote.
-const MAX_ANSWER: usize = EventLog::MAX_LEN + 64 * 1024;
+/// Longest answer in bytes: a log, a part of the kernel's list, and a quote.
+const MAX_ANSWER: usize = EventLog::MAX_LEN + MAX_PART + 64 * 1024;
+/// Most of the kernel's list that comes at once, in bytes: any entry fits in.
+pub(crate) const MAX_PART: usize = 768 * 1024;
 /// Most endorsement keys of a TPM.
 const MAX_KEYS: usize = 8;
 /// Most certificates sent along with an endorsement key.
@@ -37,6 +39,8 @@ pub(crate) struct Opening {
     pub(crate) selection: PcrSelection,
     /// SHA-256 of the event log that the host could send.
     pub(crate) event_log: Option<[u8; 32]>,
+    /// Whether the host could send its kernel's measurement list.
+    pub(crate) has_list: bool,
     pub(crate) quote: Quote,
 }
 
@@ -56,6 +60,18 @@ pub(crate) struct Supplied {
     /// Values that the prover read.
     pub(crate) claimed: Option<PcrValues>,
     pub(crate) event_log: Option<Bytes>,
+    pub(crate) list: Option<ListPart>,
+}
+
+/// A part of the kernel's measurement list.
+#[derive(Debug)]
+pub(crate) struct ListPart {
+    /// Whole entries, not parsed.
+    pub(crate) content: Bytes,
+    /// How many entries come before.
+    pub(crate) offset: u64,
+    /// Whether entries follow that the quote may cover.
+    pub(crate) more: bool,
 }
 
 impl Opening {
@@ -74,6 +90,7 @@ impl Opening {
             attestation_key: AttestationKey::parse(&hello.attestation_key)?,
             selection: selection_from_wire(&hello.selection).ok_or(Reject::Unexpected)?,
             event_log: event_log(&hello.logs)?,
+            has_list: hello.logs.iter().any(|log| log.kind() == wire::LogKind::Ima),
             hello: evidence.hello,
             quote,
         })
@@ -115,18 +132,31 @@ fn parse_supplied(supplied: wire::Supplied) -> Result<Supplied, Refusal> {
         return Err(Reject::TooLarge.into());
     }
     let (quote, claimed) = quote(supplied.quote)?;
-    let mut event_logs = supplied
-        .logs
-        .into_iter()
-        .filter(|log| log.kind() == wire::LogKind::EventLog);
-    let event_log = event_logs.next().map(|log| log.content);
-    if event_logs.next().is_some() {
-        return Err(Reject::Unexpected.into());
+    let (mut event_log, mut list) = (None, None);
+    for log in supplied.logs {
+        let is_twice = match log.kind() {
+            wire::LogKind::EventLog => event_log.replace(log.content).is_some(),
+            wire::LogKind::Ima => list.replace(list_part(log)?).is_some(),
+            wire::LogKind::Unspecified => false,
+        };
+        if is_twice {
+            return Err(Reject::Unexpected.into());
+        }
     }
     Ok(Supplied {
         quote,
         claimed,
         event_log,
+        list,
+    })
+}
+
+fn list_part(log: wire::Log) -> Result<ListPart, Reject> {
+    check_len(&log.content, MAX_PART)?;
+    Ok(ListPart {
+        content: log.content,
+        offset: log.offset,
+        more: log.more,
     })
 }
 
@@ -222,13 +252,25 @@ fn alg(id: u32) -> Option<HashAlg> {
     HashAlg::from_tpm(u16::try_from(id).ok()?)
 }
 
-/// Asks for a quote of `selection` over `nonce`, and for the event log where that is wanted.
-pub(crate) fn need(nonce: &[u8; 32], selection: &PcrSelection, wants_log: bool) -> wire::Need {
+/// Asks for a quote of `selection` over `nonce`, for the event log where that is wanted, and for the kernel's list from
+/// where it is proven.
+pub(crate) fn need(
+    nonce: &[u8; 32],
+    selection: &PcrSelection,
+    wants_log: bool,
+    list: Option<&KernelList>,
+) -> wire::Need {
     let log = wants_log.then_some(wire::LogKind::EventLog.into());
+    let ima = list.map(|_| wire::LogKind::Ima.into());
+    let from = list.filter(|list| list.progress.entries() > 0);
     wire::Need {
         nonce: Bytes::copy_from_slice(nonce),
         selection: selection_to_wire(selection),
-        logs: log.into_iter().collect(),
+        logs: log.into_iter().chain(ima).collect(),
+        list_from: from.map(|list| wire::ListOffset {
+            entries: list.progress.entries(),
+            bytes: list.bytes,
+        }),
     }
 }
 

@@ -59,8 +59,8 @@ pub(super) const LONGEST_FIRST: usize = MAX_FIRST + MAX_CSR;
 const SHORT: usize = 64 * 1024;
 /// How long the server waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// Most challenges in one conversation.
-const MAX_STEPS: usize = 8;
+/// Most challenges in one conversation: a kernel's measurement list comes in up to 14 parts.
+const MAX_STEPS: usize = 18;
 
 /// The server's side of a conversation, as a stream of what it says. `place` is given back at its end.
 pub(super) fn conversation(

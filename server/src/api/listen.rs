@@ -1,15 +1,14 @@
 //! The listeners: TLS over TCP, and the local socket.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use edge::{
-    grpc::{Course, Limits, serve, serve_until},
+    grpc::{Course, Limits, serve_until},
     local,
     metrics::Tally,
     tls,
 };
 use ipnet::IpNet;
-use rustls::ServerConfig;
 use svid::x509::X509Svid;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -17,21 +16,23 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::{
     Connection,
     gate::Gate,
+    handshake::Handshakes,
     limit,
+    methods::Listener,
     proofs::Proofs,
     proxy::TrustedNetworks,
     shares::{Share, Shares},
 };
 use crate::meters::Meters;
 
-/// How long a handshake may take, with what a load balancer says before it.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a load balancer may take to say whose connection it is.
+const ORIGIN_WITHIN: Duration = Duration::from_secs(10);
 /// Most TCP connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 32_768;
 /// Most TCP connections from one source. Generous: a rack sits behind one address.
@@ -42,7 +43,7 @@ const BREATHE: Duration = Duration::from_millis(50);
 /// What stands between a TCP connection and its first call.
 #[derive(Clone)]
 pub(super) struct Door {
-    acceptor: TlsAcceptor,
+    handshakes: Handshakes,
     proxies: TrustedNetworks,
     proofs: Proofs,
     shares: Shares,
@@ -54,9 +55,9 @@ pub(super) struct Door {
 type Entered = (TlsStream<TcpStream>, Arc<Connection>, Share);
 
 impl Door {
-    pub(super) fn new(tls: Arc<ServerConfig>, proxies: Vec<IpNet>, meters: &Meters) -> Self {
+    pub(super) fn new(handshakes: Handshakes, proxies: Vec<IpNet>, meters: &Meters) -> Self {
         Self {
-            acceptor: TlsAcceptor::from(tls),
+            handshakes,
             proxies: TrustedNetworks::new(proxies),
             proofs: Proofs::default(),
             shares: Shares::new(CONNECTIONS_A_SOURCE, CONNECTIONS),
@@ -66,23 +67,8 @@ impl Door {
     }
 
     /// Lets a connection from `peer` in, if whose it is has room for it and its handshake succeeds in time.
-    async fn enter(self, stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
-        let entered = timeout(HANDSHAKE_WITHIN, self.try_enter(stream, peer)).await;
-        entered.unwrap_or_else(|_| {
-            debug!(caller_addr = %peer, "Handshake took too long");
-            None
-        })
-    }
-
-    async fn try_enter(self, mut stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
-        let address = match self.proxies.origin(&mut stream, peer).await {
-            Ok(address) => address,
-            Err(error) => {
-                self.refusals.count(["bad_proxy_header"]);
-                warn!(caller_addr = %peer, error = %edge::Chain(&error), "Connection from a trusted network closed");
-                return None;
-            }
-        };
+    async fn enter(self, mut stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
+        let address = self.origin(&mut stream, peer).await?;
         let Some(share) = self.shares.take(limit::source(address.ip())) else {
             self.limited.count(["connections"]);
             debug!(caller_addr = %address, "Connection closed: its source has too many");
@@ -92,17 +78,31 @@ impl Door {
         Some((stream, connection, share))
     }
 
+    async fn origin(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        match timeout(ORIGIN_WITHIN, self.proxies.origin(stream, peer)).await {
+            Ok(Ok(address)) => Some(address),
+            Ok(Err(error)) => {
+                self.refusals.count(["bad_proxy_header"]);
+                warn!(caller_addr = %peer, error = %edge::Chain(&error), "Connection from a trusted network closed");
+                None
+            }
+            Err(_) => {
+                debug!(caller_addr = %peer, "PROXY header took too long");
+                None
+            }
+        }
+    }
+
     async fn handshake(
-        self,
+        &self,
         stream: TcpStream,
         address: SocketAddr,
     ) -> Option<(TlsStream<TcpStream>, Arc<Connection>)> {
         // Small answers are not to wait for more.
         let _slower = stream.set_nodelay(true);
-        let stream = match self.acceptor.accept(stream).await {
+        let stream = match self.handshakes.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
-                let error = tls::in_our_words(error);
                 debug!(caller_addr = %address, error = %edge::Chain(&error), "Handshake failed");
                 return None;
             }
@@ -112,8 +112,8 @@ impl Door {
         // The handshake verified it; what it says is read once more.
         let leaf = session.peer_certificates().and_then(|chain| chain.first());
         let svid = leaf.and_then(|leaf| X509Svid::parse(leaf).ok());
-        let connection = Arc::new(Connection::remote(address, svid, exporter, self.proofs));
-        Some((stream, connection))
+        let connection = Connection::remote(address, svid, exporter, self.proofs.clone());
+        Some((stream, Arc::new(connection)))
     }
 }
 
@@ -131,7 +131,9 @@ pub(super) async fn tcp(listener: TcpListener, door: Door, gate: Gate, course: w
                 Ok((stream, peer)) => {
                     let (door, gate, course) = (door.clone(), gate.clone(), course.clone());
                     connections.spawn(async move {
-                        if let Some((stream, connection, _share)) = door.enter(stream, peer).await {
+                        // Boxed: what it takes is given back before the connection is held, maybe for weeks.
+                        let entered = Box::pin(door.enter(stream, peer)).await;
+                        if let Some((stream, connection, _share)) = entered {
                             run(stream, gate, connection, course).await;
                         }
                         drop(place);
@@ -186,18 +188,27 @@ async fn end_of_serving(course: &mut watch::Receiver<Course>) {
     let _gone = course.wait_for(|course| *course != Course::Serve).await;
 }
 
-async fn run<I>(io: I, gate: Gate, connection: Arc<Connection>, course: watch::Receiver<Course>)
+fn run<I>(
+    io: I,
+    gate: Gate,
+    connection: Arc<Connection>,
+    course: watch::Receiver<Course>,
+) -> impl Future<Output = ()> + Send
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
     let (limits, shared) = (Limits::default(), Arc::clone(&connection));
-    let served = if connection.address().is_some() {
-        let retirement = connection.retirement();
-        serve_until(io, gate, shared, limits, course, retirement).await
-    } else {
-        serve(io, gate, shared, limits, course).await
+    let retired = Arc::clone(&connection);
+    let retirement = async move {
+        match retired.listener() {
+            Listener::Local => std::future::pending().await,
+            Listener::Tcp => retired.retirement().await,
+        }
     };
-    if let Err(error) = served {
-        debug!(caller_addr = connection.address_text(), error = %edge::Chain(&error), "Connection broke");
+    let served = serve_until(io, gate, shared, limits, course, retirement);
+    async move {
+        if let Err(error) = served.await {
+            debug!(caller_addr = connection.address_text(), error = %edge::Chain(&error), "Connection broke");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod debug;
 mod entry;
 mod filter;
 mod gate;
+mod handshake;
 mod health;
 mod host;
 mod intake;
@@ -36,7 +37,7 @@ mod svid;
 mod sync;
 mod verdicts;
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ::attest::policy::{Policy, PolicyKey};
 use ::svid::{SpiffeId, Timestamp};
@@ -69,6 +70,7 @@ use admission::Admission;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};
+use handshake::Handshakes;
 use limit::{ClaimedHost, Limiter};
 use listen::Door;
 pub use proofs::Proofs;
@@ -208,13 +210,16 @@ impl Limiters {
 }
 
 impl Api {
-    /// Serves both listeners until `course` says so, and every call under way has ended.
-    pub async fn serve(
+    /// What serves each of both listeners until `course` says so, and every call under way has ended.
+    pub fn serve(
         self,
         tcp: TcpListener,
         tls: Arc<ServerConfig>,
         local: UnixListener,
         course: watch::Receiver<Course>,
+    ) -> (
+        impl Future<Output = ()> + Send + use<>,
+        impl Future<Output = ()> + Send + use<>,
     ) {
         let rules = Arc::new(Rules {
             registry: self.registry.clone(),
@@ -226,7 +231,8 @@ impl Api {
         let limited = self.meters.limited.clone();
         let limiters = Limiters::new(self.limits, &limited);
         let routes = self.routes(limiters.clone());
-        let door = Door::new(tls, self.proxies, &self.meters);
+        let handshakes = Handshakes::new(tls, cores(), limited.clone());
+        let door = Door::new(handshakes, self.proxies, &self.meters);
         let admin = admin::AdminService {
             source: self.backups,
             turn: Arc::new(Semaphore::new(1)),
@@ -243,27 +249,22 @@ impl Api {
             .add_service(HealthServer::new(health::HealthService { ready: self.ready }))
             .add_service(LoggerServer::new(logger::LoggerService { log: self.log }));
         let clock = self.clock;
-        let tidy = async {
+        let tidy = async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 limiters.tidy(clock.now());
             }
         };
-        let serving = async {
-            tokio::join!(
-                listen::tcp(
-                    tcp,
-                    door,
-                    Gate::new(Arc::clone(&rules), routes.prepare()),
-                    course.clone()
-                ),
-                listen::unix(local, Gate::new(Arc::clone(&rules), with_local.prepare()), course),
-            )
+        let of_tcp = Gate::new(Arc::clone(&rules), routes.prepare());
+        let serving = listen::tcp(tcp, door, of_tcp, course.clone());
+        let remote = async move {
+            tokio::select! {
+                () = serving => {}
+                () = tidy => {}
+            }
         };
-        tokio::select! {
-            ((), ()) = serving => {}
-            () = tidy => {}
-        }
+        let local = listen::unix(local, Gate::new(rules, with_local.prepare()), course);
+        (remote, local)
     }
 
     /// The services of both listeners.

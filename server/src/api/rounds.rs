@@ -147,6 +147,12 @@ impl Rounds {
                 }
                 Ok(None)
             }
+            Ok(Round::Grown(clock, grown)) => {
+                self.binding.clock = clock;
+                self.binding.grown = Some(*grown);
+                self.heard().await?;
+                Ok(None)
+            }
             Ok(Round::Unchanged(clock)) => {
                 self.binding.clock = clock;
                 self.heard().await?;

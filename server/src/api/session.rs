@@ -214,6 +214,7 @@ impl SessionService {
             exporter,
             hello,
             clock: appraised.standing.clock,
+            grown: None,
         };
         let with = RoundsWith {
             attestor: Arc::clone(attestor),

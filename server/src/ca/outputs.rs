@@ -14,7 +14,7 @@ use super::{
     Authority, AuthorityState, JwtSigning, Rotation, RotationError, Signing, X509Authority,
     steps::{self, Kind},
 };
-use crate::journal::Record;
+use crate::{issue::Occasion, journal::Record};
 
 /// Where the task publishes what others sign and serve with.
 pub struct Outputs {
@@ -135,7 +135,11 @@ impl Rotation {
     async fn renew_certificate(&mut self) -> Result<(), RotationError> {
         let failed = |error: &dyn std::error::Error| RotationError::Certificate(Chain(error).to_string());
         let signing = self.certificate_signing().await?;
-        let (template, pkcs8) = steps::server_template(self, self.ca.occasion(&signing))?;
+        let occasion = Occasion {
+            now: self.clock.now(),
+            ..self.ca.occasion(&signing)
+        };
+        let (template, pkcs8) = steps::server_template(self, occasion)?;
         let signed = signing.sign(&template).map_err(|error| failed(&error))?;
         let record = Record::new("server_svid_issued", &steps::SERVER);
         let issued = self

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use edge::{Chain, Clock};
+use edge::{Chain, Clock, metrics::Gauge};
 use plugin_api::{KeyError, KeyKind, KeyManager, UpstreamAuthority, UpstreamError};
 use rustls_pki_types::CertificateDer;
 use svid::{Timestamp, x509::PublicKey};
@@ -16,6 +16,7 @@ use super::{
     waiting::{MOST_WAITING, Waiting},
 };
 use crate::{
+    belief::Belief,
     issue::Lifetimes,
     journal::JournalError,
     registry::{ChangeError, Registry},
@@ -37,6 +38,8 @@ pub struct RotationConfig {
     pub crl_paths: CrlPaths,
     /// Who signs X.509 authorities; they are roots if nobody does.
     pub upstream: Option<Arc<dyn UpstreamAuthority>>,
+    /// Shows how far the wall clock is ahead while it is in doubt, in seconds.
+    pub clock_ahead: Gauge,
 }
 
 /// The rotation task.
@@ -44,7 +47,12 @@ pub struct Rotation {
     pub(super) config: RotationConfig,
     pub(super) registry: Registry,
     pub(super) keys: Arc<dyn KeyManager>,
+    /// The clock that is gone by: the wall clock, or the time that passed while that is in doubt.
     pub(super) clock: Clock,
+    wall_clock: Clock,
+    belief: Belief,
+    /// The wall clock is not believed, and the operator was told.
+    is_doubted: bool,
     pub(super) ca: Ca,
     pub(super) outputs: Outputs,
     pub(super) renew_certificate_at: Timestamp,
@@ -113,6 +121,9 @@ impl Rotation {
             registry,
             keys,
             clock,
+            wall_clock: clock,
+            belief: Belief::new(clock.moment()),
+            is_doubted: false,
             ca,
             outputs,
             renew_certificate_at,
@@ -130,6 +141,7 @@ impl Rotation {
         let mut confirmed = self.config.confirmed.clone();
         let mut snapshots = self.registry.subscribe();
         loop {
+            self.watch_clock();
             self.obey_waiting().await;
             let advanced = self.advance().await;
             self.look_at_clock();
@@ -147,6 +159,7 @@ impl Rotation {
                 () = tokio::time::sleep(wait.min(self.patience())) => {}
                 changed = confirmed.changed() => if changed.is_err() { tokio::time::sleep(wait).await },
                 Some(command) = self.config.orders.recv(), if self.waiting.len() < MOST_WAITING => {
+                    self.watch_clock();
                     self.obey(command).await;
                 }
                 true = withdrawn(&mut snapshots), if is_healthy => {}
@@ -184,6 +197,28 @@ impl Rotation {
             self.tidied = Some(sequence);
         }
         Ok(())
+    }
+
+    /// Goes by the time that passed while the clock is in doubt: what is forgotten by a clock that is wrong does not come
+    /// back when it is right.
+    fn watch_clock(&mut self) {
+        let doubt = self.belief.look(self.wall_clock.moment());
+        match doubt {
+            Some(doubt) if !self.is_doubted => error!(
+                ahead = ?doubt.ahead,
+                believed_in = ?doubt.left,
+                "Clock jumped ahead; authorities go on by the time that passed until it is believed. Set it right, unless \
+                 it is now"
+            ),
+            None if self.is_doubted => info!("Clock is believed again"),
+            _ => {}
+        }
+        let ahead = doubt.map_or(Duration::ZERO, |doubt| doubt.ahead).as_secs();
+        self.config
+            .clock_ahead
+            .set(usize::try_from(ahead).unwrap_or(usize::MAX));
+        self.is_doubted = doubt.is_some();
+        self.clock = doubt.map_or(self.wall_clock, |doubt| Clock::carried_on(doubt.believed));
     }
 
     /// Says when the clock begins, and ceases, to show a time at which nobody takes what is signed.

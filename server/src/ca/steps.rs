@@ -233,9 +233,10 @@ async fn change_with_crl<K: Kind>(
     alter: impl FnOnce(&mut Authorities, Timestamp) -> Result<Option<Ordered>, OrderRefused> + Send + 'static,
 ) -> Result<Ordered, RotationError> {
     let record = Record::new(event, &actor).with("kind", &K::NAME);
+    let clock = rotation.clock;
     let changed = rotation.registry.change(move |draft| {
         let mut authorities = (*draft.state().authorities).clone();
-        let ordered = alter(&mut authorities, draft.now())?;
+        let ordered = alter(&mut authorities, clock.now())?;
         let ordered = ordered.ok_or_else(|| OrderRefused::Unknown(String::new()))?;
         authorities.sequence += 1;
         draft.audit(record.with("authority_id", &ordered.authority_id));

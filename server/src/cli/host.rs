@@ -358,6 +358,7 @@ fn pretty_key(key: &EndorsementKey) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use proto::plastron::host::v1::Judgement;
 
     use super::*;
 
@@ -462,5 +463,31 @@ Created   : 1970-01-01T00:00:00Z
         let shown = pretty(&host);
         assert!(shown.contains("TPM            : id:53544D20 ST"), "{shown}");
         assert!(!shown.contains('\u{1b}'), "{shown}");
+    }
+
+    #[test]
+    fn what_differs_from_a_policy_is_shown_under_it() {
+        let judgement = |version, is_enforced, differences: &[&str]| Judgement {
+            version,
+            is_enforced,
+            differences: differences.iter().map(|&text| text.to_owned()).collect(),
+            more: u32::from(!differences.is_empty()),
+            ..Judgement::default()
+        };
+        let appraisal = Appraisal {
+            policy: "rack-7".into(),
+            since: 0,
+            is_met: true,
+            judgements: vec![
+                judgement(1, true, &[]),
+                judgement(2, false, &["PCR 4: expected a, found b"]),
+            ],
+        };
+        let expected = "\
+Policy         : rack-7: met since 1970-01-01T00:00:00Z
+  differs from : version 2 (staged): PCR 4: expected a, found b
+  differs from : version 2 (staged): and 1 more
+";
+        assert_eq!(facts(&pretty_appraisal(&appraisal)), expected);
     }
 }

@@ -43,15 +43,15 @@ pub enum Touched {
 }
 
 /// What a commit needs.
-pub(super) struct Finished {
-    pub(super) state: Snapshot,
-    pub(super) batch: Batch,
-    pub(super) audit: Vec<Record>,
-    pub(super) touched: Vec<Touched>,
+pub(crate) struct Finished {
+    pub(crate) state: Snapshot,
+    pub(crate) batch: Batch,
+    pub(crate) audit: Vec<Record>,
+    pub(crate) touched: Vec<Touched>,
 }
 
 impl Draft {
-    pub(super) fn new(state: Snapshot, now: Timestamp) -> Self {
+    pub(crate) fn new(state: Snapshot, now: Timestamp) -> Self {
         Self {
             state,
             now,
@@ -61,7 +61,7 @@ impl Draft {
         }
     }
 
-    pub(super) fn finish(self) -> Finished {
+    pub(crate) fn finish(self) -> Finished {
         Finished {
             state: self.state,
             batch: self.batch,

@@ -1,5 +1,6 @@
 //! The event logs of hosts: those that explained what was accepted last, once each however many hosts have it. They are
-//! in the store alone, which is read when one is wanted.
+//! in the store alone, which is read when one is wanted. A log has 4 MiB at most (`EventLog::MAX_LEN`), and most have 50 KB;
+//! only that of an enrolled host is kept, one for each host.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use attest::policy::PolicyName;
-use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, Newcomer, Verdict};
+use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, KernelList, Newcomer, Verdict};
 
 use super::{
     Draft, HostId, Hosts, changes,
@@ -157,6 +157,7 @@ pub fn claim(
     let verdict = host.verdict.after(event, draft.now());
     check_verdict(&host, verdict.as_ref())?;
     absorb(draft, &host, &claim, agent_path)?;
+    note_violations(draft, &host, &claim, address);
     let before = (host.attestation_key.clone(), host.endorsement_keys.clone());
     if let Some(activated) = claim.activated {
         learn(&mut host.endorsement_keys, activated);
@@ -187,6 +188,23 @@ pub fn claim(
     }
     draft.put_host(host);
     Ok(())
+}
+
+/// Files changed while the kernel measured them: nobody knows what ran. Whether that is refused is a policy's matter.
+fn note_violations(draft: &mut Draft, host: &Host, claim: &HostClaim, address: &str) {
+    let Some(list) = &claim.appraised.kernel_list else {
+        return;
+    };
+    let before = host
+        .appraised
+        .as_ref()
+        .and_then(|before| before.kernel_list.as_ref());
+    let is_same_boot = |before: &&KernelList| before.progress.reset_count() == list.progress.reset_count();
+    let known = before.filter(is_same_boot).map_or(0, |before| before.violations);
+    if list.violations > known {
+        let record = host_record("host_kernel_violations", host, &address).with("count", &list.violations);
+        draft.audit(record);
+    }
 }
 
 /// Good evidence that does not verify the host is not enough.

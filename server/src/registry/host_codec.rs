@@ -5,10 +5,12 @@ use std::sync::Arc;
 use attest::{
     Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues, Standing,
     ek::{CaKey, CertificateId, EkHash, TpmAttributes},
+    ima::Progress,
     wire::{ClockInfo, Public, WireError},
 };
 use plugin_api::{
-    Alarm, Appraised, EnrolledEk, Enrolment, Finding, Host, KnownLog, Offence, Proposal, Staleness, Verdict,
+    Alarm, Appraised, EnrolledEk, Enrolment, Finding, Host, KernelList, KnownLog, Offence, Proposal,
+    Staleness, Verdict,
 };
 use prost::Message;
 use proto::plastron::store::v1 as stored;
@@ -116,11 +118,6 @@ fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
         hash_alg: alg.to_tpm().into(),
         pcrs: set.mask(),
     };
-    let value = |(alg, index, value): (HashAlg, u8, &Digest)| stored::PcrValue {
-        hash_alg: alg.to_tpm().into(),
-        index: index.into(),
-        digest: value.as_bytes().into(),
-    };
     let log = appraised.event_log.as_ref();
     let clock = &appraised.standing.clock;
     stored::Appraised {
@@ -140,10 +137,28 @@ fn encode_appraised(appraised: &Appraised) -> stored::Appraised {
             .collect(),
         selectors: appraised.selectors.clone(),
         event_log_sha256: log.map(|log| log.sha256.into()).unwrap_or_default(),
-        values: log
-            .map(|log| log.values.iter().map(value).collect())
-            .unwrap_or_default(),
+        values: log.map(|log| encode_values(&log.values)).unwrap_or_default(),
+        kernel_list: appraised.kernel_list.as_ref().map(encode_list),
     }
+}
+
+fn encode_list(list: &KernelList) -> stored::KernelList {
+    stored::KernelList {
+        reset_count: list.progress.reset_count(),
+        entries: list.progress.entries(),
+        bytes: list.bytes,
+        violations: list.violations,
+        values: encode_values(list.progress.pcrs()),
+    }
+}
+
+fn encode_values(values: &PcrValues) -> Vec<stored::PcrValue> {
+    let value = |(alg, index, value): (HashAlg, u8, &Digest)| stored::PcrValue {
+        hash_alg: alg.to_tpm().into(),
+        index: index.into(),
+        digest: value.as_bytes().into(),
+    };
+    values.iter().map(value).collect()
 }
 
 pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
@@ -247,15 +262,7 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
         let pcrs = PcrSet::from_mask(bank.pcrs).ok_or(WireError::OutOfBounds)?;
         Ok((decode_alg(bank.hash_alg)?, pcrs))
     });
-    let mut values = PcrValues::default();
-    for value in record.values {
-        let index = u8::try_from(value.index).map_err(|_| WireError::OutOfBounds)?;
-        let alg = decode_alg(value.hash_alg)?;
-        if value.digest.len() != alg.digest_len() {
-            return Err(WireError::OutOfBounds.into());
-        }
-        values.set(alg, index, value.digest.into_iter().collect());
-    }
+    let values = decode_values(record.values)?;
     let has_log = !record.event_log_sha256.is_empty();
     let sha256 = has_log
         .then(|| decode_hash(&record.event_log_sha256))
@@ -274,6 +281,7 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
         // An older row has none, which equals that of no quote.
         pcr_digest: record.pcr_digest.as_slice().try_into().unwrap_or_default(),
         policy_generation: record.policy_generation,
+        kernel_list: record.kernel_list.map(decode_list).transpose()?,
         policies: record
             .policies
             .into_iter()
@@ -286,6 +294,28 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
             is_kept: record.event_log_kept,
         }),
     })
+}
+
+fn decode_list(record: stored::KernelList) -> Result<KernelList, CodecError> {
+    let pcrs = decode_values(record.values)?;
+    Ok(KernelList {
+        progress: Progress::resumed(record.reset_count, record.entries, pcrs),
+        bytes: record.bytes,
+        violations: record.violations,
+    })
+}
+
+fn decode_values(records: Vec<stored::PcrValue>) -> Result<PcrValues, CodecError> {
+    let mut values = PcrValues::default();
+    for value in records {
+        let index = u8::try_from(value.index).map_err(|_| WireError::OutOfBounds)?;
+        let alg = decode_alg(value.hash_alg)?;
+        if value.digest.len() != alg.digest_len() {
+            return Err(WireError::OutOfBounds.into());
+        }
+        values.set(alg, index, value.digest.into_iter().collect());
+    }
+    Ok(values)
 }
 
 fn decode_hash(bytes: &[u8]) -> Result<[u8; 32], CodecError> {

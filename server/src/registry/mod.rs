@@ -123,5 +123,11 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// A host row in which everything is said.
+#[cfg(test)]
+pub(crate) fn full_host() -> plugin_api::Host {
+    host_codec::tests::full()
+}
+
 #[cfg(test)]
 mod tests;

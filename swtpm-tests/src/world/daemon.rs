@@ -13,6 +13,8 @@ use std::{
 pub struct Daemon {
     name: String,
     child: Child,
+    /// How long anything may take. Nothing waits for it but a test that fails.
+    deadline: Duration,
     said: Arc<Said>,
 }
 
@@ -29,7 +31,7 @@ struct State {
     outputs_ended: usize,
 }
 
-/// How long anything may take. Nothing waits for it but a test that fails.
+/// How long anything may take where nothing else is said.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Daemon {
@@ -40,6 +42,11 @@ impl Daemon {
     /// It can't be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
+        Self::start_within(DEADLINE, command)
+    }
+
+    /// Starts a program that may take so long for anything.
+    pub(crate) fn start_within(deadline: Duration, command: &mut Command) -> Self {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -49,6 +56,7 @@ impl Daemon {
         Self {
             name: format!("{command:?}"),
             child,
+            deadline,
             said,
         }
     }
@@ -80,6 +88,16 @@ impl Daemon {
     pub fn count(&self, part: &str) -> usize {
         let state = self.said.state.lock().unwrap();
         state.lines.iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// All that the program has said.
+    pub(crate) fn said(&self) -> String {
+        self.said.state.lock().unwrap().lines.join("\n")
+    }
+
+    /// Whether it says nothing more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.said.state.lock().unwrap().outputs_ended == 2
     }
 
     /// The number of its process.
@@ -118,7 +136,7 @@ impl Daemon {
     }
 
     fn wait<T>(&self, what: &str, found: impl Fn(&State) -> Option<T>) -> T {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + self.deadline;
         let mut state = self.said.state.lock().unwrap();
         loop {
             if let Some(found) = found(&state) {
@@ -142,11 +160,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Takes down every line until the output ends.
+/// Takes down every line until the output ends. A console says what is no text, too.
 fn listen(output: impl Read + Send + 'static, said: &Arc<Said>) {
     let said = Arc::clone(said);
     thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
             said.state.lock().unwrap().lines.push(line);
             said.changed.notify_all();
         }

@@ -1,20 +1,21 @@
 //! A machine with a TPM, booted as the event log of a real one says.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
 
-use attest::HashAlg;
+use attest::{HashAlg, event_log::EventLog};
 use serde_json::Value;
 
 use super::{
     output::{checked, read_json, text},
     programs::program,
 };
-use crate::{Options, Proxy, Startup, Swtpm, read_log, tool::new_dir};
+use crate::{KernelEntry, Options, Proxy, Startup, Swtpm, read_log, tool::new_dir};
 
 /// A machine that runs. Dropping it ends it and removes its state.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Machine {
     /// What programs on it reach the TPM by.
     pub proxy: Proxy,
     log: PathBuf,
+    /// The list of its kernel, if that measures.
+    list: PathBuf,
     keys: OnceLock<Value>,
 }
 
@@ -59,15 +62,64 @@ impl Machine {
         };
         let tpm = Swtpm::with(Options { startup, ..options });
         tpm.replay(&measured);
-        let log = new_dir().join("binary_bios_measurements");
+        let dir = new_dir();
+        let log = dir.join("binary_bios_measurements");
         fs::write(&log, content).unwrap();
         let proxy = Proxy::before(&tpm);
         Self {
             tpm,
             proxy,
             log,
+            list: dir.join("binary_runtime_measurements"),
             keys: OnceLock::new(),
         }
+    }
+
+    /// The same, with a kernel that measures what is run.
+    ///
+    /// # Panics
+    ///
+    /// The log can't be replayed.
+    #[must_use]
+    pub fn measuring() -> Self {
+        let machine = Self::boot();
+        let log = EventLog::parse(&fs::read(&machine.log).unwrap()).unwrap();
+        let firmware = "sha256:0-9".parse().unwrap();
+        let booted = log.replay(HashAlg::Sha256).unwrap();
+        let booted = booted.digest(&firmware, HashAlg::Sha256);
+        let digest = booted.as_bytes().try_into().unwrap();
+        machine.measure(&KernelEntry::of_file("boot_aggregate", digest), true);
+        machine
+    }
+
+    /// Runs a file, which its kernel measures.
+    pub fn run(&self, path: &str) {
+        self.measure(&KernelEntry::of_file(path, &[7; 32]), true);
+    }
+
+    /// The same, and its list does not show it.
+    pub fn run_hidden(&self, path: &str) {
+        self.measure(&KernelEntry::of_file(path, &[7; 32]), false);
+    }
+
+    /// As a kernel does it: the list first, then the PCR.
+    fn measure(&self, entry: &KernelEntry, is_shown: bool) {
+        if is_shown {
+            let mut list = File::options()
+                .create(true)
+                .append(true)
+                .open(&self.list)
+                .unwrap();
+            list.write_all(&entry.bytes()).unwrap();
+        }
+        let digest = entry.extension(HashAlg::Sha256);
+        self.tpm.extend(10, HashAlg::Sha256, digest.as_bytes());
+    }
+
+    /// Where its kernel's list is, if that measures.
+    #[must_use]
+    pub fn kernel_list(&self) -> &Path {
+        &self.list
     }
 
     /// What `plastron-agent tpm ek` prints on it.
@@ -103,8 +155,10 @@ impl Machine {
     /// Tables for the configuration of an agent on it.
     #[must_use]
     pub fn settings(&self) -> String {
-        let (device, log) = (self.proxy.tcti(), self.log.display());
-        format!("[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\n")
+        let (device, log, list) = (self.proxy.tcti(), self.log.display(), self.list.display());
+        format!(
+            "[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n"
+        )
     }
 }
 

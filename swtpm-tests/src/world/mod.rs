@@ -22,11 +22,11 @@ pub use cable::Cable;
 pub use daemon::Daemon;
 pub use host::Host;
 pub use machine::{Machine, agent_cli};
-pub use programs::{go_client, python_client};
+pub(crate) use programs::program;
+pub use programs::{go_client, python_client, server_cli};
 
 use crate::{ca::write_ca_certificates, ports, tool::new_dir};
 use output::{checked, read_json, text};
-use programs::program;
 
 /// A server and what it takes to start agents. Dropping it ends the server and removes its state.
 #[derive(Debug)]
@@ -144,8 +144,18 @@ impl World {
     /// Enrols a machine by the hash of its endorsement keys, and returns the row's identifier.
     #[must_use]
     pub fn enrol(&self, machine: &Machine) -> String {
+        self.enrol_keys(machine.endorsement_keys())
+    }
+
+    /// Enrols a host by what `plastron-agent tpm ek` printed on it, and returns the row's identifier.
+    ///
+    /// # Panics
+    ///
+    /// The server does not take it.
+    #[must_use]
+    pub fn enrol_keys(&self, keys: &Value) -> String {
         let file = self.dir.join("host.json");
-        fs::write(&file, machine.endorsement_keys().to_string()).unwrap();
+        fs::write(&file, keys.to_string()).unwrap();
         let imported = self.cli(&["host", "import", "--file", file.to_str().unwrap()]);
         text(&imported["results"][0]["host"]["id"])
     }

@@ -3,16 +3,29 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     sync::OnceLock,
 };
 
 use crate::tool::{self, Limit};
 
 /// Where `plastron-server` or `plastron-agent` is; built from what the sources are now.
-pub(super) fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(build).join(name)
+}
+
+/// Runs `plastron-server` with `words`, without a server, whatever comes of it.
+///
+/// # Panics
+///
+/// It can't be started.
+#[must_use]
+pub fn server_cli(words: &[&str]) -> Output {
+    Command::new(program("plastron-server"))
+        .args(words)
+        .output()
+        .unwrap()
 }
 
 /// Runs the Go client `name` of `clients/go`.

@@ -52,7 +52,7 @@ async fn following() -> (Following, mpsc::UnboundedSender<Said>) {
         .await
     });
     let (client, driver) = Client::start(ours).await.unwrap();
-    let mut link = Link::of(client.clone(), driver);
+    let mut link = Link::of(client.clone(), [0; 32], driver);
     say(&server, Message::Welcome(Welcome::default()));
     let opening = Session::open(client, TrustDomain::parse("td").unwrap(), Vec::new(), None);
     let (session, _) = link.during(opening).await.unwrap().unwrap();

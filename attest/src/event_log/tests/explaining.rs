@@ -82,3 +82,38 @@ fn asks_for_digests_of_quoted_pcrs_alone() {
     assert_eq!(explained(&[0, 4]), Ok(2));
     assert_eq!(explained(&[4, 12]), Err(Reject::LogBanks(2)));
 }
+
+#[test]
+fn what_no_log_tells_of_is_taken_from_the_prover_where_that_will_do() {
+    let mut values = log().replay(HashAlg::Sha256).unwrap();
+    values.extend(HashAlg::Sha256, 15, &[1; 32]);
+    let check = |unlogged: &[u8], quoted: &PcrValues, claimed: Option<&PcrValues>, expected| {
+        let (selection, unlogged) = (selection(&[0, 4, 15]), unlogged.iter().copied().collect());
+        let signed = quoted.digest(&selection, HashAlg::Sha256);
+        let actual = explain_beside(
+            &selection,
+            signed.as_bytes(),
+            HashAlg::Sha256,
+            claimed,
+            &log(),
+            unlogged,
+        );
+        assert_eq!(
+            actual.map(|values| values.get(HashAlg::Sha256, 15).copied()),
+            expected
+        );
+    };
+    let told = *values.get(HashAlg::Sha256, 15).unwrap();
+    let mismatch = |pcr| Err(Reject::LogMismatch(HashAlg::Sha256, pcr));
+    check(&[15], &values, Some(&values), Ok(Some(told)));
+    check(&[], &values, Some(&values), mismatch(15));
+    check(&[15], &values, None, Err(Reject::LogUnexplained));
+    // The quote proves it, or nothing does.
+    let mut other = values.clone();
+    other.extend(HashAlg::Sha256, 15, &[1; 32]);
+    check(&[15], &values, Some(&other), Err(Reject::PcrDigest));
+    // Of a PCR that an event extends the log tells.
+    let mut other = values.clone();
+    other.extend(HashAlg::Sha256, 4, &[1; 32]);
+    check(&[4, 15], &other, Some(&other), mismatch(4));
+}

@@ -4,7 +4,9 @@ use attest::{
     Digest, HashAlg, PcrSet, PcrValues, Reject,
     event_log::EventLog,
     ima::{self, MeasurementList, Progress, ProvenList, explain},
-    policy::{Differences, Evidence, Generation, Generations, Stage, appraise, judge, selectors},
+    policy::{
+        Differences, Evidence, Generation, Generations, Stage, appraise, judge, judge_entries, selectors,
+    },
 };
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -380,6 +382,38 @@ fn holds_files_to_digests_and_keys() {
         codes(&policy("[ima]"), &boot("vm-sb-56c")),
         ["policy_ima_missing"]
     );
+}
+
+/// Whoever met a generation is looked at by what its kernel measured since, and by that alone.
+#[test]
+fn what_a_list_got_since_is_held_to_each_generation() {
+    let list = list(&[("/bin/known", b"known", vec![]), ("/bin/new", b"new", vec![])]);
+    let of = |content: &[u8]| format!("'{}'", HashAlg::Sha256.digest(&[content]));
+    let generation = |rules: &str, stage| Generation::new(policy(rules), stage);
+    let both = format!("[ima]\nallow = [{}, {}]", of(b"known"), of(b"new"));
+    let generations = Generations::new(vec![
+        generation(
+            "[secure_boot]\nenforced = false\n[ima]\nallow = []",
+            Stage::Staged,
+        ),
+        generation(&format!("[ima]\nallow = [{}]", of(b"known")), Stage::Enforced),
+        generation(&both, Stage::Enforced),
+        generation("[secure_boot]\nenforced = false", Stage::Staged),
+    ])
+    .unwrap();
+    let judge = |generation: &Generation| {
+        let mut differences = Differences::default();
+        judge_entries(&generation.policy, list.entries(), 7, &mut differences);
+        let shown = differences
+            .iter()
+            .map(|found| (found.subject.clone(), found.event.map(|at| at.index)));
+        shown.collect::<Vec<_>>()
+    };
+    let judged: Vec<_> = generations.iter().map(judge).collect();
+    let known = ("file `/bin/known`".to_owned(), Some(7));
+    let new = ("file `/bin/new`".to_owned(), Some(8));
+    let expected: [Vec<(String, Option<u32>)>; 4] = [vec![new.clone()], vec![], vec![known, new], vec![]];
+    assert_eq!(judged, expected);
 }
 
 fn generate() -> EcdsaKeyPair {

@@ -20,6 +20,8 @@ pub struct Config {
     pub persist_endorsement_key: bool,
     /// The firmware's event log.
     pub event_log_path: PathBuf,
+    /// The kernel's measurement list, in binary; read where the server asks for it.
+    pub ima_log_path: PathBuf,
 }
 
 impl Default for Config {
@@ -31,6 +33,7 @@ impl Default for Config {
             attestation_key_handle: 0x8101_A000,
             persist_endorsement_key: true,
             event_log_path: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
+            ima_log_path: "/sys/kernel/security/ima/binary_runtime_measurements".into(),
         }
     }
 }

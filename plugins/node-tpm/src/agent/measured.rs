@@ -64,6 +64,8 @@ impl MeasuredLog {
             content: read(&self.path)
                 .map_err(|source| unreadable(&self.path, source))?
                 .into(),
+            offset: 0,
+            more: false,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod measured;
+mod runtime;
 
 use std::collections::VecDeque;
 
@@ -20,6 +21,7 @@ use crate::{
 };
 pub use config::Config;
 use measured::MeasuredLog;
+use runtime::RuntimeList;
 
 /// Opens the host's TPM.
 pub type OpenTpm = Box<dyn FnMut() -> Result<Box<dyn TpmDevice>, TpmError> + Send>;
@@ -43,6 +45,7 @@ struct Known {
     /// Names of the endorsement keys.
     names: Vec<Name>,
     log: Option<MeasuredLog>,
+    list: Option<RuntimeList>,
 }
 
 /// What every quote on a connection is about.
@@ -118,31 +121,38 @@ impl TpmProver {
             endorsement_keys: known.identity.endorsement_keys.iter().map(ek_to_wire).collect(),
             attestation_key: known.identity.attestation_key.clone().into(),
             selection: selection_to_wire(&self.selection),
-            logs: known.log.iter().map(MeasuredLog::to_wire).collect(),
+            logs: known
+                .log
+                .iter()
+                .map(MeasuredLog::to_wire)
+                .chain(known.list.iter().map(|_| RuntimeList::to_wire()))
+                .collect(),
             agent_version: env!("CARGO_PKG_VERSION").into(),
         };
         Ok(hello.encode_to_vec().into())
     }
 
-    /// One TPM command, and another one only where the log does not explain what the TPM signed.
+    /// One TPM command.
     fn quote(&mut self, subject: &Subject<'_>) -> Result<wire::Quote, ProverError> {
         let (extra_data, selection) = (subject.extra_data(), self.selection.clone());
-        let quote = self.with_tpm(|tpm| tpm.quote(&extra_data, &selection))?;
-        let is_explained = match &self.known()?.log {
-            Some(log) => log.explains(&quote.attest, &selection),
-            None => true,
-        };
-        let values = if is_explained {
-            Vec::new()
-        } else {
-            values_to_wire(&self.with_tpm(|tpm| tpm.read_pcrs(&selection))?)
-        };
-        let RawQuote { attest, signature } = quote;
+        let RawQuote { attest, signature } = self.with_tpm(|tpm| tpm.quote(&extra_data, &selection))?;
         Ok(wire::Quote {
             attest: attest.into(),
             signature: signature.into(),
-            values,
+            values: Vec::new(),
         })
+    }
+
+    /// The values that `quote` is about, where the log does not explain it: another TPM command.
+    fn values(&mut self, quote: &wire::Quote) -> Result<Vec<wire::PcrValue>, ProverError> {
+        let selection = self.selection.clone();
+        match &self.known()?.log {
+            Some(log) if !log.explains(&quote.attest, &selection) => {
+                let values = self.with_tpm(|tpm| tpm.read_pcrs(&selection))?;
+                Ok(values_to_wire(&values))
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The standard PCRs, of every bank that the TPM has active and that counts.
@@ -183,7 +193,10 @@ impl TpmProver {
         let nonce: [u8; 32] = (&*need.nonce).try_into().map_err(not_acceptable)?;
         let selection = selection_from_wire(&need.selection);
         self.selection = selection.ok_or_else(|| refuse("it asks for PCRs that no TPM has"))?;
-        let quote = self.quote(&conversation.subject(kind, &nonce))?;
+        let mut quote = self.quote(&conversation.subject(kind, &nonce))?;
+        if wants(need, wire::LogKind::EventLog) {
+            quote.values = self.values(&quote)?;
+        }
         Ok(wire::Supplied {
             quote: Some(quote),
             logs: self.logs(need)?,
@@ -197,12 +210,21 @@ impl TpmProver {
         }
     }
 
+    /// The logs that are asked for; of the kernel's list what it got since, after the quote.
     fn logs(&self, need: &wire::Need) -> Result<Vec<wire::Log>, ProverError> {
-        let wants_log = need.logs().any(|kind| kind == wire::LogKind::EventLog);
-        match &self.known()?.log {
-            Some(log) if wants_log => Ok(vec![log.read()?]),
-            _ => Ok(Vec::new()),
+        let known = self.known()?;
+        let mut logs = Vec::new();
+        if let Some(log) = known
+            .log
+            .as_ref()
+            .filter(|_| wants(need, wire::LogKind::EventLog))
+        {
+            logs.push(log.read()?);
         }
+        if let Some(list) = known.list.as_ref().filter(|_| wants(need, wire::LogKind::Ima)) {
+            logs.push(list.read(&need.list_from.unwrap_or_default())?);
+        }
+        Ok(logs)
     }
 }
 
@@ -220,12 +242,18 @@ impl NodeProver for TpmProver {
         self.selection = self.active_banks()?;
         let names = identity.endorsement_keys.iter().filter_map(name_of).collect();
         let log = MeasuredLog::open(&self.config.event_log_path)?;
+        let list = RuntimeList::find(&self.config.ima_log_path);
         info!(
             count = identity.endorsement_keys.len(),
             has_event_log = log.is_some(),
             "TPM identified"
         );
-        self.known = Some(Known { identity, names, log });
+        self.known = Some(Known {
+            identity,
+            names,
+            log,
+            list,
+        });
         Ok(())
     }
 
@@ -287,6 +315,10 @@ impl NodeProver for TpmProver {
     fn refused(&mut self) {
         self.known = None;
     }
+}
+
+fn wants(need: &wire::Need, kind: wire::LogKind) -> bool {
+    need.logs().any(|wanted| wanted == kind)
 }
 
 fn evidence(hello: Bytes, quote: wire::Quote) -> Vec<u8> {

@@ -7,13 +7,16 @@ use attest::{
     event_log::EventLog,
 };
 use plugin_api::{
-    Appraised, Attested, Claim, Context, Host, HostClaim, HostPolicies, KnownLog, Outcome, Refusal,
+    Appraised, Attested, Claim, Context, Host, HostClaim, HostPolicies, KernelList, KnownLog, Outcome,
+    Refusal, Shown,
 };
 use proto::plastron::attest::v1 as wire;
 
 use super::{
     Proven, Rules,
     config::EventLogs,
+    ima::with_list,
+    list::Awaited,
     outcome::{self, Accepted},
 };
 use crate::{
@@ -23,10 +26,10 @@ use crate::{
 
 /// What became of a quote.
 pub(super) enum Appraisal {
-    /// It is what was looked at last.
-    Accepted(Appraised),
+    /// It is what was looked at last, or as good.
+    Accepted(Box<Accepted>),
     /// It takes more to tell.
-    Open(Missing),
+    Open(Box<Missing>),
 }
 
 /// What a host says it could send.
@@ -34,6 +37,10 @@ pub(super) enum Appraisal {
 pub(super) struct Offered {
     pub(super) selection: PcrSelection,
     pub(super) event_log: Option<[u8; 32]>,
+    /// Whether it could send its kernel's list.
+    pub(super) has_list: bool,
+    /// How far that is proven, where a session knows better than the row.
+    pub(super) list: Option<KernelList>,
 }
 
 /// What a host is asked for.
@@ -42,9 +49,11 @@ pub(super) struct Missing {
     /// PCRs to quote.
     pub(super) pcrs: PcrSelection,
     /// The log that the host has, where it was accepted before: it need not come again.
-    known: Option<KnownLog>,
+    pub(super) known: Option<KnownLog>,
     /// Whether the event log is to be sent.
     wants_log: bool,
+    /// The kernel's list, where that is looked at.
+    list: Option<Awaited>,
     /// What the host is held to. What it is asked for is for their sake.
     pub(super) policies: HostPolicies,
     /// What the certificate of its TPM says, where it was looked at.
@@ -56,13 +65,44 @@ impl Offered {
         Self {
             selection: opening.selection.clone(),
             event_log: opening.event_log,
+            has_list: opening.has_list,
+            list: None,
         }
     }
 }
 
 impl Missing {
     pub(super) fn to_wire(&self, nonce: &[u8; 32]) -> wire::Need {
-        messages::need(nonce, &self.pcrs, self.wants_log)
+        let list = self.list.as_ref().map(|list| &list.at);
+        messages::need(nonce, &self.pcrs, self.wants_log, list)
+    }
+
+    /// What comes of the kernel's list next.
+    pub(super) fn going_on(self, list: Awaited) -> Self {
+        Self {
+            wants_log: false,
+            list: Some(list),
+            ..self
+        }
+    }
+
+    /// Everything from its beginning.
+    pub(super) fn anew(self, list: Awaited) -> Self {
+        Self {
+            known: None,
+            wants_log: true,
+            list: Some(list),
+            ..self
+        }
+    }
+
+    /// Whether it came already, unasked: what the kernel's list got since.
+    pub(super) fn is_in(&self, supplied: &Supplied, quoted: &PcrSelection) -> bool {
+        let goes_on = |list: &Awaited| supplied.list.as_ref().is_some_and(|part| list.goes_on_with(part));
+        self.known.is_some()
+            && !self.wants_log
+            && quoted.is_same_set(&self.pcrs)
+            && self.list.as_ref().is_some_and(goes_on)
     }
 }
 
@@ -73,46 +113,54 @@ impl Rules {
         quote: VerifiedQuote,
         host: &Host,
         offered: &Offered,
-        policies: HostPolicies,
+        policies: &HostPolicies,
     ) -> Result<Appraisal, Reject> {
-        let pcrs = self.wanted(host, &offered.selection, &policies);
         let event_log = offered.event_log;
         if event_log.is_none() {
-            self.event_logs.check_absent(host, &policies)?;
+            self.event_logs.check_absent(host, policies)?;
         }
-        let is_judged = outcome::is_judged(host, &quote, &pcrs, &policies);
-        let known = known_log(host, event_log, &pcrs).filter(|_| is_judged);
-        if !quote.selection().is_same_set(&pcrs) {
-            return Ok(Appraisal::Open(Missing {
-                pcrs,
-                wants_log: event_log.is_some() && known.is_none(),
+        let list = self.awaited(host, offered, quote.clock.reset_count)?;
+        let boot = self.wanted(host, &offered.selection, policies);
+        let pcrs = if list.is_some() {
+            with_list(&boot)
+        } else {
+            boot.clone()
+        };
+        let is_judged = outcome::is_judged(host, &quote, &pcrs, policies);
+        let known = known_log(host, event_log, &boot).filter(|_| is_judged);
+        let accepted = |selected: &SelectedQuote, known: Option<KnownLog>, outcome: Outcome| {
+            let list = list.as_ref().map(|list| list.at.clone());
+            let appraised = appraised(selected, known, list, policies, outcome);
+            Ok(Appraisal::Accepted(Box::new(appraised.into())))
+        };
+        let open = |known: Option<KnownLog>| {
+            let wants_log = event_log.is_some() && known.is_none();
+            Ok(Appraisal::Open(Box::new(Missing {
+                list: list.clone().map(|list| list.with_log(wants_log)),
+                pcrs: pcrs.clone(),
+                wants_log,
                 known,
-                policies,
+                policies: policies.clone(),
                 certified: None,
-            }));
+            })))
+        };
+        if !quote.selection().is_same_set(&pcrs) {
+            return open(known);
         }
         let selected = quote.over(&pcrs)?;
         if event_log.is_none() {
-            return Ok(Appraisal::Accepted(appraised(
-                &selected,
-                None,
-                &policies,
-                Outcome::default(),
-            )));
+            return accepted(&selected, None, Outcome::default());
         }
+        let is_as_known = |known: &KnownLog| match &list {
+            Some(list) => list.is_signed(&selected, known),
+            None => selected.matches(&known.values).is_ok(),
+        };
         match known {
-            Some(known) if selected.matches(&known.values).is_ok() => {
-                let outcome = outcome::on_record(host, &selected);
-                let appraised = appraised(&selected, Some(known), &policies, outcome);
-                Ok(Appraisal::Accepted(appraised))
+            Some(known) if is_as_known(&known) => {
+                accepted(&selected, Some(known), outcome::on_record(host, &selected))
             }
-            _ => Ok(Appraisal::Open(Missing {
-                pcrs,
-                known: None,
-                wants_log: true,
-                policies,
-                certified: None,
-            })),
+            // PCRs of firmware and of the kernel have one digest: what the list got since is asked for first.
+            known => open(known.filter(|_| list.is_some())),
         }
     }
 
@@ -142,36 +190,47 @@ impl Rules {
         &self,
         selected: &SelectedQuote,
         supplied: Supplied,
-        missing: &Missing,
+        mut missing: Missing,
         host: &Host,
         context: &Context<'_>,
-    ) -> Result<Accepted, Refusal> {
+    ) -> Result<Appraisal, Refusal> {
+        if let Some(list) = missing.list.take() {
+            return self.appraise_list(selected, supplied, (missing, list), host, context);
+        }
         let policies = &missing.policies;
-        match (supplied.event_log, &missing.known) {
+        let accepted = match (supplied.event_log, &missing.known) {
             (Some(content), _) => {
                 let log = EventLog::parse(&content)?;
                 let unlogged = policies.unlogged_pcrs();
                 let pcrs = selected.explain_beside(&log, supplied.claimed.as_ref(), unlogged)?;
-                let outcome = outcome::of_log(&pcrs, &log, selected, missing, host, context)?;
+                let shown = Shown {
+                    values: pcrs.values(),
+                    log: &log,
+                    tpm_firmware: selected.quote().firmware_version,
+                    list: None,
+                };
+                let outcome = outcome::of_log(&shown, &missing, host, context)?;
+                outcome.check()?;
                 let known = KnownLog {
                     sha256: sha256(&content),
                     values: pcrs.values().clone(),
                     is_kept: true,
                 };
-                Ok(Accepted {
-                    appraised: appraised(selected, Some(known), policies, outcome),
+                Accepted {
+                    appraised: appraised(selected, Some(known), None, policies, outcome),
                     event_log: Some(Arc::from(content.as_ref())),
-                })
+                }
             }
             (None, Some(known)) => {
                 selected.matches(&known.values)?;
                 let outcome = outcome::on_record(host, selected);
-                Ok(appraised(selected, Some(known.clone()), policies, outcome).into())
+                appraised(selected, Some(known.clone()), None, policies, outcome).into()
             }
             // It said that it has one.
-            (None, None) if missing.wants_log => Err(Reject::LogMissing.into()),
-            (None, None) => Ok(appraised(selected, None, policies, Outcome::default()).into()),
-        }
+            (None, None) if missing.wants_log => return Err(Reject::LogMissing.into()),
+            (None, None) => appraised(selected, None, None, policies, Outcome::default()).into(),
+        };
+        Ok(Appraisal::Accepted(Box::new(accepted)))
     }
 }
 
@@ -210,13 +269,15 @@ impl EventLogs {
     }
 }
 
-fn appraised(
+pub(super) fn appraised(
     selected: &SelectedQuote,
     event_log: Option<KnownLog>,
+    kernel_list: Option<KernelList>,
     policies: &HostPolicies,
-    outcome: Outcome,
+    mut outcome: Outcome,
 ) -> Appraised {
     let quote = selected.quote();
+    outcome.set_list(kernel_list.as_ref());
     Appraised {
         standing: Standing::from(quote),
         selection: quote.selection().clone(),
@@ -225,6 +286,7 @@ fn appraised(
         policies: outcome.standings,
         selectors: outcome.selectors,
         event_log,
+        kernel_list,
     }
 }
 

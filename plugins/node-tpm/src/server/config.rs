@@ -6,7 +6,7 @@ use attest::PcrSelection;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    Rules, TpmAttestor,
+    KernelLists, Rules, TpmAttestor,
     trust::{CrlPolicy, Trust, TrustError},
 };
 
@@ -33,6 +33,9 @@ pub struct Config {
     pub accept_expired_ek_certificates: bool,
     /// Whether a host must send its firmware's event log.
     pub event_log: EventLogs,
+    /// Whether a host must show what its kernel measured (IMA): PCR 10 is quoted as well, and the kernel's list has to
+    /// explain it, on top of the firmware's log. The list names every file that was read, as the kernel's policy says.
+    pub ima: KernelLists,
     /// The PCRs to quote, such as `sha256:0-9,14`.
     #[serde(deserialize_with = "pcrs")]
     pub pcrs: PcrSelection,
@@ -64,6 +67,7 @@ impl Default for Config {
             accept_suspend: false,
             accept_expired_ek_certificates: false,
             event_log: EventLogs::default(),
+            ima: KernelLists::default(),
             pcrs: PcrSelection::standard(),
             all_banks: true,
         }
@@ -88,6 +92,7 @@ impl TpmAttestor {
             pcrs: config.pcrs.clone(),
             all_banks: config.all_banks,
             event_logs: config.event_log,
+            kernel_lists: config.ima,
             accept_suspend: config.accept_suspend,
         })))
     }

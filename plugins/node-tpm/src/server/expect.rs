@@ -5,7 +5,12 @@ use std::sync::Arc;
 use attest::credential::IssuedCredential;
 use plugin_api::{Context, Expect, Newcomer, Refusal, Step};
 
-use super::{Proven, Rules, appraise::Missing, keys, subject::Subject};
+use super::{
+    Proven, Rules,
+    appraise::{Appraisal, Missing},
+    keys,
+    subject::Subject,
+};
 use crate::{
     NO_NONCE,
     wire::{self, OfferedEk, Opening},
@@ -57,17 +62,28 @@ impl Expect for ExpectSupplied {
     }
 
     fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Step, Refusal> {
-        self.missing.check_policies(&self.proven.host, context)?;
+        let Self {
+            rules,
+            proven,
+            subject,
+            nonce,
+            missing,
+        } = *self;
+        let host = &proven.host;
+        missing.check_policies(host, context)?;
         let supplied = wire::supplied_answer(answer)?;
-        let binding = self.subject.binding(&self.nonce);
-        let quote = supplied.quote.clone().verify(&self.proven.ak, &binding)?;
-        let (rules, missing, host) = (&self.rules, self.missing, &self.proven.host);
+        let quote = supplied
+            .quote
+            .clone()
+            .verify(&proven.ak, &subject.binding(&nonce))?;
         let continuity = rules.check_continuity(&quote, host);
         let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
-        let accepted = selected
+        let appraisal = selected
             .map_err(Refusal::from)
-            .and_then(|selected| rules.appraise_supplied(&selected, supplied, &missing, host, context));
-        let accepted = accepted.map_err(|refusal| refusal.said_by(host))?;
-        Ok(Step::Done(self.proven.attested(accepted, self.subject.hello)))
+            .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
+        match appraisal.map_err(|refusal| refusal.said_by(host))? {
+            Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
+            Appraisal::Open(missing) => Ok(Rules::ask(&rules, proven, subject, *missing, context.nonce)),
+        }
     }
 }

@@ -3,7 +3,9 @@
 mod appraise;
 mod config;
 mod expect;
+mod ima;
 mod keys;
+mod list;
 mod outcome;
 mod rounds;
 mod subject;
@@ -25,9 +27,10 @@ use crate::{
     NAME, NO_NONCE,
     wire::{OfferedEk, Opening, first_endorsement_key},
 };
-use appraise::{Appraisal, Offered, sha256};
+use appraise::{Appraisal, Missing, Offered, sha256};
 pub use config::{Config, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
+pub use ima::KernelLists;
 use subject::Subject;
 use trust::Trust;
 pub use trust::{CrlPolicy, TrustError, TrustProblem};
@@ -43,6 +46,7 @@ struct Rules {
     /// Whether the same PCRs of every active bank are quoted.
     all_banks: bool,
     event_logs: EventLogs,
+    kernel_lists: KernelLists,
     /// Whether a host may sleep.
     accept_suspend: bool,
 }
@@ -113,8 +117,8 @@ impl NodeAttestor for TpmAttestor {
         self.0
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match self.0.appraise_first(quote, &proven, &offered, context)? {
-            Appraisal::Accepted(appraised) if is_explained(&appraised, &proven.host) => {
-                Ok(proven.claim(appraised.into(), subject.hello))
+            Appraisal::Accepted(accepted) if is_explained(&accepted.appraised, &proven.host) => {
+                Ok(proven.claim(*accepted, subject.hello))
             }
             Appraisal::Accepted(_) | Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),
         }
@@ -198,10 +202,10 @@ impl Rules {
         let host = &proven.host;
         let policies = context.records.policies_of(host);
         let continuity = self.check_continuity(&quote, host);
-        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered, policies));
+        let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered, &policies));
         appraisal.map_err(|reject| match reject {
             // A log that can't be read now makes no host suspect; one that does not come where it was said to be does.
-            Reject::LogMissing => Refusal::from(reject),
+            Reject::ImaMissing | Reject::LogMissing => Refusal::from(reject),
             reject => Refusal::from(reject).said_by(host),
         })
     }
@@ -218,25 +222,28 @@ impl Rules {
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match rules.appraise_first(quote, &proven, &offered, context)? {
-            Appraisal::Accepted(appraised) => {
-                Ok(Step::Done(proven.attested(appraised.into(), subject.hello)))
-            }
+            Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
             Appraisal::Open(mut missing) => {
                 let keys = &opening.endorsement_keys;
                 let attributes = keys::attributes(keys, &proven, &rules.trust.roots, context.now);
                 // One that proves nothing harms nobody who is known otherwise: it only tells nothing.
                 missing.certified = attributes.ok().flatten();
-                Ok(Step::Challenge {
-                    send: challenge(wire::challenge::Step::Need(missing.to_wire(&context.nonce))),
-                    next: Box::new(ExpectSupplied {
-                        rules: Arc::clone(rules),
-                        proven,
-                        subject,
-                        nonce: context.nonce,
-                        missing,
-                    }),
-                })
+                Ok(Self::ask(rules, proven, subject, *missing, context.nonce))
             }
+        }
+    }
+
+    /// Asks for what is missing.
+    fn ask(rules: &Arc<Self>, proven: Proven, subject: Subject, missing: Missing, nonce: [u8; 32]) -> Step {
+        Step::Challenge {
+            send: challenge(wire::challenge::Step::Need(missing.to_wire(&nonce))),
+            next: Box::new(ExpectSupplied {
+                rules: Arc::clone(rules),
+                proven,
+                subject,
+                nonce,
+                missing,
+            }),
         }
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use attest::{
-    PcrSelection, SelectedQuote, VerifiedPcrs, VerifiedQuote, ek::TpmAttributes, event_log::EventLog,
-};
+use attest::{PcrSelection, SelectedQuote, VerifiedQuote, ek::TpmAttributes};
 use plugin_api::{Appraised, Context, Host, HostPolicies, Outcome, Refusal, Shown};
 
 use super::appraise::Missing;
@@ -56,28 +54,21 @@ pub(super) fn is_judged(
     })
 }
 
-/// What a log that explains the PCRs comes to, with what the certificate of the TPM says.
+/// What a log that explains the PCRs comes to, and a kernel's list, with what the certificate of the TPM says. Whether that
+/// is enough is for the caller to check.
 pub(super) fn of_log(
-    pcrs: &VerifiedPcrs,
-    log: &EventLog,
-    selected: &SelectedQuote,
+    shown: &Shown<'_>,
     missing: &Missing,
     host: &Host,
     context: &Context<'_>,
 ) -> Result<Outcome, Refusal> {
-    let shown = Shown {
-        values: pcrs.values(),
-        log,
-        tpm_firmware: selected.quote().firmware_version,
-    };
     let policies = &missing.policies;
-    let mut outcome = match policies.appraise(&shown, host.appraised.as_ref(), context.now) {
+    let mut outcome = match policies.appraise(shown, host.appraised.as_ref(), context.now) {
         Ok(outcome) => outcome,
         // Where nothing follows, a log that tells less than policies want to know is as good as one that tells all.
         Err(_) if !policies.is_enforced() => Outcome::default(),
         Err(reject) => return Err(reject.into()),
     };
-    outcome.check()?;
     outcome.add(certified(missing.certified.as_ref()));
     Ok(outcome)
 }

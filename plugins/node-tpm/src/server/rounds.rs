@@ -15,6 +15,7 @@ use prost::Message;
 use super::{
     Rules,
     appraise::{Appraisal, Missing, Offered},
+    ima::{grown, latest, with_list},
     outcome::Accepted,
 };
 use crate::wire::{self, Supplied};
@@ -54,7 +55,7 @@ pub(super) fn begin(
     let asked = Questioned {
         rules: Arc::clone(rules),
         host: Arc::clone(host),
-        session: *session,
+        session: session.clone(),
         nonce: context.nonce,
     };
     asked.ask(context)
@@ -65,41 +66,52 @@ impl ExpectEvidence for ExpectQuote {
         let supplied = wire::supplied(answer)?;
         let host = Arc::clone(&self.asked.host);
         let policies = context.records.policies_of(&host);
-        self.judge(&supplied, policies, context)
-            .map_err(|reject| Refusal::from(reject).said_by(&host))
+        self.judge(supplied, &policies, context)
+            .map_err(|refusal| refusal.said_by(&host))
     }
 }
 
 impl ExpectQuote {
     fn judge(
         self,
-        supplied: &Supplied,
-        policies: HostPolicies,
+        supplied: Supplied,
+        policies: &HostPolicies,
         context: &Context<'_>,
-    ) -> Result<Round, Reject> {
+    ) -> Result<Round, Refusal> {
         let Self { asked, wanted } = self;
         let ak = asked.ak()?;
-        let quote = asked.verify(supplied, &ak)?;
+        let quote = asked.verify(&supplied, &ak)?;
         let Some(appraised) = &asked.host.appraised else {
-            return Err(Reject::Unexpected);
+            return Err(Reject::Unexpected.into());
         };
+        let (list, pcr_digest) = latest(appraised, &asked.session);
+        let is_other = quote.pcr_digest() != pcr_digest;
         let is_held_to_the_same = appraised.policy_generation == policies.generation();
-        if is_held_to_the_same && is_unchanged(&quote, &asked.session.clock, appraised, &wanted) {
+        if is_held_to_the_same && !is_other && is_unchanged(&quote, &asked.session.clock, appraised, &wanted)
+        {
             return Ok(Round::Unchanged(quote.clock));
         }
-        let is_other = quote.pcr_digest() != appraised.pcr_digest;
         if appraised.event_log.is_none() && quote.selection() == &appraised.selection && is_other {
             // There is no log that could tell why.
-            return Err(Reject::PcrDigest);
+            return Err(Reject::PcrDigest.into());
         }
         let offered = Offered {
             selection: appraised.selection.clone(),
             event_log: appraised.event_log.as_ref().map(|log| log.sha256),
+            has_list: list.is_some(),
+            list: list.cloned(),
         };
-        match asked.rules.appraise(quote, &asked.host, &offered, policies)? {
-            Appraisal::Accepted(appraised) => Ok(asked.changed(&ak, appraised.into())),
-            Appraisal::Open(missing) => Ok(Round::Ask(asked.ask_more(missing, context.nonce))),
-        }
+        let host = &asked.host;
+        let appraisal = match asked.rules.appraise(quote.clone(), host, &offered, policies)? {
+            Appraisal::Open(missing) if missing.is_in(&supplied, quote.selection()) => {
+                let selected = quote.over(&missing.pcrs)?;
+                asked
+                    .rules
+                    .appraise_supplied(&selected, supplied, *missing, host, context)?
+            }
+            appraisal => appraisal,
+        };
+        Ok(asked.conclude(&ak, appraisal, context.nonce))
     }
 }
 
@@ -128,10 +140,10 @@ impl ExpectLog {
         let ak = asked.ak()?;
         let selected = asked.verify(&supplied, &ak)?.over(&missing.pcrs)?;
         let host = Arc::clone(&asked.host);
-        let accepted = asked
+        let appraisal = asked
             .rules
-            .appraise_supplied(&selected, supplied, &missing, &host, context)?;
-        Ok(asked.changed(&ak, accepted))
+            .appraise_supplied(&selected, supplied, missing, &host, context)?;
+        Ok(asked.conclude(&ak, appraisal, context.nonce))
     }
 }
 
@@ -140,9 +152,12 @@ impl Questioned {
     fn ask(self, context: &Context<'_>) -> Option<Asked> {
         let appraised = self.host.appraised.as_ref()?;
         let policies = context.records.policies_of(&self.host);
-        let wanted = self.rules.wanted(&self.host, &appraised.selection, &policies);
+        let is_wanted = self.rules.is_list_wanted();
+        let list = is_wanted.then(|| latest(appraised, &self.session).0).flatten();
+        let boot = self.rules.wanted(&self.host, &appraised.selection, &policies);
+        let wanted = if list.is_some() { with_list(&boot) } else { boot };
         Some(Asked {
-            send: wire::need(&self.nonce, &wanted, false).encode_to_vec(),
+            send: wire::need(&self.nonce, &wanted, false, list).encode_to_vec(),
             within: QUOTE_WITHIN,
             next: Box::new(ExpectQuote { asked: self, wanted }),
         })
@@ -166,6 +181,20 @@ impl Questioned {
     fn ak(&self) -> Result<VerifiedAk, Reject> {
         let known = self.host.attestation_key.as_ref().ok_or(Reject::AkOfOtherHost)?;
         AttestationKey::parse(known.as_bytes())?.remembered(known)
+    }
+
+    fn conclude(self, ak: &VerifiedAk, appraisal: Appraisal, nonce: [u8; 32]) -> Round {
+        let before = self.host.appraised.as_ref();
+        match appraisal {
+            Appraisal::Open(missing) => Round::Ask(self.ask_more(*missing, nonce)),
+            Appraisal::Accepted(accepted) => {
+                let now = &accepted.appraised;
+                match before.and_then(|before| grown(before, now)) {
+                    Some(grown) => Round::Grown(now.standing.clock, Box::new(grown)),
+                    None => self.changed(ak, *accepted),
+                }
+            }
+        }
     }
 
     fn changed(&self, ak: &VerifiedAk, accepted: Accepted) -> Round {
@@ -192,7 +221,7 @@ impl Questioned {
     }
 }
 
-/// Whether all that is signed is as it was accepted last, and the TPM ran on since `last`.
+/// Whether all that is signed beside the PCRs is as it was accepted last, and the TPM ran on since `last`.
 fn is_unchanged(
     quote: &VerifiedQuote,
     last: &ClockInfo,
@@ -205,5 +234,4 @@ fn is_unchanged(
         && quote.firmware_version == appraised.standing.firmware_version
         && quote.selection() == wanted
         && quote.selection() == &appraised.selection
-        && quote.pcr_digest() == appraised.pcr_digest
 }

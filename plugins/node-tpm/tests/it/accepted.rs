@@ -1,8 +1,7 @@
 //! What is accepted, and what it takes.
 
 use node_tpm::{Config, EventLogs};
-
-use crate::parties::{Machine, Outcome, Server, WIRE, claim, path};
+use swtpm_tests::parties::{Machine, Outcome, Server, WIRE, claim, path};
 
 #[test]
 fn an_enrolled_host_attests_in_three_messages_and_then_in_one() {
@@ -55,7 +54,10 @@ fn another_selection_is_asked_for_once() {
     assert_eq!(server.attest(&mut machine).1, 3);
     assert_eq!(server.attest(&mut machine).1, 1);
     // A restarted agent begins with the standard selection; its log need not come again.
-    let mut restarted = Machine::with(std::mem::take(&mut *machine.tpm()), &crate::parties::event_log());
+    let mut restarted = Machine::with(
+        std::mem::take(&mut *machine.tpm()),
+        &swtpm_tests::parties::event_log(),
+    );
     assert_eq!(server.attest(&mut restarted).1, 2);
 }
 

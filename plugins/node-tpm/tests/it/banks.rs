@@ -1,14 +1,15 @@
 //! Every bank that a TPM has active is quoted, and once it was, it has to be.
 
 use attest::{HashAlg, PcrValues, event_log::EventLog};
-use swtpm_tests::SoftwareTpm;
-
-use crate::parties::{Machine, Server, captured, claim, event_log, replayed};
+use swtpm_tests::{
+    SoftwareTpm,
+    parties::{Machine, Server, captured, claim, event_log, replayed},
+};
 
 const BOTH: [HashAlg; 2] = [HashAlg::Sha256, HashAlg::Sha384];
 
 /// A machine of Google's cloud, whose firmware measures into both banks.
-fn with_both_banks() -> Machine {
+pub(crate) fn with_both_banks() -> Machine {
     let log = captured("goattest-ubuntu_2104_shielded_vm_no_secure_boot_eventlog");
     let parsed = EventLog::parse(&log).unwrap();
     let mut values = PcrValues::default();
@@ -46,7 +47,9 @@ fn a_bank_that_the_log_does_not_explain_is_refused() {
     let mut machine = with_both_banks();
     let server = Server::of(&machine);
     machine.tpm().values.extend(HashAlg::Sha384, 7, &[1; 48]);
-    let refusal = server.converse(&mut machine, crate::parties::WIRE).unwrap_err();
+    let refusal = server
+        .converse(&mut machine, swtpm_tests::parties::WIRE)
+        .unwrap_err();
     assert_eq!(refusal.code, "log_mismatch");
     assert!(
         refusal.source.to_string().contains("PCR 7 of bank sha384"),

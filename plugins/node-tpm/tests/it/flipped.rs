@@ -1,8 +1,7 @@
 //! Good evidence with one bit flipped, at every place, is refused.
 
 use plugin_api::{NodeProver, Step};
-
-use crate::parties::{Machine, Server, WIRE, claim};
+use swtpm_tests::parties::{Machine, Server, WIRE, claim};
 
 fn flipped(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
     (0..bytes.len()).map(|at| {

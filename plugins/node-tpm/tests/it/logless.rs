@@ -5,8 +5,7 @@ use node_tpm::{Config, EventLogs};
 use plugin_api::{NodeProver, Step};
 use prost::Message;
 use proto::plastron::attest::v1 as wire;
-
-use crate::parties::{Machine, Server, WIRE, code, path};
+use swtpm_tests::parties::{Machine, Server, WIRE, code, path};
 
 fn lenient(machine: &Machine) -> Server {
     let mut server = Server::new(&Config {

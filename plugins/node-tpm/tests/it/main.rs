@@ -10,8 +10,8 @@
 mod accepted;
 mod banks;
 mod flipped;
+mod kernel;
 mod logless;
-mod parties;
 mod policies;
 mod refused;
 mod rounds;

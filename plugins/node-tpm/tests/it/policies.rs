@@ -11,7 +11,7 @@ use node_tpm::{Config, EventLogs};
 use plugin_api::{NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
 use swtpm_tests::SoftwareTpm;
 
-use crate::parties::{Machine, Server, WIRE, captured, claim, code, event_log, replayed};
+use swtpm_tests::parties::{Machine, Server, WIRE, captured, claim, code, event_log, replayed};
 
 /// Another ThinkPad.
 const OTHER: &str = "guard-issue926-x1carbon-before.eventlog.bin";
@@ -79,6 +79,7 @@ fn binding(attested: &plugin_api::Attested) -> SessionBinding {
         exporter: WIRE.exporter,
         hello: claim.hello,
         clock: claim.appraised.standing.clock,
+        grown: None,
     }
 }
 

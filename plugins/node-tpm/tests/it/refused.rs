@@ -2,9 +2,10 @@
 
 use attest::{Digest, HashAlg, PcrValues};
 use plugin_api::{NodeProver, RefusalKind, Step};
-use swtpm_tests::SoftwareTpm;
-
-use crate::parties::{Machine, Server, WIRE, Wire, code, event_log, replayed};
+use swtpm_tests::{
+    SoftwareTpm,
+    parties::{Machine, Server, WIRE, Wire, code, event_log, replayed},
+};
 
 /// A host and a server that has seen it.
 fn acquainted() -> (Machine, Server) {

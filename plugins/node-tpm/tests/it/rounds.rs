@@ -5,8 +5,7 @@ use node_tpm::{Config, EventLogs};
 use plugin_api::{Asked, Attested, NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
 use prost::Message;
 use proto::plastron::attest::v1::{Evidence, Need, Supplied};
-
-use crate::parties::{Machine, Server, WIRE, Wire, claim, path};
+use swtpm_tests::parties::{Machine, Server, WIRE, Wire, claim, path};
 
 const OTHER: Wire = Wire {
     exporter: [2; 32],
@@ -14,11 +13,11 @@ const OTHER: Wire = Wire {
 };
 
 /// A session on the connection where the host attested.
-struct Session {
-    machine: Machine,
-    server: Server,
-    binding: SessionBinding,
-    path: String,
+pub(crate) struct Session {
+    pub(crate) machine: Machine,
+    pub(crate) server: Server,
+    pub(crate) binding: SessionBinding,
+    pub(crate) path: String,
     /// How many questions were asked.
     asked: u8,
 }
@@ -30,7 +29,7 @@ impl Session {
         Self::of(machine, server)
     }
 
-    fn of(mut machine: Machine, mut server: Server) -> Self {
+    pub(crate) fn of(mut machine: Machine, mut server: Server) -> Self {
         let (attested, _) = server.attest(&mut machine);
         Self {
             binding: binding(&attested),
@@ -41,7 +40,7 @@ impl Session {
         }
     }
 
-    fn ask(&mut self) -> Asked {
+    pub(crate) fn ask(&mut self) -> Asked {
         self.asked += 1;
         let context = self.server.context(WIRE, 100 + self.asked);
         let host = &self.server.hosts[0];
@@ -49,18 +48,18 @@ impl Session {
         asked.unwrap()
     }
 
-    fn answer(&mut self, asked: &[u8]) -> Vec<u8> {
+    pub(crate) fn answer(&mut self, asked: &[u8]) -> Vec<u8> {
         self.machine.prover.answer_round(&WIRE.exporter, asked).unwrap()
     }
 
-    fn hear(&mut self, asked: Asked, answer: &[u8]) -> Result<Round, Refusal> {
+    pub(crate) fn hear(&mut self, asked: Asked, answer: &[u8]) -> Result<Round, Refusal> {
         self.asked += 1;
         let context = self.server.context(WIRE, 100 + self.asked);
         asked.next.handle(answer, &context)
     }
 
     /// Questions and answers until it is decided; says how many it took.
-    fn round(&mut self) -> (Result<Round, Refusal>, usize) {
+    pub(crate) fn round(&mut self) -> (Result<Round, Refusal>, usize) {
         let mut asked = self.ask();
         let mut sent = 0;
         loop {
@@ -74,7 +73,7 @@ impl Session {
     }
 
     /// A round that finds nothing new.
-    fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self) {
         let (outcome, sent) = self.round();
         let Ok(Round::Unchanged(clock)) = outcome else {
             panic!("{outcome:?}")
@@ -84,7 +83,7 @@ impl Session {
     }
 
     /// A round that is refused, as what the host surely said.
-    fn is_refused(&mut self, code: &str) -> Refusal {
+    pub(crate) fn is_refused(&mut self, code: &str) -> Refusal {
         let (outcome, _) = self.round();
         surely(outcome, code)
     }
@@ -96,10 +95,11 @@ fn binding(attested: &Attested) -> SessionBinding {
         exporter: WIRE.exporter,
         hello: claim.hello,
         clock: claim.appraised.standing.clock,
+        grown: None,
     }
 }
 
-fn surely(outcome: Result<Round, Refusal>, code: &str) -> Refusal {
+pub(crate) fn surely(outcome: Result<Round, Refusal>, code: &str) -> Refusal {
     let refusal = outcome.unwrap_err();
     assert_eq!((refusal.code, refusal.said_by.as_deref()), (code, Some("host-1")));
     refusal

@@ -2,8 +2,7 @@
 
 use attest::HashAlg;
 use plugin_api::NodeProver;
-
-use crate::parties::{Machine, Server, WIRE, Wire, code, path};
+use swtpm_tests::parties::{Machine, Server, WIRE, Wire, code, path};
 
 const EXPORTER: [u8; 32] = [9; 32];
 

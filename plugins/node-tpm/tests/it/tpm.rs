@@ -2,9 +2,10 @@
 
 use node_tpm::Config;
 use plugin_api::NodeProver;
-use swtpm_tests::structures::Said;
-
-use crate::parties::{Machine, Server, WIRE, code, path};
+use swtpm_tests::{
+    parties::{Machine, Server, WIRE, code, path},
+    structures::Said,
+};
 
 const BEFORE: Said = Said {
     clock: 1_000_000,

@@ -10,12 +10,11 @@ use node_tpm::{Config, CrlPolicy, TpmAttestor};
 use plugin_api::EnrolledEk;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use swtpm_tests::{
+    parties::{Machine, Outcome, Server, WIRE, claim, event_log},
     structures::Said,
     vendor::{Ca, Change},
 };
 use tempfile::TempDir;
-
-use crate::parties::{Machine, Outcome, Server, WIRE, claim, event_log};
 
 const SERIAL_7: Change = |params| params.serial_number = Some(vec![7].into());
 

@@ -278,7 +278,7 @@ impl Show {
     fn execute(&self) -> Result<(), CommandError> {
         let found = self.policy.read(&self.socket_path)?;
         let stored = found.stored.clone();
-        if let (Output::Json, Some(stored)) = (self.output, &stored) {
+        if let (Output::Json, Some(stored), false) = (self.output, &stored, self.canonical) {
             return self
                 .output
                 .print("plastron.policy.v1.Policy", stored, String::new);

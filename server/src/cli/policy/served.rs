@@ -365,3 +365,6 @@ fn common(socket: &Path) -> Common {
         output: Output::Pretty,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,3 +218,44 @@ fn says_where_a_policy_is_wrong_and_what_would_be_right() {
         "{error}"
     );
 }
+
+#[test]
+fn a_command_says_whom_or_what_it_is_about() {
+    use clap::error::ErrorKind::{
+        ArgumentConflict, MissingRequiredArgument, UnknownArgument, ValueValidation,
+    };
+    let check = |words: &str, expected: Result<(), clap::error::ErrorKind>| {
+        let line = ["plastron-server", "policy"].into_iter().chain(words.split(' '));
+        let outcome = Cli::try_parse_from(line)
+            .map(|_| ())
+            .map_err(|error| error.kind());
+        assert_eq!(outcome, expected, "{words}");
+    };
+    check("apply rack-7.toml --signature rack-7.sig", Ok(()));
+    check("apply", Err(MissingRequiredArgument));
+    check("assign --host x --set rack-7,base", Ok(()));
+    check("assign --all --set base --dry-run", Ok(()));
+    check("assign --set base", Err(MissingRequiredArgument));
+    check("assign --all --host x", Err(ArgumentConflict));
+    check(
+        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3",
+        Ok(()),
+    );
+    check("promote", Err(MissingRequiredArgument));
+    check("promote rack-7 --accept-fall-out all", Err(ValueValidation));
+    check("promote rack-7 --force", Err(UnknownArgument));
+    check("stage rack-7", Ok(()));
+    check("retire rack-7 --generation 77c2", Ok(()));
+    check("retire rack-7 --all-generations", Ok(()));
+    check("retire rack-7", Err(MissingRequiredArgument));
+    check("learn --name rack-7 --host x", Ok(()));
+    check("learn --name rack-7 --event-log x", Ok(()));
+    check("learn --name rack-7", Err(MissingRequiredArgument));
+    check(
+        "learn --name rack-7 --host x --event-log y",
+        Err(ArgumentConflict),
+    );
+    check("test rack-7.toml", Err(MissingRequiredArgument));
+    check("diff server:rack-7 rack-7.toml", Ok(()));
+    check("list", Ok(()));
+}

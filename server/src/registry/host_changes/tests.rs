@@ -5,7 +5,7 @@ use attest::{
     ek::{CertificateId, EkHash},
     wire::ClockInfo,
 };
-use plugin_api::{Appraised, Claim, Offence};
+use plugin_api::{Appraised, Claim, Offence, PolicyJudgement, PolicyStanding};
 use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 
 use super::*;
@@ -84,16 +84,8 @@ impl World {
 
     fn attest(&mut self, claimed: HostClaim) -> Result<(), NotRecorded> {
         let attestation = Attestation {
-            path: PATH.into(),
-            attestation_type: "tpm",
-            svid: AgentSvid {
-                serial: SerialNumber::from_bytes(&[1]),
-                not_after: Timestamp::NEVER,
-            },
-            selectors: SelectorSet::default(),
-            can_reattest: true,
             claims: vec![Claim::Host(Box::new(claimed))],
-            address: "10.0.0.1:7".into(),
+            ..attestation()
         };
         self.change(|draft| record_attestation(draft, attestation)).0
     }
@@ -112,6 +104,21 @@ fn person(name: &str, needed: Approvals) -> Orderer {
         actor: name.into(),
         person: name.into(),
         needed,
+    }
+}
+
+fn attestation() -> Attestation {
+    Attestation {
+        path: PATH.into(),
+        attestation_type: "tpm",
+        svid: AgentSvid {
+            serial: SerialNumber::from_bytes(&[1]),
+            not_after: Timestamp::NEVER,
+        },
+        selectors: SelectorSet::default(),
+        can_reattest: true,
+        claims: Vec::new(),
+        address: "10.0.0.1:7".into(),
     }
 }
 
@@ -170,6 +177,7 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
             policies: Vec::new(),
             selectors: Vec::new(),
             event_log: None,
+            kernel_list: None,
         },
         event_log: None,
         hello: [6; 32],
@@ -351,6 +359,37 @@ fn an_attestation_ends_the_row_that_waits_for_its_key_and_takes_nothing_from_it(
     let (_, events) =
         world.change(|draft| claim(draft, again, HostEvent::Answered, &PATH.into(), "10.0.0.1:7"));
     assert_eq!(events, Vec::<&str>::new());
+}
+
+/// Once for each that is new, and from nothing again in another boot.
+#[test]
+fn files_that_changed_while_they_were_measured_are_recorded() {
+    let mut world = world();
+    let id = Arc::clone(&world.enrolled(&[by_hash(1)]).id);
+    for (reset_count, violations, expected) in [
+        (1, 0, vec!["host_keys_changed", "host_verified"]),
+        (1, 2, vec!["host_kernel_violations"]),
+        (1, 2, vec![]),
+        (1, 3, vec!["host_kernel_violations"]),
+        (2, 0, vec![]),
+        (2, 1, vec!["host_kernel_violations"]),
+        (3, 1, vec!["host_kernel_violations"]),
+    ] {
+        let host = Arc::clone(world.state.hosts.get(&id).unwrap());
+        let mut claimed = claim_of(&host, None, 1);
+        claimed.appraised.kernel_list = Some(KernelList {
+            violations,
+            ..KernelList::of_boot(reset_count)
+        });
+        let (outcome, mut events) =
+            world.change(|draft| claim(draft, claimed, HostEvent::Attested, &PATH.into(), "10.0.0.1:7"));
+        events.sort_unstable();
+        assert_eq!(
+            (outcome, events),
+            (Ok(()), expected),
+            "{reset_count}, {violations}"
+        );
+    }
 }
 
 #[test]
@@ -618,4 +657,57 @@ fn a_host_is_condemned_for_what_was_said_of_its_row_as_it_is() {
     };
     assert_eq!(said_of(host.revision + 1), None);
     assert!(said_of(host.revision).is_some());
+}
+
+/// Good evidence of `host` that says this of the node, under a policy of which `differences` differ.
+fn told(host: &Host, selectors: &[&str], differences: &[&str]) -> HostClaim {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let mut claimed = claim_of(host, None, 1);
+    claimed.appraised.selectors = texts(selectors);
+    claimed.appraised.policies = vec![PolicyStanding {
+        name: "vm".parse().unwrap(),
+        since: Timestamp::from_unix(7),
+        judgements: vec![PolicyJudgement {
+            generation: "ab".repeat(32),
+            version: 1,
+            is_enforced: true,
+            differences: texts(differences),
+            more: 0,
+        }],
+    }];
+    claimed
+}
+
+#[test]
+fn what_evidence_says_of_a_node_is_replaced_with_the_verdict_and_audited_once() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let selectors = ["ek_hash:1", "policy:vm"].map(|value| svid::Selector::new("tpm", value).unwrap());
+    let attestation = Attestation {
+        selectors: selectors.into_iter().collect(),
+        claims: vec![Claim::Host(Box::new(told(&host, &["policy:vm"], &[])))],
+        ..attestation()
+    };
+    let (outcome, events) = world.change(|draft| record_attestation(draft, attestation));
+    assert_eq!(outcome, Ok(()));
+    assert!(events.contains(&"host_appraised"), "{events:?}");
+
+    let answer = |world: &mut World, claimed| {
+        let path = PATH.into();
+        world.change(|draft| claim(draft, claimed, HostEvent::Answered, &path, "10.0.0.1:7"))
+    };
+    let host = Arc::clone(world.state.hosts.get("row-1").unwrap());
+    let (outcome, events) = answer(&mut world, told(&host, &["policy:vm"], &[]));
+    assert_eq!((outcome, events), (Ok(()), Vec::new()), "nothing is new");
+    let host = Arc::clone(world.state.hosts.get("row-1").unwrap());
+    let (outcome, events) = answer(&mut world, told(&host, &["secure_boot:on"], &["PCR 4"]));
+    assert_eq!((outcome, events), (Ok(()), vec!["host_appraised"]));
+    let agent = world.state.agents.get(PATH).unwrap();
+    let selectors: Vec<_> = agent.selectors.iter().map(svid::Selector::value).collect();
+    assert_eq!(selectors, ["ek_hash:1", "secure_boot:on"]);
+    let woken = |touched: &Touched| matches!(touched, Touched::Agent(path) if path.as_ref() == PATH);
+    assert!(
+        world.touched.iter().any(woken),
+        "its session looks at its entries anew"
+    );
 }

@@ -20,7 +20,8 @@ pub(in crate::registry) fn ak(seed: u16) -> Public {
     Public::parse(&area).unwrap()
 }
 
-fn full() -> Host {
+/// A row in which everything is said.
+pub(in crate::registry) fn full() -> Host {
     let mut values = PcrValues::default();
     values.set(HashAlg::Sha256, 0, Digest::filled(1, HashAlg::Sha256));
     values.set(HashAlg::Sha384, 14, Digest::filled(2, HashAlg::Sha384));
@@ -76,8 +77,13 @@ fn full() -> Host {
             selectors: vec!["secure_boot:on".into()],
             event_log: Some(KnownLog {
                 sha256: [13; 32],
-                values,
+                values: values.clone(),
                 is_kept: true,
+            }),
+            kernel_list: Some(KernelList {
+                progress: Progress::resumed(18, u64::MAX, values),
+                bytes: 19,
+                violations: 20,
             }),
         }),
         agent_path: Some("/spire/agent/tpm/x".into()),
@@ -126,6 +132,7 @@ fn bare() -> Host {
 fn without_log() -> Host {
     let appraised = full().appraised.map(|appraised| Appraised {
         event_log: None,
+        kernel_list: None,
         ..appraised
     });
     Host {
@@ -196,6 +203,10 @@ fn appraised(record: &mut stored::Host) -> &mut stored::Appraised {
     record.appraised.as_mut().unwrap()
 }
 
+fn list(record: &mut stored::Host) -> &mut stored::KernelList {
+    appraised(record).kernel_list.as_mut().unwrap()
+}
+
 #[test]
 fn fields_that_are_wrong_are_refused() {
     check(|row| row.attestation_key.truncate(20), WireError::Truncated);
@@ -226,6 +237,8 @@ fn fields_that_are_wrong_are_refused() {
         |row| appraised(row).values[0].digest.push(0),
         WireError::OutOfBounds,
     );
+    check(|row| list(row).values[0].digest.push(0), WireError::OutOfBounds);
+    check(|row| list(row).values[1].hash_alg = 0, WireError::Unsupported);
     check(
         |row| appraised(row).event_log_sha256.push(0),
         WireError::OutOfBounds,

@@ -11,6 +11,7 @@ use proto::spire::api::{
     },
     types::permission_denied_details::Reason,
 };
+use tokio::{io::AsyncReadExt, net::TcpListener};
 use tonic::Code;
 
 use client::{Host, Said, Session, reason};
@@ -310,4 +311,27 @@ async fn a_host_with_another_tpm_is_the_same_host_once_that_attests() {
         (&before["id"], &before["agent_id"])
     );
     assert_eq!(shown["verdict"]["finding"], "FINDING_VERIFIED", "{shown}");
+}
+
+#[tokio::test]
+async fn another_program_is_told_what_becomes_of_hosts() {
+    // Any file of some length holds a secret.
+    let secret = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = format!("webhook = {{ url = \"http://{address}/hook\", secret_path = {secret:?} }}\n");
+    let host = Host::of_server_with(&settings).await;
+
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"}}") {
+        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+    }
+
+    let request = String::from_utf8(request).unwrap();
+    assert!(request.starts_with("POST /hook HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("plastron-signature: sha256="), "{request}");
+    assert!(request.contains("\"event\":\"host_verified\""), "{request}");
+    let shown = host.shown();
+    assert!(request.contains(shown["id"].as_str().unwrap()), "{request}");
 }

@@ -18,11 +18,11 @@ use proto::{
     },
 };
 use rustls_pki_types::CertificateDer;
-use swtpm_tests::World;
+use swtpm_tests::{World, alone};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use super::crash::Local;
+use super::{crash::Local, overload::FLOOD};
 
 const OFF: &str = "[server.ratelimit]\nattestation = false\nsigning = false\n";
 /// Several times what a source may have at once: a slow machine gives it time to get more.
@@ -33,6 +33,7 @@ const BATCH: usize = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_attests_too_often_is_told_when_to_come_back() {
+    let _alone = alone(FLOOD);
     let world = World::start();
     let refused = attest_often(&world).await.expect("a limit");
     check(&refused);
@@ -41,6 +42,7 @@ async fn who_attests_too_often_is_told_when_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_too_much_signed_is_told_when_to_come_back() {
+    let _alone = alone(FLOOD);
     let world = World::start();
     let refused = sign_often(&world).await.expect("a limit");
     check(&refused);
@@ -48,6 +50,7 @@ async fn who_has_too_much_signed_is_told_when_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_limited_where_the_operator_wants_no_limit() {
+    let _alone = alone(FLOOD);
     let world = World::with(OFF);
     assert!(attest_often(&world).await.is_none());
     assert!(sign_often(&world).await.is_none());

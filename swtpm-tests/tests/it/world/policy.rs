@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use attest::{HashAlg, event_log::EventLog};
 use serde_json::Value;
 use swtpm_tests::{Agent, Machine, World, new_dir};
 
@@ -233,6 +234,38 @@ fn a_host_that_booted_something_else_is_refused_when_it_attests() {
     assert_eq!(agent.daemon().count("Agent ready"), 0);
     // A host that is held to nothing is as it was.
     assert_eq!(finding(&shown(&world, &golden.id)), "FINDING_VERIFIED");
+}
+
+#[test]
+fn a_host_is_asked_for_further_pcrs_before_it_is_judged_by_them() {
+    // Hosts quote what they do by default, without PCR 11.
+    let world = World::for_tpms(OFTEN, "");
+    let golden = serving(&world, GOLDEN);
+    let log = fs::read(golden.machine.event_log()).unwrap();
+    let values = EventLog::parse(&log).unwrap().replay(HashAlg::Sha256).unwrap();
+    let value = values.get(HashAlg::Sha256, 11).unwrap();
+    let text =
+        format!("format = 1\nname = \"vm\"\nversion = 1\n[[pcr]]\nindex = 11\nvalues = [\"{value}\"]\n");
+    let policy = new_dir().join("policy.toml");
+    fs::write(&policy, text).unwrap();
+    let _applied = apply(&world, &policy);
+    let _done = world.cli(&["policy", "promote", "vm"]);
+
+    let assigned = world.cli(&["policy", "assign", "--host", &golden.id, "--set", "vm"]);
+    assert_eq!(
+        (&assigned["is_done"], &assigned["unknown"]),
+        (&true.into(), &1.into()),
+        "{assigned}"
+    );
+
+    let look = || shown(&world, &golden.id);
+    let met = until("met", look, is_met);
+    assert_eq!(finding(&met), "FINDING_VERIFIED", "{met}");
+    let agents = world.cli(&["agent", "list"]).to_string();
+    for selector in ["policy:vm", "pcr:sha256:11:", "secure_boot:on"] {
+        assert!(agents.contains(selector), "{selector}: {agents}");
+    }
+    assert_eq!(world.server().count("Host quarantined"), 0);
 }
 
 #[test]

@@ -28,17 +28,29 @@ fn serving(settings: &str) -> (World, Machine, Agent, String) {
     (world, machine, agent, host)
 }
 
-fn verdict(world: &World, host: &str) -> Value {
+pub(super) fn verdict(world: &World, host: &str) -> Value {
     world.cli(&["host", "show", "--id", host])["verdict"].clone()
 }
 
+/// Waits until a host has this verdict, of which the audit trail tells before anybody else sees it.
+pub(super) fn judged(world: &World, host: &str, finding: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let shown = verdict(world, host);
+        if shown["finding"] == finding {
+            return shown;
+        }
+        assert!(Instant::now() < deadline, "not {finding}: {shown}");
+    }
+}
+
 /// What the audit trail has of `event`.
-fn recorded(world: &World, event: &str) -> Vec<Value> {
+pub(super) fn recorded(world: &World, event: &str) -> Vec<Value> {
     world.audit(&["query", "--event", event, "--output", "json"])
 }
 
 /// Waits until the audit trail has `event` `times` times.
-fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
+pub(super) fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let found = recorded(world, event);
@@ -51,14 +63,18 @@ fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
 
 /// The serial number of the workload's SVID.
 fn serial(agent: &Agent) -> SerialNumber {
-    let fetched = agent.cli(&["api", "fetch", "x509"]);
+    serial_in(&agent.cli(&["api", "fetch", "x509"]))
+}
+
+/// The serial number of the first SVID that a workload fetched.
+pub(super) fn serial_in(fetched: &Value) -> SerialNumber {
     let chain = fetched["svids"][0]["x509_svid"].as_str().unwrap();
     let leaf = CertificateDer::from(pem::parse(chain).unwrap().into_contents());
     X509Svid::parse(&leaf).unwrap().serial
 }
 
 /// Waits until a CRL names `serial`.
-fn is_revoked(world: &World, serial: &SerialNumber) {
+pub(super) fn is_revoked(world: &World, serial: &SerialNumber) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !revoked(world).contains(serial) {
         assert!(Instant::now() < deadline, "no CRL names {serial}");
@@ -66,7 +82,7 @@ fn is_revoked(world: &World, serial: &SerialNumber) {
 }
 
 /// What the CRLs in the server's files name.
-fn revoked(world: &World) -> Vec<SerialNumber> {
+pub(super) fn revoked(world: &World) -> Vec<SerialNumber> {
     let mut revoked = Vec::new();
     for file in fs::read_dir(world.data_dir().join("crl")).unwrap() {
         let path = file.unwrap().path();
@@ -127,7 +143,7 @@ fn a_host_that_is_changed_while_it_runs_loses_everything_until_it_is_good_and_re
     // Released while it is what it was: it attests, is found out, and quarantined again.
     let _released = world.cli(&["host", "release", "--id", &host]);
     audited(&world, "host_quarantined", 2);
-    assert_eq!(verdict(&world, &host)["finding"], "FINDING_QUARANTINED");
+    judged(&world, &host, "FINDING_QUARANTINED");
     let outcome = agent.outcome(&["api", "fetch", "x509"]);
     assert!(!outcome.status.success(), "{outcome:?}");
     let released = audited(&world, "host_released", 1);
@@ -167,11 +183,7 @@ fn a_host_that_falls_silent_is_stale_and_heals_when_it_speaks() {
 
     agent.daemon().signal("STOP");
     audited(&world, "host_stale", 1);
-    let shown = verdict(&world, &host);
-    assert_eq!(
-        (&shown["finding"], &shown["code"]),
-        (&"FINDING_STALE".into(), &"silent".into())
-    );
+    assert_eq!(judged(&world, &host, "FINDING_STALE")["code"], "silent");
     agent.daemon().signal("CONT");
 
     audited(&world, "host_verified", 2);

@@ -1,20 +1,19 @@
 //! A host with a TPM in software, and connections on which anything can be said.
 
-use std::{fs, future::Future, path::PathBuf, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc};
 
 use agent::{
     attest::{Prover, attest},
     link::{Address, Link},
     svid_key::KeyRequest,
 };
-use attest::{HashAlg, ek::EndorsementKey, event_log::EventLog};
 use edge::{
     Clock,
     grpc::Client,
     tls::{Expected, Exporter, Identity},
 };
-use node_tpm::{AgentConfig, TpmProver};
-use plugin_api::{Binding, NodeProver, TpmDevice, TpmError};
+use node_tpm::TpmProver;
+use plugin_api::{Binding, NodeProver};
 use prost::Message;
 use proto::{
     google::rpc,
@@ -36,9 +35,15 @@ use proto::{
     },
 };
 use rustls_pki_types::CertificateDer;
-use svid::{SpiffeId, TrustDomain};
-use swtpm_tests::{SoftwareTpm, World};
+use svid::SpiffeId;
+use swtpm_tests::{World, fleet};
 use tonic::Status;
+
+/// The event log of the hosts.
+const LOG: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../attest/testdata/eventlogs/guard-good-1.eventlog.bin"
+);
 
 /// A host that the server knows: it attested once.
 pub(super) struct Host {
@@ -67,7 +72,11 @@ impl Host {
 
     /// The same, of a server that asks its hosts each second.
     pub(super) async fn often_asked() -> Self {
-        let settings = "evidence_interval = \"1s\"";
+        Self::of_server_with("evidence_interval = \"1s\"").await
+    }
+
+    /// The same, of a server with these settings.
+    pub(super) async fn of_server_with(settings: &str) -> Self {
         Self::of(Arc::new(World::for_tpms(settings, ""))).await
     }
 
@@ -77,7 +86,7 @@ impl Host {
     }
 
     async fn of(world: Arc<World>) -> Self {
-        let (prover, hash) = machine();
+        let (prover, hash) = fleet::prover(Path::new(LOG));
         let _imported = world.cli(&["host", "import", "--ek-hash", &hash]);
         let mut host = Self {
             world,
@@ -129,7 +138,7 @@ impl Host {
 
     /// Has an operator put another TPM in place of the first host's; answers with the machine as it is then.
     pub(super) fn with_another_tpm(&self) -> Self {
-        let (prover, hash) = machine();
+        let (prover, hash) = fleet::prover(Path::new(LOG));
         let id = self.shown()["id"].as_str().unwrap().to_owned();
         let replaced = self
             .world
@@ -372,28 +381,6 @@ pub(super) fn reason(status: &Status) -> Option<Reason> {
 
 fn expected() -> Expected {
     Expected::Anyone("spiffe://example.org/spire/server".parse::<SpiffeId>().unwrap())
-}
-
-/// A prover on a TPM whose PCRs a captured log explains, and the hash of its endorsement key.
-fn machine() -> (TpmProver, String) {
-    let log: PathBuf = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../attest/testdata/eventlogs/guard-good-1.eventlog.bin"
-    )
-    .into();
-    let parsed = EventLog::parse(&fs::read(&log).unwrap()).unwrap();
-    let tpm = SoftwareTpm::with(parsed.replay(HashAlg::Sha256).unwrap());
-    let hash = EndorsementKey::parse(&tpm.endorsement_key()).unwrap().hash();
-    let mut tpm = Some(tpm);
-    let open = Box::new(move || -> Result<Box<dyn TpmDevice>, TpmError> {
-        Ok(Box::new(tpm.take().ok_or(TpmError::Stopped)?))
-    });
-    let config = AgentConfig {
-        event_log_path: log,
-        ..AgentConfig::default()
-    };
-    let trust_domain = TrustDomain::parse("example.org").unwrap();
-    (TpmProver::new(config, trust_domain, open), hash.to_string())
 }
 
 /// A prover that the agent's code borrows.

@@ -1,12 +1,14 @@
 //! Many agents in one process: each has its own SVID, connection and session, and nothing that is not needed for that.
 
 use std::{
+    future::Future,
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use agent::{refusal::retry_after, svid_key::KeyRequest};
+use agent::{backoff::Backoff, refusal::retry_after, svid_key::KeyRequest};
 use edge::{
     Clock,
     grpc::Client,
@@ -36,6 +38,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,6 +48,10 @@ use tonic::{Code, Status, Streaming};
 pub(super) const RACKS: u8 = 8;
 /// Connections on which the herd attests.
 const ATTESTING: usize = 64;
+
+/// How long each step of dialing may take, and the opening of a session: as with an agent.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// An agent that attested.
 pub(super) struct Member {
@@ -77,20 +84,27 @@ pub(super) async fn dial(
     rack: u8,
     identity: Option<&Identity>,
     preface: &[u8],
-) -> std::io::Result<Connection> {
+) -> io::Result<Connection> {
     let server = "spiffe://example.org/spire/server".parse::<SpiffeId>().unwrap();
     let config = tls::client_config(Expected::Anyone(server), identity, Clock::system()).unwrap();
-    let mut tcp = connect(address, rack).await?;
+    let mut tcp = within(STEP_WITHIN, connect(address, rack)).await?;
     tcp.write_all(preface).await?;
-    let stream = TlsConnector::from(config)
-        .connect("localhost".try_into().unwrap(), tcp)
-        .await?;
-    let (client, driver) = Client::start(stream).await.map_err(std::io::Error::other)?;
+    let name = "localhost".try_into().unwrap();
+    let stream = within(STEP_WITHIN, TlsConnector::from(config).connect(name, tcp)).await?;
+    let (client, driver) = Client::start(stream).await.map_err(io::Error::other)?;
     let driver = tokio::spawn(driver);
     Ok(Connection { client, driver })
 }
 
-async fn connect(address: SocketAddr, rack: u8) -> std::io::Result<TcpStream> {
+async fn within<T, E: From<io::Error>>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let done = timeout(limit, step).await;
+    done.unwrap_or_else(|late| Err(io::Error::from(late).into()))
+}
+
+async fn connect(address: SocketAddr, rack: u8) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::new(127, 0, 1, rack), 0).into())?;
     let stream = socket.connect(address).await?;
@@ -181,52 +195,56 @@ impl Member {
     /// Comes back until it has a session, as an agent does: after a pause, and after the one that the server asks for.
     /// Answers with how often it had to.
     pub(super) async fn returned(&self, address: SocketAddr) -> (Session, usize) {
-        let mut tries = 0;
+        let (mut tries, mut backoff) = (0, Backoff::default());
         loop {
             tries += 1;
-            let pause = match self.session(address).await {
+            let asked = match self.session(address).await {
                 Ok(session) => return (session, tries),
                 Err(Failed::Connection(_)) => None,
                 Err(Failed::Refused(status)) => {
-                    // A connection that the server closed, or a limit: anything else would be for good.
+                    // A connection that the server closed, a limit, or too slow: anything else would be for good.
                     let passes = matches!(
                         status.code(),
-                        Code::ResourceExhausted | Code::Unavailable | Code::Unknown
+                        Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unavailable | Code::Unknown
                     );
                     assert!(passes, "refused for good: {status}");
                     retry_after(&status)
                 }
             };
-            let growing = Duration::from_millis(500) * u32::try_from(tries).unwrap();
-            tokio::time::sleep(pause.unwrap_or(growing)).await;
+            tokio::time::sleep(backoff.failed(asked)).await;
         }
     }
 
     /// Opens a session, and acknowledges the first update.
     async fn session(&self, address: SocketAddr) -> Result<Session, Failed> {
         let connection = dial(address, self.rack, Some(&self.identity), &[]).await?;
-        let (requests, queue) = mpsc::channel(2);
-        requests.try_send(said(ToServer::Open(Open::default()))).unwrap();
-        let mut client = AgentSessionClient::new(connection.client.clone());
-        let mut messages = client.session(ReceiverStream::new(queue)).await?.into_inner();
-        loop {
-            let message = messages.message().await?.and_then(|message| message.message);
-            match message.ok_or_else(|| Status::unavailable("the session ended"))? {
-                FromServer::Update(update) => {
-                    let revision = update.revision;
-                    requests.try_send(said(ToServer::Ack(Ack { revision }))).unwrap();
-                    break;
-                }
-                FromServer::Welcome(_) => {}
-                other => panic!("a herd of join tokens is not told {other:?}"),
-            }
-        }
-        Ok(Session {
-            _connection: connection,
-            _requests: requests,
-            _messages: messages,
-        })
+        within(OPEN_WITHIN, opened(connection)).await
     }
+}
+
+/// Opens a session on a connection.
+async fn opened(connection: Connection) -> Result<Session, Failed> {
+    let (requests, queue) = mpsc::channel(2);
+    requests.try_send(said(ToServer::Open(Open::default()))).unwrap();
+    let mut client = AgentSessionClient::new(connection.client.clone());
+    let mut messages = client.session(ReceiverStream::new(queue)).await?.into_inner();
+    loop {
+        let message = messages.message().await?.and_then(|message| message.message);
+        match message.ok_or_else(|| Status::unavailable("the session ended"))? {
+            FromServer::Update(update) => {
+                let revision = update.revision;
+                requests.try_send(said(ToServer::Ack(Ack { revision }))).unwrap();
+                break;
+            }
+            FromServer::Welcome(_) => {}
+            other => panic!("a herd of join tokens is not told {other:?}"),
+        }
+    }
+    Ok(Session {
+        _connection: connection,
+        _requests: requests,
+        _messages: messages,
+    })
 }
 
 fn said(message: ToServer) -> AgentMessage {

@@ -1,4 +1,4 @@
-//! A host, a server, and what passes between them.
+//! A host and a server in this very process, and what passes between them.
 
 use std::{
     path::PathBuf,
@@ -17,72 +17,115 @@ use plugin_api::{
     Newcomer, NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
 };
 use svid::{Timestamp, TrustDomain};
-use swtpm_tests::SoftwareTpm;
+
+use crate::SoftwareTpm;
 
 /// A machine: a TPM, an event log, and the agent's prover.
-pub(crate) struct Machine {
-    pub(crate) tpm: Arc<Mutex<SoftwareTpm>>,
-    pub(crate) prover: TpmProver,
-    pub(crate) log: PathBuf,
+pub struct Machine {
+    /// Its TPM.
+    pub tpm: Arc<Mutex<SoftwareTpm>>,
+    /// What its agent proves it with.
+    pub prover: TpmProver,
+    /// The file of its event log.
+    pub log: PathBuf,
+    /// Where its kernel's list is, once there is one.
+    pub list: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 /// The server's side.
-pub(crate) struct Server {
-    pub(crate) attestor: TpmAttestor,
-    pub(crate) hosts: Vec<Arc<Host>>,
+pub struct Server {
+    /// What decides.
+    pub attestor: TpmAttestor,
+    /// Its rows of hosts.
+    pub hosts: Vec<Arc<Host>>,
     /// What all hosts are held to.
-    pub(crate) policies: Vec<Arc<Generations>>,
+    pub policies: Vec<Arc<Generations>>,
 }
 
 /// One connection.
 #[derive(Clone, Copy)]
-pub(crate) struct Wire {
-    pub(crate) exporter: [u8; 32],
-    pub(crate) csr: &'static [u8],
+pub struct Wire {
+    /// Its TLS exporter.
+    pub exporter: [u8; 32],
+    /// The certificate request that is sent over it.
+    pub csr: &'static [u8],
 }
 
 /// What became of an attestation.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
+    /// The host is known.
     Attested(Attested),
+    /// It is not.
     Newcomer(Newcomer),
 }
 
-pub(crate) const WIRE: Wire = Wire {
+/// Some connection.
+pub const WIRE: Wire = Wire {
     exporter: [1; 32],
     csr: b"csr",
 };
 const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
 
 /// A ThinkPad's log.
-pub(crate) fn event_log() -> Vec<u8> {
+///
+/// # Panics
+///
+/// It is missing.
+#[must_use]
+pub fn event_log() -> Vec<u8> {
     captured("guard-good-1.eventlog.bin")
 }
 
 /// A log of a real machine.
-pub(crate) fn captured(name: &str) -> Vec<u8> {
-    let logs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attest/testdata/eventlogs");
+///
+/// # Panics
+///
+/// It is missing.
+#[must_use]
+pub fn captured(name: &str) -> Vec<u8> {
+    let logs = concat!(env!("CARGO_MANIFEST_DIR"), "/../attest/testdata/eventlogs");
     std::fs::read(PathBuf::from(logs).join(name)).unwrap()
 }
 
-pub(crate) fn replayed(log: &[u8]) -> PcrValues {
+/// The PCRs that a log explains.
+///
+/// # Panics
+///
+/// It can't be read.
+#[must_use]
+pub fn replayed(log: &[u8]) -> PcrValues {
     EventLog::parse(log).unwrap().replay(HashAlg::Sha256).unwrap()
 }
 
 impl Machine {
     /// One that booted as its log says.
-    pub(crate) fn new() -> Self {
-        let log = event_log();
-        Self::with(SoftwareTpm::with(replayed(&log)), &log)
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(&event_log())
     }
 
-    pub(crate) fn with(tpm: SoftwareTpm, log: &[u8]) -> Self {
+    /// One that booted as `log` says.
+    #[must_use]
+    pub fn of(log: &[u8]) -> Self {
+        Self::with(SoftwareTpm::with(replayed(log)), log)
+    }
+
+    /// One with this TPM and log, whether they go together or not.
+    ///
+    /// # Panics
+    ///
+    /// There is no room for a file.
+    #[must_use]
+    pub fn with(tpm: SoftwareTpm, log: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, log).unwrap();
+        let list = dir.path().join("list");
         let config = AgentConfig {
             event_log_path: path.clone(),
+            ima_log_path: list.clone(),
             ..AgentConfig::default()
         };
         let tpm = Arc::new(Mutex::new(tpm));
@@ -94,22 +137,38 @@ impl Machine {
             tpm,
             prover: TpmProver::new(config, TrustDomain::parse("example.org").unwrap(), open),
             log: path,
+            list,
             _dir: dir,
         }
     }
 
-    pub(crate) fn tpm(&self) -> MutexGuard<'_, SoftwareTpm> {
+    /// Its TPM.
+    ///
+    /// # Panics
+    ///
+    /// Something went wrong while somebody held it.
+    pub fn tpm(&self) -> MutexGuard<'_, SoftwareTpm> {
         self.tpm.lock().unwrap()
     }
 
-    pub(crate) fn ek_hash(&self) -> EkHash {
+    /// The hash of its endorsement key.
+    ///
+    /// # Panics
+    ///
+    /// It is none.
+    #[must_use]
+    pub fn ek_hash(&self) -> EkHash {
         EndorsementKey::parse(&self.tpm().endorsement_key())
             .unwrap()
             .hash()
     }
 
     /// The first message over `wire`.
-    pub(crate) fn begin(&mut self, wire: Wire) -> Vec<u8> {
+    ///
+    /// # Panics
+    ///
+    /// The prover can't.
+    pub fn begin(&mut self, wire: Wire) -> Vec<u8> {
         self.prover.prepare().unwrap();
         let csr = wire.csr.to_vec();
         let exporter = wire.exporter;
@@ -117,8 +176,20 @@ impl Machine {
     }
 }
 
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Server {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// One that knows nobody.
+    ///
+    /// # Panics
+    ///
+    /// It can't work with `config`.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
         Self {
             attestor: TpmAttestor::new(config).unwrap(),
             hosts: Vec::new(),
@@ -127,13 +198,15 @@ impl Server {
     }
 
     /// One that has enrolled `machine` by the hash of its endorsement key.
-    pub(crate) fn of(machine: &Machine) -> Self {
+    #[must_use]
+    pub fn of(machine: &Machine) -> Self {
         let mut server = Self::new(&Config::default());
         server.enrol("host-1", machine.ek_hash());
         server
     }
 
-    pub(crate) fn enrol(&mut self, id: &str, hash: EkHash) {
+    /// Enrols a host by the hash of its endorsement key.
+    pub fn enrol(&mut self, id: &str, hash: EkHash) {
         let key = EnrolledEk {
             hash: Some(hash),
             ..EnrolledEk::default()
@@ -141,7 +214,8 @@ impl Server {
         self.enrol_key(id, key);
     }
 
-    pub(crate) fn enrol_key(&mut self, id: &str, key: EnrolledEk) {
+    /// Enrols a host by its endorsement key.
+    pub fn enrol_key(&mut self, id: &str, key: EnrolledEk) {
         self.hosts.push(Arc::new(Host {
             endorsement_keys: vec![key],
             revision: 1,
@@ -150,7 +224,11 @@ impl Server {
     }
 
     /// Notes what an attestation claims, as the registry does.
-    pub(crate) fn note(&mut self, claim: HostClaim, path: &str) {
+    ///
+    /// # Panics
+    ///
+    /// The host is not enrolled.
+    pub fn note(&mut self, claim: HostClaim, path: &str) {
         let host = self.hosts.iter_mut().find(|host| host.id == claim.id).unwrap();
         let host = Arc::make_mut(host);
         host.attestation_key = Some(claim.attestation_key);
@@ -159,21 +237,32 @@ impl Server {
         host.revision += 1;
     }
 
-    pub(crate) fn start(&self, payload: &[u8], wire: Wire) -> Result<Step, Refusal> {
+    /// Takes the first message of an attestation.
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    pub fn start(&self, payload: &[u8], wire: Wire) -> Result<Step, Refusal> {
         self.attestor.start(payload, &self.context(wire, 1))
     }
 
-    pub(crate) fn resume(
-        &self,
-        evidence: &[u8],
-        path: &str,
-        exporter: [u8; 32],
-    ) -> Result<HostClaim, Refusal> {
+    /// Takes the evidence with which a session opens.
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    pub fn resume(&self, evidence: &[u8], path: &str, exporter: [u8; 32]) -> Result<HostClaim, Refusal> {
         let wire = Wire { exporter, csr: &[] };
         self.attestor.resume(evidence, path, &self.context(wire, 1))
     }
 
-    pub(crate) fn context(&self, wire: Wire, step: u8) -> Context<'_> {
+    /// What is known where a message is decided upon; each step has a nonce of its own.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    #[must_use]
+    pub fn context(&self, wire: Wire, step: u8) -> Context<'_> {
         static TRUST_DOMAIN: std::sync::OnceLock<TrustDomain> = std::sync::OnceLock::new();
         Context {
             now: NOW,
@@ -186,7 +275,15 @@ impl Server {
     }
 
     /// A whole attestation; answers with how many messages the agent sent, too.
-    pub(crate) fn converse(&self, machine: &mut Machine, wire: Wire) -> Result<(Outcome, usize), Refusal> {
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    ///
+    /// # Panics
+    ///
+    /// The prover can't.
+    pub fn converse(&self, machine: &mut Machine, wire: Wire) -> Result<(Outcome, usize), Refusal> {
         let first = machine.begin(wire);
         let mut step = self.start(&first, wire)?;
         let mut sent = 0_u8;
@@ -204,7 +301,11 @@ impl Server {
     }
 
     /// An attestation that succeeds and is noted; answers with how many messages it took.
-    pub(crate) fn attest(&mut self, machine: &mut Machine) -> (Attested, usize) {
+    ///
+    /// # Panics
+    ///
+    /// It does not succeed.
+    pub fn attest(&mut self, machine: &mut Machine) -> (Attested, usize) {
         match self.converse(machine, WIRE).unwrap() {
             (Outcome::Attested(attested), sent) => {
                 self.note(claim(&attested), &path(&attested));
@@ -215,24 +316,40 @@ impl Server {
     }
 
     /// The code of the refusal that an attestation ends in.
-    pub(crate) fn refuses(&self, machine: &mut Machine) -> &'static str {
+    ///
+    /// # Panics
+    ///
+    /// It succeeds.
+    pub fn refuses(&self, machine: &mut Machine) -> &'static str {
         self.converse(machine, WIRE).unwrap_err().code
     }
 }
 
-pub(crate) fn claim(attested: &Attested) -> HostClaim {
+/// What an attestation claims of the host.
+///
+/// # Panics
+///
+/// It claims something else.
+#[must_use]
+pub fn claim(attested: &Attested) -> HostClaim {
     match attested.claims.as_slice() {
         [Claim::Host(claim)] => (**claim).clone(),
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) fn path(attested: &Attested) -> String {
+/// The path of the agent's SPIFFE ID.
+#[must_use]
+pub fn path(attested: &Attested) -> String {
     format!("/spire/agent/tpm/{}", attested.suffix)
 }
 
 /// The code of a refusal.
-pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> &'static str {
+///
+/// # Panics
+///
+/// It is none.
+pub fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> &'static str {
     outcome.unwrap_err().code
 }
 

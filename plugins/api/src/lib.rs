@@ -19,7 +19,9 @@ mod upstream;
 mod verdict;
 mod workload;
 
-pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer};
+pub use host::{
+    Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer, Proposal,
+};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
     Asked, Attested, Claim, Context, Expect, ExpectEvidence, Grown, JoinToken, NodeAttestor, Records,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
-use edge::{health, log, otlp};
+use edge::{health, log, otlp, webhook};
 use ipnet::IpNet;
 use plugin_api::KeyKind;
 use plugin_catalog::{ServerPluginError, ServerPlugins};
@@ -12,6 +12,7 @@ use svid::{SpiffeId, TrustDomain};
 use crate::{
     issue::{JwtProfile, Lifetimes},
     pulses::EvidenceTimes,
+    registry::consent::Approvals,
     store,
 };
 
@@ -91,6 +92,9 @@ pub struct Server {
     /// where there are none.
     #[serde(default)]
     pub policy_keys: Vec<PathBuf>,
+    /// How many people it takes to enrol a host, to release it, or to give it another endorsement key: 1 or 2.
+    #[serde(default)]
+    pub host_approvals: Approvals,
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,
@@ -103,6 +107,9 @@ pub struct Server {
     /// The collector that metrics are pushed to.
     #[serde(default)]
     pub otlp: Option<otlp::Config>,
+    /// The program that is told what becomes of hosts.
+    #[serde(default)]
+    pub webhook: Option<webhook::Config>,
 }
 
 /// Which calls are limited by source.

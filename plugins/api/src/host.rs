@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
-    ek::{CaKey, CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash, TpmAttributes},
     ima::Progress,
     policy::PolicyName,
     wire::{ClockInfo, Public},
@@ -62,8 +62,36 @@ pub struct Host {
     pub policies: Vec<PolicyName>,
     /// What is thought of it.
     pub verdict: Verdict,
+    /// The last sign that one of its keys is at two places.
+    pub alarm: Option<Alarm>,
+    /// What one person ordered, where it takes two.
+    pub proposal: Option<Proposal>,
     /// Grows with each change of the row.
     pub revision: u64,
+}
+
+/// An order that waits for a second person.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proposal {
+    /// What was ordered.
+    pub what: String,
+    /// By whom.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A sign that a key is at two places.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Alarm {
+    /// Stable code.
+    pub code: String,
+    /// What was seen, in an operator's words.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+    /// How many there were, with this one.
+    pub count: u64,
 }
 
 /// Whether a host may attest.
@@ -89,6 +117,8 @@ pub struct EnrolledEk {
     pub is_certified: bool,
     /// Key of the CA that issued the certificate: names are text, which other CAs can take.
     pub issuer_key: Option<CaKey>,
+    /// What a certificate that led to a root says of its TPM.
+    pub attributes: Option<TpmAttributes>,
     /// Its Name, once a credential was recovered with it.
     pub name: Option<Name>,
 }
@@ -194,6 +224,8 @@ impl Host {
             svid_key: None,
             policies: Vec::new(),
             verdict: Verdict::first(now),
+            alarm: None,
+            proposal: None,
             revision: 0,
         }
     }

@@ -20,7 +20,8 @@ mod verdict;
 mod workload;
 
 pub use host::{
-    Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer, SvidKeyPlace,
+    Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer, Proposal,
+    SvidKeyPlace,
 };
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{

@@ -177,6 +177,7 @@ impl NotRecorded {
             Self::Host(HostMoved::Changed) => "host_changed",
             Self::Host(HostMoved::KeyTaken) => "ek_of_other_host",
             Self::Host(HostMoved::MustAttest) => "host_must_attest",
+            Self::Host(HostMoved::PathTaken) => "agent_id_of_other_host",
             Self::Host(HostMoved::Quarantined) => "host_quarantined",
             Self::TokenUsed => "join_token_unknown",
         }

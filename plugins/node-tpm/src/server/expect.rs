@@ -37,7 +37,6 @@ impl Expect for ExpectCredential {
             self.opening.quote.verify(&ak, &self.subject.binding(&NO_NONCE))?;
             return Ok(Step::Newcomer(Box::new(Newcomer { endorsement_key: ek })));
         };
-        keys::check_listed(&self.opening.endorsement_keys, &host, context.records)?;
         // 3. What booted.
         let proven = Proven {
             host,

@@ -114,9 +114,6 @@ impl NodeAttestor for TpmAttestor {
             return Err(Reject::Unexpected.into());
         }
         let (host, ak) = keys::recognise(&opening, context.records)?.ok_or(Reject::AkOfOtherHost)?;
-        if host.agent_path.as_deref() != Some(path) {
-            return Err(Reject::AkOfOtherHost.into());
-        }
         let proven = Proven {
             host,
             ak,
@@ -125,6 +122,10 @@ impl NodeAttestor for TpmAttestor {
         };
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        if proven.host.agent_path.as_deref() != Some(path) {
+            return Err(Refusal::from(Reject::AkOfOtherHost).alarming([&*proven.host]));
+        }
+        keys::check_listed(&opening.endorsement_keys, &proven.host, context.records)?;
         self.0
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match self.0.appraise_first(quote, &proven, &offered, context)? {

@@ -232,6 +232,7 @@ impl Rules {
     ) -> Result<Step, Refusal> {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        keys::check_listed(&opening.endorsement_keys, &proven.host, context.records)?;
         proven.svid_key = rules.check_svid_key(opening.svid_key, &proven.ak, &subject)?;
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match rules.appraise_first(quote, &proven, &offered, context)? {

@@ -391,6 +391,39 @@ pub(super) fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
     found
 }
 
+/// Why a host is not approved.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotApproved {
+    /// Somebody ordered something else than was shown.
+    #[error(
+        "what is ordered of this host is not what was shown; look at it again (`plastron-server host show`)"
+    )]
+    Changed,
+    /// There is no such host.
+    #[error("host not found")]
+    NotFound,
+}
+
+/// As [`approve`], of what was `shown` to the person: what was ordered of the host before, empty where nothing was.
+///
+/// # Errors
+///
+/// There is no such host, or something else is ordered of it by now.
+pub fn approve_shown(
+    draft: &mut Draft,
+    id: &str,
+    name: &str,
+    shown: &str,
+    by: &Orderer,
+) -> Result<Arc<Host>, NotApproved> {
+    let host = draft.state().hosts.get(id).ok_or(NotApproved::NotFound)?;
+    let ordered = host.proposal.as_ref().map_or("", |first| &first.what);
+    if by.needed == Approvals::Two && !host.is_enrolled() && ordered != shown {
+        return Err(NotApproved::Changed);
+    }
+    approve(draft, id, name, by).ok_or(NotApproved::NotFound)
+}
+
 /// Enrols a waiting host; gives it `name`, if that is not empty. `None` if there is none.
 pub fn approve(draft: &mut Draft, id: &str, name: &str, by: &Orderer) -> Option<Arc<Host>> {
     let host = Arc::clone(draft.state().hosts.get(id)?);

@@ -1,11 +1,18 @@
 //! Keys of SVIDs that are in the TPM, and what passes for one.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use attest::{EvidenceKind, HashAlg, hello_digest};
+use attest::{EvidenceKind, HashAlg, PcrSelection, PcrValues, hello_digest};
 use node_tpm::{AgentConfig, Config, SvidKey, TpmProver};
 use plugin_api::{
-    Attested, HostKey, NodeProver, Refusal, RefusalKind, Step, SvidKeyPlace, TpmDevice, TpmError,
+    Activation, Attested, HostKey, NodeProver, RawCertification, RawQuote, Refusal, RefusalKind, Step,
+    SvidKeyPlace, TpmDevice, TpmError, TpmIdentity, TpmKey,
 };
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -16,6 +23,7 @@ use swtpm_tests::{
     parties::{Machine, Server, WIRE, Wire, claim, code, path},
     structures::Statement,
 };
+use zeroize::Zeroizing;
 
 /// Signs a request with a key that the machine keeps.
 struct Requester<'a> {
@@ -332,4 +340,64 @@ fn an_agent_that_is_to_keep_its_key_in_memory_makes_none_in_the_tpm() {
     assert!(key(SvidKey::Memory).is_none());
     assert!(key(SvidKey::Tpm).is_some());
     assert!(key(SvidKey::Auto).is_some(), "this TPM is fast");
+}
+
+/// A TPM that makes keys only as long as it has room.
+struct Full(SoftwareTpm, Arc<AtomicBool>);
+
+impl TpmDevice for Full {
+    fn identify(&mut self, trust_domain: &TrustDomain) -> Result<TpmIdentity, TpmError> {
+        self.0.identify(trust_domain)
+    }
+
+    fn quote(&mut self, extra_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
+        self.0.quote(extra_data, selection)
+    }
+
+    fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
+        self.0.read_pcrs(selection)
+    }
+
+    fn activate(&mut self, activation: &Activation) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        self.0.activate(activation)
+    }
+
+    fn create_key(&mut self) -> Result<TpmKey, TpmError> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(TpmError::NoMemory);
+        }
+        self.0.create_key()
+    }
+
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        self.0.sign(key, message)
+    }
+
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
+        self.0.certify(key, extra_data)
+    }
+}
+
+#[test]
+fn an_agent_that_may_choose_falls_back_to_memory_and_comes_back() {
+    let makes = |svid_key| {
+        let is_full = Arc::new(AtomicBool::new(false));
+        let config = AgentConfig {
+            event_log_path: "/no/log".into(),
+            svid_key,
+            ..AgentConfig::default()
+        };
+        let seen = Arc::clone(&is_full);
+        let open = move || -> Result<Box<dyn TpmDevice>, TpmError> {
+            Ok(Box::new(Full(SoftwareTpm::default(), Arc::clone(&seen))))
+        };
+        let trust_domain = TrustDomain::parse("example.org").unwrap();
+        let mut prover = TpmProver::new(config, trust_domain, Box::new(open));
+        [false, true, false].map(|full| {
+            is_full.store(full, Ordering::Relaxed);
+            prover.create_svid_key().map(|key| key.is_some()).ok()
+        })
+    };
+    assert_eq!(makes(SvidKey::Auto), [Some(true), Some(false), Some(true)]);
+    assert_eq!(makes(SvidKey::Tpm), [Some(true), None, Some(true)]);
 }

@@ -130,6 +130,7 @@ impl NodeAttestor for TpmAttestor {
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match self.0.appraise_first(quote, &proven, &offered, context)? {
             Appraisal::Accepted(accepted) if is_explained(&accepted.appraised, &proven.host) => {
+                self.0.check_svid_key_noted(&proven.host)?;
                 Ok(proven.claim(*accepted, subject.hello))
             }
             Appraisal::Accepted(_) | Appraisal::Open(_) => Err(Refusal::invalid("evidence_new", NewEvidence)),

@@ -1,6 +1,7 @@
 //! Whether the key of the certificate request is in the host's TPM (25, 26).
 
 use attest::{Binding, CertifiedKey, EvidenceKind, Reject, VerifiedAk};
+use plugin_api::{Host, SvidKeyPlace};
 use svid::x509::CertificateRequest;
 
 use super::{Rules, subject::Subject};
@@ -30,5 +31,13 @@ impl Rules {
         let request = CertificateRequest::verify(&subject.csr).map_err(|_| Reject::CertifiedName)?;
         certified.check_request(&request.public_key.to_spki())?;
         Ok(Some(certified))
+    }
+    /// Checks what the last attestation proved of the key with which a session is opened: one from before it was required
+    /// does not count.
+    pub(super) fn check_svid_key_noted(&self, host: &Host) -> Result<(), Reject> {
+        if self.require_tpm_svid_key && host.svid_key != Some(SvidKeyPlace::Tpm) {
+            return Err(Reject::CertificationMissing);
+        }
+        Ok(())
     }
 }

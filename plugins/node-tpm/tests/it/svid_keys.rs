@@ -285,6 +285,32 @@ fn a_key_that_does_not_count_hides_no_bad_boot() {
     );
 }
 
+/// What was given before it was required is of no more use.
+#[test]
+fn where_the_key_has_to_be_in_the_tpm_no_other_opens_a_session() {
+    let config = Config {
+        require_tpm_svid_key: true,
+        ..Config::default()
+    };
+    let (mut machine, mut server, ..) = acquainted(&Config::default());
+    let (attested, _) = server.attest(&mut machine);
+    let path = path(&attested);
+    for (required, place, expected) in [
+        (false, SvidKeyPlace::Unproven, None),
+        (true, SvidKeyPlace::Unproven, Some("certification_missing")),
+        (true, SvidKeyPlace::Tpm, None),
+    ] {
+        if required {
+            server.attestor = Server::new(&config).attestor;
+        }
+        let host = Arc::make_mut(&mut server.hosts[0]);
+        host.svid_key = Some(place);
+        let session = machine.prover.resume(&WIRE.exporter).unwrap().unwrap();
+        let outcome = server.resume(&session, &path, WIRE.exporter);
+        assert_eq!(outcome.err().map(|refusal| refusal.code), expected, "{place:?}");
+    }
+}
+
 #[test]
 fn a_session_certifies_no_key() {
     let (mut machine, mut server, key, wire) = acquainted(&Config::default());

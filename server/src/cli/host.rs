@@ -137,7 +137,10 @@ impl Command {
                     .common
                     .call(async |client| Ok(hosts(client).release_host(request).await?))
                     .await?;
-                one.common.print(host.get_ref(), "Host released.")
+                let host = host.get_ref();
+                let is_held = |verdict: &Verdict| verdict.finding() == Finding::Quarantined;
+                let is_noted = host.verdict.as_ref().is_some_and(is_held);
+                one.common.print(host, said(is_noted, "Host released."))
             }
             Self::RemoveEk(key) => key.remove().await,
             Self::ReplaceTpm(replace) => replace.execute().await,
@@ -163,15 +166,25 @@ impl Command {
 
 impl Common {
     fn print(&self, host: &Host, what_happened: &str) -> Result<(), CommandError> {
-        let what_happened = if host.proposal.is_some() && !what_happened.is_empty() {
-            "Noted; it takes another person to order the same."
-        } else {
-            what_happened
-        };
         self.output.print("plastron.host.v1.Host", host, || {
             format!("{what_happened}\n{}", pretty(host)).trim_start().into()
         })
     }
+}
+
+/// What to say of an order: that it was carried out, or only noted.
+const fn said(is_noted: bool, what_happened: &str) -> &str {
+    if is_noted {
+        "Noted; it takes another person to order the same."
+    } else {
+        what_happened
+    }
+}
+
+/// Whether the order that begins so waits for another person; another one may, whatever was done.
+fn waits(host: &Host, order: &str) -> bool {
+    let first = host.proposal.as_ref();
+    first.is_some_and(|first| first.what.starts_with(order))
 }
 
 impl List {
@@ -378,6 +391,20 @@ mod tests {
         let parsed = Cli::try_parse_from(std::iter::once("host").chain(args.split(' ')));
         let outcome = parsed.map(|_| ()).map_err(|error| error.kind());
         assert_eq!(outcome, expected, "{args}");
+    }
+
+    #[test]
+    fn what_was_done_is_not_said_to_wait_though_something_else_does() {
+        let mut host = Host::default();
+        assert!(!waits(&host, "replace TPM"));
+        host.proposal = Some(Proposal {
+            what: "replace TPM by aa".into(),
+            ..Proposal::default()
+        });
+        assert!(waits(&host, "replace TPM"));
+        assert!(!waits(&host, "add endorsement key"));
+        assert_eq!(said(false, "Done."), "Done.");
+        assert!(said(true, "Done.").starts_with("Noted"));
     }
 
     #[test]

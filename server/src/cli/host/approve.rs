@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{ApproveHostRequest, Enrolment, GetHostRequest, Host, ListHostsResponse};
 
-use super::{all_hosts, filter, hosts, now, pretty};
+use super::{all_hosts, filter, hosts, now, pretty, said};
 use crate::cli::{
     CommandError, Common,
     output::{line, note, progress},
@@ -67,7 +67,9 @@ impl Approve {
             .common
             .call(async |client| Ok(hosts(client).approve_host(request).await?))
             .await?;
-        self.common.print(host.get_ref(), "Host enrolled.")
+        let host = host.get_ref();
+        let is_noted = host.enrolment() == Enrolment::Pending;
+        self.common.print(host, said(is_noted, "Host enrolled."))
     }
 
     /// Shows what another person ordered of the host, and asks whether that is meant. Answers with what was shown.

@@ -8,7 +8,7 @@ use proto::plastron::host::v1::{
     AddEndorsementKeyRequest, EndorsementKey, RemoveEndorsementKeyRequest, ReplaceTpmRequest,
 };
 
-use super::{certificates, hosts};
+use super::{certificates, hosts, said, waits};
 use crate::cli::{CommandError, Common};
 
 /// An endorsement key, and of which host it is.
@@ -48,7 +48,9 @@ impl ReplaceTpm {
         let host = common
             .call(async |client| Ok(hosts(client).replace_tpm(request).await?))
             .await?;
-        common.print(host.get_ref(), "TPM replaced; it has to attest.")
+        let host = host.get_ref();
+        let is_noted = waits(host, "replace TPM");
+        common.print(host, said(is_noted, "TPM replaced; it has to attest."))
     }
 }
 
@@ -62,7 +64,9 @@ impl Key {
             .common
             .call(async |client| Ok(hosts(client).add_endorsement_key(request).await?))
             .await?;
-        self.common.print(host.get_ref(), "Endorsement key added.")
+        let host = host.get_ref();
+        let is_noted = waits(host, "add endorsement key");
+        self.common.print(host, said(is_noted, "Endorsement key added."))
     }
 
     pub(in crate::cli) async fn remove(self) -> Result<(), CommandError> {

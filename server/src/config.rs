@@ -92,7 +92,8 @@ pub struct Server {
     /// where there are none.
     #[serde(default)]
     pub policy_keys: Vec<PathBuf>,
-    /// How many people it takes to enrol a host, to release it, or to give it another endorsement key: 1 or 2.
+    /// How many people it takes to enrol a host, to release it, or to give it another endorsement key: 1 or 2. With 2, no ID
+    /// of `admin_ids` is minted. It guards against mistakes, not against an administrator who makes others by entries.
     #[serde(default)]
     pub host_approvals: Approvals,
     /// Which calls are limited by source.

@@ -268,6 +268,14 @@ impl Api {
     }
 
     /// The services of both listeners.
+    /// IDs that nobody mints: where it takes two people, those by which they are told apart.
+    fn withheld(&self) -> HashSet<SpiffeId> {
+        match self.approvals {
+            Approvals::One => HashSet::new(),
+            Approvals::Two => self.admin_ids.clone(),
+        }
+    }
+
     fn routes(&self, limiters: Limiters) -> Routes {
         let admission = Admission::new(cores(), self.meters.limited.clone());
         let (registry, clock) = (&self.registry, self.clock);
@@ -300,6 +308,7 @@ impl Api {
             sign_limit: limiters.signing,
             serials: limiters.serials,
             admission,
+            withheld: self.withheld(),
             clock,
         };
         let authorities = authority::AuthorityService {

@@ -1,6 +1,6 @@
 //! The SVID service.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use edge::Clock;
 use proto::spire::api::{
@@ -36,6 +36,8 @@ pub(super) struct SvidService {
     pub(super) sign_limit: Limiter,
     pub(super) serials: Option<Serials>,
     pub(super) admission: Admission,
+    /// IDs that are minted for nobody: by them people are told apart.
+    pub(super) withheld: HashSet<SpiffeId>,
     pub(super) clock: Clock,
 }
 
@@ -155,6 +157,7 @@ impl SvidService {
         let csr = CertificateRequest::verify(&request.csr)
             .map_err(|error| status::invalid("malformed CSR", &error))?;
         let id = only_id(&self.registry.snapshot().trust_domain, &csr)?;
+        check_mintable(&id, &self.withheld)?;
         let names: Result<Vec<DnsName>, _> = csr.dns_names.iter().map(|name| name.parse()).collect();
         let names = names.map_err(|error| status::invalid("CSR DNS name is invalid", &error))?;
         let ttl = u64::try_from(request.ttl)
@@ -276,4 +279,29 @@ fn only_id(trust_domain: &TrustDomain, csr: &CertificateRequest) -> Result<Spiff
         path: id.path().into(),
     };
     convert::workload_id(trust_domain, Some(&wire)).map_err(|error| invalid(&error))
+}
+
+/// Nobody becomes the second person by minting an ID of hers.
+fn check_mintable(id: &SpiffeId, withheld: &HashSet<SpiffeId>) -> Result<(), Status> {
+    if withheld.contains(id) {
+        return Err(Status::permission_denied(
+            "an ID of `admin_ids` is not minted where `host_approvals` is 2; register an entry for it",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_withheld_is_not_minted() {
+        let id = |path: &str| SpiffeId::parse(path).unwrap();
+        let withheld = HashSet::from([id("spiffe://td/admin")]);
+        let refused = check_mintable(&id("spiffe://td/admin"), &withheld).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        assert!(check_mintable(&id("spiffe://td/db"), &withheld).is_ok());
+        assert!(check_mintable(&id("spiffe://td/admin"), &HashSet::new()).is_ok());
+    }
 }

@@ -65,7 +65,7 @@ fn world() -> World {
         sign_limit: Limiter::new(None, "signing", edge::metrics::Tally::default()),
         serials: None,
         admission: Admission::new(1, edge::metrics::Tally::default()),
-        withheld: std::collections::HashSet::new(),
+        withheld: HashSet::new(),
         clock,
     };
     World {

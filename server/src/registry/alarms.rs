@@ -43,7 +43,7 @@ pub fn raise(draft: &mut Draft, id: &str, alarming: &Alarming, actor: &str) -> O
         at: draft.now(),
         count: before.saturating_add(1),
     };
-    Some(draft.put_host(Host {
+    Some(draft.annotate_host(Host {
         alarm: Some(alarm),
         ..(*host).clone()
     }))
@@ -70,6 +70,11 @@ mod tests {
             let host = raise(&mut draft, id, &alarming, "10.0.0.1:7");
             let finished = draft.finish();
             state = finished.state;
+            assert_eq!(
+                state.hosts.get("h").unwrap().revision,
+                0,
+                "evidence on its way counts"
+            );
             let events: Vec<_> = finished.audit.iter().map(Record::event).collect();
             assert_eq!(
                 events.as_slice(),

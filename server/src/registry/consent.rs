@@ -78,7 +78,7 @@ fn note(draft: &mut Draft, host: &Arc<Host>, what: &str, by: &Orderer) -> Arc<Ho
         .with("host_name", &host.name)
         .with("order", &what);
     draft.audit(record);
-    draft.put_host(Host {
+    draft.annotate_host(Host {
         proposal: Some(Proposal {
             what: what.into(),
             by: by.person.clone(),

@@ -137,11 +137,21 @@ impl Draft {
 
     /// Adds a host row, or replaces the one with its identifier; its revision grows.
     pub fn put_host(&mut self, host: Host) -> Arc<Host> {
+        let known = self.state.hosts.get(&host.id);
+        let revision = known.map_or(0, |known| known.revision) + 1;
+        self.store_host(Host { revision, ..host })
+    }
+
+    /// Notes in a host row what decides nothing about evidence: its revision stays, and so does what is decided on it.
+    pub fn annotate_host(&mut self, host: Host) -> Arc<Host> {
+        self.store_host(host)
+    }
+
+    fn store_host(&mut self, host: Host) -> Arc<Host> {
         let known = self.state.hosts.get(&host.id).cloned();
         let known = known.as_deref();
         let is_judged_anew = known.is_some_and(|known| known.verdict != host.verdict);
-        let revision = known.map_or(0, |known| known.revision) + 1;
-        let host = Arc::new(Host { revision, ..host });
+        let host = Arc::new(host);
         if let (true, Some(path)) = (is_judged_anew, &host.agent_path) {
             self.touched.push(Touched::Agent(Arc::clone(path)));
         }

@@ -1,9 +1,10 @@
 //! Sealing: a key that this TPM gives back only while certain PCRs hold what they held (TPM2_PolicyPCR).
 //!
 //! The parent is TCG's storage key of the owner hierarchy, made for each use: TPM2_Clear makes it another one, and what
-//! was sealed is gone. The secret passes the bus encrypted, in a session salted to that key.
+//! was sealed is gone. The secret passes the bus encrypted, in a session salted to that key. That helps against who only
+//! listens there: nothing shows that the key is the TPM's, and not of somebody between CPU and TPM.
 
-use attest::{Digest, HashAlg, PcrSelection, PcrValues};
+use attest::{Digest, HashAlg, Name, PcrSelection, PcrValues};
 use plugin_api::TpmError;
 use tss_esapi::{
     constants::SessionType,
@@ -34,6 +35,8 @@ pub struct Sealed {
     pub private: Vec<u8>,
     /// The PCRs.
     pub pcrs: PcrSelection,
+    /// Name of the storage key: no other opens it.
+    pub parent: Option<Name>,
 }
 
 const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
@@ -52,12 +55,13 @@ impl Open {
         pcrs: &PcrSelection,
         values: &PcrValues,
     ) -> Result<Sealed, TpmError> {
+        check(pcrs, values).map_err(|why| misuse(CREATE, why))?;
         let public = template::sealed(policy(pcrs, values).as_bytes());
         let public = Public::unmarshall(&public).map_err(failed(CREATE))?;
         let secret = SensitiveData::try_from(secret.to_vec()).map_err(failed(CREATE))?;
         let parent = self.storage_key()?;
         self.using(parent, |open, parent| {
-            let key = parent.handle;
+            let (key, name) = (parent.handle, parent.name.clone());
             open.in_salted_session(
                 SessionType::Hmac,
                 HASH,
@@ -73,6 +77,7 @@ impl Open {
                         public: made.out_public.marshall().map_err(failed(CREATE))?,
                         private: made.out_private.value().to_vec(),
                         pcrs: pcrs.clone(),
+                        parent: name,
                     })
                 },
             )
@@ -83,6 +88,9 @@ impl Open {
     pub(crate) fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
         let parent = self.storage_key()?;
         self.using(parent, |open, parent| {
+            if parent.name != sealed.parent {
+                return Ok(None);
+            }
             let Some(item) = open.load_sealed(parent.handle, sealed)? else {
                 return Ok(None);
             };
@@ -132,6 +140,21 @@ impl Open {
     }
 }
 
+/// Checks that something is said of each PCR, and of one at least: what is sealed to nothing, anybody opens.
+fn check(pcrs: &PcrSelection, values: &PcrValues) -> Result<(), Misuse> {
+    let mut selected = pcrs
+        .banks()
+        .flat_map(|(bank, set)| set.iter().map(move |index| (bank, index)))
+        .peekable();
+    if selected.peek().is_none() {
+        return Err(Misuse::NoPcrs);
+    }
+    if selected.any(|(bank, index)| values.get(bank, index).is_none()) {
+        return Err(Misuse::NoValue);
+    }
+    Ok(())
+}
+
 /// The digest of TPM2_PolicyPCR (Part 3 §23.7).
 fn policy(pcrs: &PcrSelection, values: &PcrValues) -> Digest {
     let banks: Vec<_> = pcrs.banks().collect();
@@ -148,3 +171,21 @@ fn policy(pcrs: &PcrSelection, values: &PcrValues) -> Digest {
 }
 
 const CC_POLICY_PCR: [u8; 4] = 0x0000_017f_u32.to_be_bytes();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_sealed_to_no_pcrs_or_to_values_that_nobody_knows() {
+        let select = |indices: &[u8]| {
+            let set = indices.iter().copied().collect();
+            PcrSelection::new(vec![(HashAlg::Sha256, set)]).unwrap()
+        };
+        let mut values = PcrValues::default();
+        values.set(HashAlg::Sha256, 7, Digest::filled(1, HashAlg::Sha256));
+        assert!(check(&select(&[7]), &values).is_ok());
+        assert!(matches!(check(&select(&[7, 11]), &values), Err(Misuse::NoValue)));
+        assert!(matches!(check(&select(&[]), &values), Err(Misuse::NoPcrs)));
+    }
+}

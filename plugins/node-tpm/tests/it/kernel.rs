@@ -746,3 +746,39 @@ fn without_a_list_a_rule_about_files_is_not_met() {
     hold(&mut asked, &[(ALLOWS, Stage::Enforced)]);
     assert_eq!(asked.refuses(&mut machine), "policy_not_met");
 }
+
+/// What root measured into a PCR that a policy pins is not explained by an entry that says so.
+#[test]
+fn an_entry_does_not_speak_for_a_pcr_that_a_policy_pins() {
+    let fields = [0; 4];
+    let template = KernelEntry::of_fields("sig", &fields);
+    for entry in [KernelEntry::violation("/any"), template] {
+        let pinned = || {
+            let machine = machine();
+            let value = Digest::filled(0, HashAlg::Sha256);
+            machine.tpm().values.set(HashAlg::Sha256, 12, value);
+            let mut kernel = Kernel::captured(BOOT);
+            kernel.0.truncate(10);
+            let mut bytes = entry.bytes();
+            bytes[..4].copy_from_slice(&12_u32.to_le_bytes());
+            kernel.0.push(bytes);
+            measure(&machine, &kernel, 10);
+            let mut server = server(&machine, &asking(KernelLists::Optional));
+            let rule = format!("[[pcr]]\nindex = 12\nvalues = [\"{value}\"]");
+            hold(&mut server, &[(&rule, Stage::Enforced)]);
+            let session = Session::of(machine, server);
+            let row = session.server.hosts[0].appraised.as_ref().unwrap();
+            assert!(row.selectors.contains(&"policy:files".to_owned()), "{row:?}");
+            let tpm = &session.machine;
+            tpm.tpm()
+                .values
+                .extend(HashAlg::Sha256, 12, entry.extension(HashAlg::Sha256).as_bytes());
+            list(tpm, &kernel.first(11));
+            session
+        };
+        pinned().is_refused("ima_pcr");
+        let mut again = pinned();
+        let refused = attested(&again.server, &mut again.machine).unwrap_err();
+        assert_eq!(refused.code, "ima_pcr");
+    }
+}

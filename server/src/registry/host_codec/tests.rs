@@ -76,7 +76,7 @@ pub(in crate::registry) fn full() -> Host {
                 is_kept: true,
             }),
             kernel_list: Some(KernelList {
-                progress: Progress::resumed(18, u64::MAX, values),
+                progress: Progress::resumed(18, u64::MAX, &values),
                 bytes: 19,
                 violations: 20,
             }),

@@ -505,25 +505,31 @@ fn a_list_counts_on_top_of_the_firmwares_log_alone() {
     assert_eq!(server(&machine, &required).refuses(&mut machine), "ima_missing");
 }
 
+/// A host that never showed a list is not welcome without one that can be believed, and no worse than before.
+fn is_no_suspect(server: &Server, machine: &mut Machine, code: &str) {
+    let refusal = attested(server, machine).unwrap_err();
+    assert_eq!((refusal.code, refusal.said_by.as_deref()), (code, None));
+}
+
 #[test]
 fn a_list_of_another_boot_or_of_none_is_refused() {
     // Booted as another machine did, and its list says so.
     let mut other = Machine::new();
     measure(&other, &Kernel::captured(BOOT), 10);
     let asked = server(&other, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut other), "ima_boot_aggregate");
+    is_no_suspect(&asked, &mut other, "ima_boot_aggregate");
     // A list that does not begin with a boot.
     let mut headless = machine();
     let mut kernel = Kernel::captured(BOOT);
     kernel.0.remove(0);
     measure(&headless, &kernel, 10);
     let asked = server(&headless, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut headless), "ima_boot_aggregate");
+    is_no_suspect(&asked, &mut headless, "ima_boot_aggregate");
     // A kernel that found its TPM when it had measured already.
     let mut late = machine();
     list(&late, &Kernel::captured(BOOT).first(10));
     let asked = server(&late, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut late), "ima_boot_aggregate");
+    is_no_suspect(&asked, &mut late, "ima_boot_aggregate");
 }
 
 /// Before Linux 5.8 all banks were extended by SHA-1.
@@ -538,7 +544,22 @@ fn a_kernel_that_fills_up_sha1_is_refused() {
     let value = extended.get(HashAlg::Sha256, 10).copied().unwrap();
     machine.tpm().values.set(HashAlg::Sha256, 10, value);
     let asked = server(&machine, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut machine), "ima_weak_hash");
+    is_no_suspect(&asked, &mut machine, "ima_weak_hash");
+}
+
+/// One that showed a list that could be believed is another host now.
+#[test]
+fn a_host_whose_list_was_good_once_is_suspect_without_a_boot() {
+    let mut host = Measuring::open();
+    host.session.machine.tpm().said.reset_count += 1;
+    let mut headless = host.kernel.clone();
+    headless.0.remove(0);
+    measure(&host.session.machine, &headless, 10);
+    let refused = attested(&host.session.server, &mut host.session.machine).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.said_by.as_deref()),
+        ("ima_boot_aggregate", Some("host-1"))
+    );
 }
 
 #[test]
@@ -608,7 +629,9 @@ fn a_list_has_so_many_parts_and_no_more() {
         let (send, next) = match step {
             Ok(plugin_api::Step::Challenge { send, next }) => (send, next),
             outcome => {
-                assert_eq!((outcome.unwrap_err().code, sent), ("ima_limit", 17));
+                let refusal = outcome.unwrap_err();
+                assert_eq!((refusal.code, sent), ("ima_limit", 17));
+                assert_eq!(refusal.said_by, None, "nothing was shown to be bad");
                 return;
             }
         };

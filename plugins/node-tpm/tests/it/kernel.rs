@@ -725,6 +725,41 @@ fn what_is_only_watched_is_noted() {
     assert!(differences[0][0].contains("/usr/bin/0"), "{differences:?}");
 }
 
+/// Who watches a rule that is not complete yet does not have each further file stored and recorded.
+#[test]
+fn beyond_what_is_kept_differences_are_counted_and_not_stored() {
+    let mut host = held(&[("[ima]\nallow = []", Stage::Staged)]);
+    let row = host.session.server.hosts[0].appraised.clone().unwrap();
+    let more = row.policies[0].judgements[0].more;
+    assert!(more > 0, "{row:?}");
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, false));
+    host.session.goes_on();
+    let now = host.session.server.hosts[0].appraised.clone().unwrap();
+    assert_eq!(now.policies, row.policies);
+}
+
+#[test]
+fn a_log_that_nobody_asked_for_is_not_taken() {
+    let mut host = Measuring::open();
+    host.measure(15);
+    let asked = host.session.ask();
+    let answer = host.session.answer(&asked.send);
+    let mut supplied = Supplied::decode(answer.as_slice()).unwrap();
+    supplied.logs.insert(
+        0,
+        Log {
+            kind: LogKind::EventLog.into(),
+            content: captured(BOOT).into(),
+            ..Log::default()
+        },
+    );
+    surely(
+        host.session.hear(asked, &supplied.encode_to_vec()),
+        "unexpected_message",
+    );
+}
+
 #[test]
 fn another_generation_is_shown_the_whole_list() {
     let mut host = held(&[(ALLOWS, Stage::Enforced)]);

@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .codec_path("crate::Codec")
         .generate_default_stubs(true)
+        .boxed(".plastron.attest.v1.Evidence.certification")
         .bytes(".plastron.attest.v1")
         .bytes(".plastron.agent.v1.Crls")
         .bytes(".plastron.revocation.v1.Crl")

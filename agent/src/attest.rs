@@ -25,15 +25,21 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::warn;
 
-use crate::link::{Link, Lost};
+use crate::{
+    link::{Link, Lost},
+    svid_key::{AgentKeyRequest, KeyInHost, KeyRequestError, SharedProver},
+};
 
 /// The prover; its calls block, and happen on threads that may.
 #[derive(Clone)]
-pub struct Prover(Arc<Mutex<Box<dyn NodeProver>>>);
+pub struct Prover(SharedProver);
 
 /// The host did not get an identity.
 #[derive(Debug, thiserror::Error)]
 pub enum AttestError {
+    /// There is no key to attest for.
+    #[error(transparent)]
+    Key(#[from] KeyRequestError),
     /// The connection ended.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -74,6 +80,20 @@ impl Prover {
     /// The host can't prove itself now.
     pub async fn prepare(&self) -> Result<(), AttestError> {
         self.with(|prover| prover.prepare()).await
+    }
+
+    /// Makes the key of the next SVID, and the request to certify it.
+    ///
+    /// # Errors
+    ///
+    /// The key can't be made, or the host that keeps it does not sign.
+    pub async fn request(&self) -> Result<AgentKeyRequest, AttestError> {
+        let Some(key) = self.with(|prover| prover.create_svid_key()).await? else {
+            return Ok(AgentKeyRequest::in_memory()?);
+        };
+        let key = KeyInHost::new(Arc::clone(&self.0), key);
+        let made = tokio::task::spawn_blocking(move || AgentKeyRequest::in_host(key)).await;
+        Ok(made.map_err(|_| AttestError::Stopping)??)
     }
 
     /// What opens a session on the connection with this TLS exporter, where the host did not attest.

@@ -1,7 +1,7 @@
 //! The host's TPM, as the configuration says to reach it. Only here does the agent know the crate `tpm`.
 
 use ::attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawQuote, TpmDevice, TpmError, TpmIdentity};
+use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmError, TpmIdentity, TpmKey};
 use plugin_catalog::{OpenTpm, TpmConfig};
 use svid::TrustDomain;
 use tpm::SecretFile;
@@ -56,5 +56,20 @@ impl TpmDevice for Metered {
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         let _timer = self.seconds.read_pcrs.timer();
         self.device.read_pcrs(selection)
+    }
+
+    fn create_key(&mut self) -> Result<TpmKey, TpmError> {
+        let _timer = self.seconds.create_key.timer();
+        self.device.create_key()
+    }
+
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        let _timer = self.seconds.sign.timer();
+        self.device.sign(key, message)
+    }
+
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
+        let _timer = self.seconds.certify.timer();
+        self.device.certify(key, extra_data)
     }
 }

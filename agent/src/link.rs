@@ -9,7 +9,7 @@ use edge::{
     tls::{self, Expected, Exporter, Identity},
 };
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, runtime::Handle, task::spawn_blocking, time::timeout};
 use tokio_rustls::TlsConnector;
 
 /// How long each step of dialing may take.
@@ -93,7 +93,12 @@ impl Link {
         let tcp = within(tcp).await.map_err(|source| address.tcp(source))?;
         // Small messages are not to wait for more.
         let _slower = tcp.set_nodelay(true);
-        let stream = within(TlsConnector::from(config).connect(name, tcp)).await;
+        let shaking_hands = within(TlsConnector::from(config).connect(name, tcp));
+        let stream = if identity.is_some_and(Identity::blocks) {
+            aside(shaking_hands).await
+        } else {
+            shaking_hands.await
+        };
         let stream = stream.map_err(|source| address.handshake(source))?;
         let exporter = tls::exporter(stream.get_ref().1)?;
         let (client, driver) = Client::start(stream).await?;
@@ -151,4 +156,13 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         Ok(outcome) => outcome,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s")),
     }
+}
+
+/// Has a step happen on a thread that may block: a key in the TPM signs within it.
+async fn aside<T: Send + 'static>(
+    step: impl Future<Output = io::Result<T>> + Send + 'static,
+) -> io::Result<T> {
+    let runtime = Handle::current();
+    let done = spawn_blocking(move || runtime.block_on(step)).await;
+    done.map_err(io::Error::other)?
 }

@@ -29,12 +29,18 @@ pub struct Meters {
 pub struct Tpm {
     /// Recovering a credential.
     pub activate: Histogram,
+    /// Saying that a key is in it.
+    pub certify: Histogram,
+    /// Making the key of an SVID.
+    pub create_key: Histogram,
     /// Finding its keys, or making them.
     pub identify: Histogram,
     /// Signing PCRs.
     pub quote: Histogram,
     /// Reading PCRs.
     pub read_pcrs: Histogram,
+    /// Signing with the key of an SVID.
+    pub sign: Histogram,
 }
 
 impl Meters {
@@ -68,9 +74,12 @@ impl Tpm {
             "How long the TPM took, by what it was asked for.",
             move |samples| {
                 shown.activate.show(&[("command", "activate")], samples);
+                shown.certify.show(&[("command", "certify")], samples);
+                shown.create_key.show(&[("command", "create_key")], samples);
                 shown.identify.show(&[("command", "identify")], samples);
                 shown.quote.show(&[("command", "quote")], samples);
                 shown.read_pcrs.show(&[("command", "read_pcrs")], samples);
+                shown.sign.show(&[("command", "sign")], samples);
             },
         );
         tpm

@@ -62,7 +62,7 @@ impl CertifiedKey {
     ///
     /// [`Reject::CertifiedName`] if it is another.
     pub fn check_request(&self, subject_public_key_info: &[u8]) -> Result<(), Reject> {
-        if crate::ek::subject_public_key_info(&self.0.key) == subject_public_key_info {
+        if self.0.to_spki() == subject_public_key_info {
             Ok(())
         } else {
             Err(Reject::CertifiedName)

@@ -95,6 +95,9 @@ pub enum Reject {
     /// (25) The certified key may leave the TPM, was not made in it, or is not for signing: a key in software.
     #[error("certified key is not a signing key of this TPM alone")]
     CertifiedAttributes,
+    /// (25) The key of the request is not shown to be in the TPM, and has to be: a key in software.
+    #[error("key of the SVID has to be in the TPM (`svid_key` of the agent), and nothing shows that it is")]
+    CertificationMissing,
     /// (26) The certification is of another key than the request is for: another key is passed off as the TPM's.
     #[error("certification is not of the key in the request")]
     CertifiedName,
@@ -236,6 +239,8 @@ pub enum Reject {
 pub enum Part {
     /// The attestation key's public area.
     AttestationKey,
+    /// The public area of a certified key.
+    CertifiedKey,
     /// The endorsement key's public area.
     EndorsementKey,
     /// The statement that the TPM signed.
@@ -248,6 +253,7 @@ impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::AttestationKey => "attestation key",
+            Self::CertifiedKey => "certified key",
             Self::EndorsementKey => "endorsement key",
             Self::Statement => "statement",
             Self::Signature => "signature",
@@ -267,6 +273,7 @@ impl Reject {
             Self::AkWeak => "ak_weak",
             Self::AttestMagic => "attest_magic",
             Self::AttestType => "attest_type",
+            Self::CertificationMissing => "certification_missing",
             Self::CertifiedAttributes => "certified_attributes",
             Self::CertifiedName => "certified_name",
             Self::CredentialMismatch => "credential_mismatch",
@@ -356,7 +363,7 @@ impl Reject {
             Self::CredentialMismatch => Some(20),
             Self::SignatureScheme => Some(23),
             Self::SignatureInvalid => Some(24),
-            Self::CertifiedAttributes => Some(25),
+            Self::CertificationMissing | Self::CertifiedAttributes => Some(25),
             Self::CertifiedName => Some(26),
             Self::AttestMagic | Self::Malformed(..) => Some(28),
             Self::AttestType => Some(29),

@@ -16,6 +16,7 @@ pub mod otlp;
 mod random;
 mod report;
 pub mod tls;
+pub mod webhook;
 
 pub use clock::Clock;
 pub use random::random;

@@ -138,6 +138,15 @@ impl Caller {
         }
     }
 
+    /// By which people are told apart: an ID, or a user of this host, in whichever process.
+    #[must_use]
+    pub fn person(&self) -> String {
+        match &self.name {
+            CallerName::Local { uid, .. } => format!("local uid={uid}"),
+            CallerName::Anonymous | CallerName::Id(_) => self.to_string(),
+        }
+    }
+
     /// Whether the agent uses an SVID for the first time: its predecessor is over.
     #[must_use]
     pub fn is_first_use(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
-use edge::{health, log, otlp};
+use edge::{health, log, otlp, webhook};
 use ipnet::IpNet;
 use plugin_api::KeyKind;
 use plugin_catalog::{ServerPluginError, ServerPlugins};
@@ -12,6 +12,7 @@ use svid::{SpiffeId, TrustDomain};
 use crate::{
     issue::{JwtProfile, Lifetimes},
     pulses::EvidenceTimes,
+    registry::consent::Approvals,
     store,
 };
 
@@ -91,6 +92,9 @@ pub struct Server {
     /// where there are none.
     #[serde(default)]
     pub policy_keys: Vec<PathBuf>,
+    /// How many people it takes to enrol a host, to release it, or to give it another endorsement key: 1 or 2.
+    #[serde(default)]
+    pub host_approvals: Approvals,
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,
@@ -103,6 +107,9 @@ pub struct Server {
     /// The collector that metrics are pushed to.
     #[serde(default)]
     pub otlp: Option<otlp::Config>,
+    /// The program that is told what becomes of hosts.
+    #[serde(default)]
+    pub webhook: Option<webhook::Config>,
 }
 
 /// Which calls are limited by source.
@@ -342,6 +349,19 @@ mod tests {
     fn the_annotated_configuration_works() {
         let config = parse(include_str!("../../deploy/config/server.toml"));
         config.check().unwrap();
+    }
+
+    #[test]
+    fn it_may_take_two_to_let_a_host_in_and_another_program_may_be_told() {
+        let config = parse(
+            "[server]\ntrust_domain = \"td\"\nhost_approvals = 2\n[server.webhook]\nurl = \"https://a/b\"\n\
+             secret_path = \"/s\"\n[plugins.node-join-token]\n",
+        );
+        config.check().unwrap();
+        assert_eq!(config.server.host_approvals, Approvals::Two);
+        let webhook = config.server.webhook.unwrap();
+        assert_eq!(webhook.url.to_string(), "https://a");
+        assert_eq!(webhook.ca_path, Path::new("/etc/ssl/certs/ca-certificates.crt"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod pulses;
 pub mod registry;
 pub mod sessions;
 pub mod store;
+pub mod webhook;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,7 +30,12 @@ use backup::RestoreError;
 use belief::Belief;
 use ca::{Ca, CrlPaths, Orders, Outputs, Rotation, RotationConfig};
 use config::{Config, Unworkable};
-use edge::{Clock, grpc::Course, health, local, log, metrics, notify, otlp, tls};
+use edge::{
+    Clock,
+    grpc::Course,
+    health, local, log, metrics, notify, otlp, tls,
+    webhook::{Poster, WebhookError},
+};
 use journal::{Journal, JournalError};
 use meters::Meters;
 use plugin_catalog::ServerPluginError;
@@ -43,6 +49,7 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{error, info};
+use webhook::{Patience, Sending, Webhook};
 
 /// A server whose tasks run and whose listeners are bound.
 pub struct Server {
@@ -108,6 +115,9 @@ pub enum StartError {
     /// TLS can't be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+    /// The webhook can't be told.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
 }
 
 /// Who pushes metrics.
@@ -165,6 +175,7 @@ impl Server {
         let event_logs = EventLogs::new(Arc::clone(&store));
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
         let owner = owner.metered(meters.store_commit.clone());
+        let (owner, notices) = telling(owner, &config, &meters)?;
         meters::register_state(&mut metrics, &registry);
         let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);
 
@@ -230,6 +241,7 @@ impl Server {
             pulses: pulses.clone(),
             evidence,
             admin_ids: config.server.admin_ids.clone(),
+            approvals: config.server.host_approvals,
             limits: config.server.ratelimit,
             proxies: config.server.proxy_protocol_trusted_cidrs.clone(),
             clock,
@@ -259,6 +271,9 @@ impl Server {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
             let serving = serve_health(listener, settings, ready, Arc::clone(&metrics));
             tasks.spawn_on(named("health", serving), aside.handle());
+        }
+        if let Some(notices) = notices {
+            tasks.spawn(named("webhook", notices.run()));
         }
         if let Some(collector) = config.server.otlp.clone() {
             tasks.spawn(named("otlp", otlp::push(collector, SERVICE, metrics, clock)));
@@ -336,6 +351,17 @@ fn policy_keys(paths: &[PathBuf]) -> Result<Arc<[PolicyKey]>, StartError> {
         PolicyKey::parse(&der).map_err(|error| unusable(io::Error::other(error)))
     };
     paths.iter().map(read).collect()
+}
+
+/// An owner that tells the webhook, if one is configured, and the task that sends.
+fn telling(owner: Owner, config: &Config, meters: &Meters) -> Result<(Owner, Option<Sending>), WebhookError> {
+    let Some(settings) = &config.server.webhook else {
+        return Ok((owner, None));
+    };
+    let poster = Poster::open(settings)?;
+    let trust_domain = config.server.trust_domain.clone();
+    let (webhook, sending) = Webhook::new(poster, Patience::USUAL, trust_domain, meters.webhook.clone());
+    Ok((owner.telling(webhook), Some(sending)))
 }
 
 fn bind_address(config: &Config) -> SocketAddr {

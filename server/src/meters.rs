@@ -8,6 +8,7 @@ use crate::{
     api::is_method,
     ca::{Authority, AuthorityState},
     registry::Registry,
+    webhook,
 };
 
 /// What parts of the server count with. Clones share it; a default one is looked at by nobody.
@@ -17,6 +18,8 @@ pub struct Meters {
     pub attestations: Tally<2>,
     /// New evidence of hosts in their sessions, by what came of it.
     pub evidence: Tally<1>,
+    /// Signs that a host's key is at two places, by code.
+    pub alarms: Tally<1>,
     /// Hosts that were quarantined, by code.
     pub quarantines: Tally<1>,
     /// gRPC calls.
@@ -37,6 +40,8 @@ pub struct Meters {
     pub sessions: Gauge,
     /// Commits of the store.
     pub store_commit: Histogram,
+    /// Notices of what became of hosts.
+    pub webhook: webhook::Counts,
 }
 
 /// SVIDs that were issued, by kind.
@@ -82,6 +87,7 @@ impl Meters {
                 "How far the clock jumped ahead of the time that passed, while it is in doubt.",
             ),
             issued: Issued::register(metrics),
+            webhook: notices(metrics),
             attestations: metrics.tally(
                 "plastron_server_attestations_total",
                 "Attestations that were decided, by node attestor and code.",
@@ -95,6 +101,11 @@ impl Meters {
             evidence: metrics.tally(
                 "plastron_server_evidence_total",
                 "New evidence of hosts in their sessions, by what came of it.",
+                ["code"],
+            ),
+            alarms: metrics.tally(
+                "plastron_server_host_alarms_total",
+                "Signs that a key of a host is at two places, by code.",
                 ["code"],
             ),
             quarantines: metrics.tally(
@@ -117,6 +128,20 @@ impl Meters {
                 "Appends to the audit trail, with the wait for those before, until they are durable.",
             ),
         }
+    }
+}
+
+fn notices(metrics: &mut edge::metrics::Registry) -> webhook::Counts {
+    let [delivered, dropped, failed] = metrics.counters(
+        "plastron_server_webhook_notices_total",
+        "Notices of what became of hosts, by what became of them.",
+        "outcome",
+        ["delivered", "dropped", "failed"],
+    );
+    webhook::Counts {
+        delivered,
+        dropped,
+        failed,
     }
 }
 

@@ -152,7 +152,12 @@ mod tests {
         let silent = Finding::Stale(Staleness::Silent);
         check(&silent, 1000, None);
         check(&silent, 1001, Some(&HostEvent::Lost));
-        for quiet in [Staleness::New, Staleness::Lost, Staleness::Released] {
+        for quiet in [
+            Staleness::New,
+            Staleness::Lost,
+            Staleness::Released,
+            Staleness::Replaced,
+        ] {
             check(&Finding::Stale(quiet), 9999, None);
         }
         let never = EvidenceTimes {

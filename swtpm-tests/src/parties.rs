@@ -14,7 +14,8 @@ use attest::{
 use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
 use plugin_api::{
     Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, HostPolicies, JoinToken,
-    Newcomer, NodeAttestor, NodeProver, RawQuote, Records, Refusal, Step, TpmDevice, TpmError, TpmIdentity,
+    Newcomer, NodeAttestor, NodeProver, RawCertification, RawQuote, Records, Refusal, Step, TpmDevice,
+    TpmError, TpmIdentity, TpmKey,
 };
 use svid::{Timestamp, TrustDomain};
 
@@ -402,5 +403,17 @@ impl TpmDevice for Shared {
 
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         self.0.lock().unwrap().read_pcrs(selection)
+    }
+
+    fn create_key(&mut self) -> Result<TpmKey, TpmError> {
+        self.0.lock().unwrap().create_key()
+    }
+
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        self.0.lock().unwrap().sign(key, message)
+    }
+
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
+        self.0.lock().unwrap().certify(key, extra_data)
     }
 }

@@ -29,6 +29,15 @@ struct Pair {
     ak: KeyHandle,
 }
 
+/// What a session encrypts beside what it authorizes.
+#[derive(Clone, Copy)]
+pub(crate) enum Encrypts {
+    /// The first parameter of the answer.
+    Answer,
+    /// The first parameter of the command.
+    Command,
+}
+
 type Secret = Zeroizing<Vec<u8>>;
 /// Authorization of the attestation key, of the endorsement key, and one that only encrypts.
 type Sessions = (Option<AuthSession>, Option<AuthSession>, Option<AuthSession>);
@@ -64,20 +73,30 @@ impl Open {
         keys: Pair,
         activation: &Activation,
     ) -> Result<Secret, TpmError> {
-        let branches = template.policy_branches();
-        let by_policy = self.in_salted_session(SessionType::Policy, template, keys.ek, |open, session| {
-            open.satisfy_policy(session, branches.as_ref())?;
-            open.activate_in((PASSWORD, Some(session), None), keys, activation)
-        });
+        let (branches, name_alg) = (template.policy_branches(), template.name_alg());
+        let by_policy = self.in_salted_session(
+            SessionType::Policy,
+            name_alg,
+            keys.ek,
+            Encrypts::Answer,
+            |open, session| {
+                open.satisfy_policy(session, branches.as_ref())?;
+                open.activate_in((PASSWORD, Some(session), None), keys, activation)
+            },
+        );
         match by_policy {
             // The password of the endorsement hierarchy may be unknown to us; the key itself has none.
             Err(error @ (TpmError::Auth { .. } | TpmError::Command { .. }))
                 if branches.is_some() && !is_lost(&error) =>
             {
                 warn!(template = template.name, %error, "Endorsement key's policy not met; its own password was tried");
-                self.in_salted_session(SessionType::Hmac, template, keys.ek, |open, session| {
-                    open.activate_in((PASSWORD, PASSWORD, Some(session)), keys, activation)
-                })
+                self.in_salted_session(
+                    SessionType::Hmac,
+                    name_alg,
+                    keys.ek,
+                    Encrypts::Answer,
+                    |open, session| open.activate_in((PASSWORD, PASSWORD, Some(session)), keys, activation),
+                )
             }
             done => done,
         }
@@ -118,19 +137,25 @@ impl Open {
             .map_err(failed("TPM2_PolicyOR"))
     }
 
-    /// Runs a command in a session of which only the endorsement key's holder knows the secret, and which encrypts
-    /// the answer.
-    fn in_salted_session<T>(
+    /// Runs a command in a session of which only the holder of `key` knows the secret, and which encrypts what is secret.
+    /// `hash` is that of the key's Name.
+    pub(crate) fn in_salted_session<T>(
         &mut self,
         kind: SessionType,
-        template: &EkTemplate,
-        ek: KeyHandle,
+        hash: HashAlg,
+        key: KeyHandle,
+        encrypts: Encrypts,
         act: impl FnOnce(&mut Self, AuthSession) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         let session = self
-            .start_salted(kind, template.name_alg(), ek)
+            .start_salted(kind, hash, key)
             .map_err(failed("TPM2_StartAuthSession"))?;
-        let (attributes, mask) = SessionAttributesBuilder::new().with_encrypt(true).build();
+        let attributes = SessionAttributesBuilder::new();
+        let (attributes, mask) = match encrypts {
+            Encrypts::Answer => attributes.with_encrypt(true),
+            Encrypts::Command => attributes.with_decrypt(true),
+        }
+        .build();
         let result = self
             .context
             .tr_sess_set_attributes(session, attributes, mask)

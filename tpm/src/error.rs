@@ -25,8 +25,12 @@ pub(crate) enum Misuse {
         "attestation key is another one than before: the TPM was exchanged or its seed changed; identify again"
     )]
     AnotherTpm,
+    #[error("what was kept of the key is no context of a TPM")]
+    NoContext,
     #[error("there is no attestation key yet; identify first")]
     NotIdentified,
+    #[error("what was kept is no sealed key of a TPM")]
+    NotSealed,
     #[error("a unix socket (`path=`) is not supported; use `host=` and `port=`")]
     UnixSocket,
 }
@@ -116,6 +120,14 @@ pub(crate) fn is_lost(error: &TpmError) -> bool {
 /// Whether there is no key at the handle.
 pub(crate) fn is_gone(error: Error) -> bool {
     matches!(kind(error), Some(Kind::Handle | Kind::ReferenceH0))
+}
+
+/// Whether something was sealed in another state of the host, or by another TPM.
+pub(crate) fn is_other_state(error: Error) -> bool {
+    matches!(
+        kind(error),
+        Some(Kind::Integrity | Kind::PcrChanged | Kind::PolicyFail)
+    )
 }
 
 fn other(command: &'static str, error: Error) -> TpmError {

@@ -3,11 +3,16 @@
 use std::{sync::mpsc, thread};
 
 use attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
+use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
-use crate::{device::Device, ek::Ek, error};
+use crate::{
+    device::{Device, Open},
+    ek::Ek,
+    error,
+    seal::{Sealed, SealedKey},
+};
 
 /// Requests that may wait; whoever comes later blocks before it is queued, instead of after.
 const QUEUE: usize = 16;
@@ -41,6 +46,31 @@ impl Handle {
     /// The TPM can't be used; the error says what to do.
     pub fn endorsement_keys(&self) -> Result<Vec<TpmEk>, TpmError> {
         self.ask(|device| device.run(|open| Ok(open.endorsement_keys()?.iter().map(Ek::describe).collect())))
+    }
+
+    /// Seals a key to `values` of `pcrs`, whatever these hold now: this TPM alone gives it back, while they hold that.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    pub fn seal(
+        &self,
+        secret: &SealedKey,
+        pcrs: &PcrSelection,
+        values: &PcrValues,
+    ) -> Result<Sealed, TpmError> {
+        let (secret, pcrs, values) = (secret.clone(), pcrs.clone(), values.clone());
+        self.ask(move |device| device.run(|open| open.seal(&secret, &pcrs, &values)))
+    }
+
+    /// The key that was sealed; `None` if the PCRs hold something else, or another TPM sealed it.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    pub fn unseal(&self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let sealed = sealed.clone();
+        self.ask(move |device| device.run(|open| open.unseal(&sealed)))
     }
 
     fn ask<T, F>(&self, request: F) -> Result<T, TpmError>
@@ -86,5 +116,20 @@ impl TpmDevice for Handle {
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         let selection = selection.clone();
         self.ask(move |device| device.run(|open| open.read_pcrs(&selection)))
+    }
+
+    fn create_key(&mut self) -> Result<TpmKey, TpmError> {
+        self.ask(|device| device.run(Open::create_key))
+    }
+
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        let (key, message) = (key.clone(), message.to_vec());
+        self.ask(move |device| device.run(|open| open.sign(&key, &message)))
+    }
+
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
+        let trust_domain = self.identified("TPM2_Certify")?;
+        let (key, extra_data) = (key.clone(), *extra_data);
+        self.ask(move |device| device.run(|open| open.certify(&trust_domain, &key, &extra_data)))
     }
 }

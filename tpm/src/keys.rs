@@ -20,6 +20,7 @@ use tss_esapi::{
 use crate::{
     device::Open,
     error::{Hierarchy, failed, failed_in},
+    template,
 };
 
 /// A key that can be used now.
@@ -33,15 +34,44 @@ pub(crate) struct Loaded {
 /// Handles asked for at once: as many as fit into the answer of any TPM.
 const PAGE: u32 = 64;
 
+impl Loaded {
+    /// A key that takes a slot of the TPM until it is let go of.
+    pub(crate) const fn transient(handle: KeyHandle) -> Self {
+        Self {
+            handle,
+            name: None,
+            transient: true,
+        }
+    }
+}
+
 impl Open {
     /// Makes a primary key of the endorsement hierarchy from a TPMT_PUBLIC, and tells its own.
     pub(crate) fn create_primary(&mut self, template: &[u8]) -> Result<(Loaded, Vec<u8>), TpmError> {
+        self.create_primary_in(Hierarchy::Endorsement, template)
+    }
+
+    /// Makes the storage key of the owner hierarchy, under which keys are sealed.
+    pub(crate) fn storage_key(&mut self) -> Result<Loaded, TpmError> {
+        let made = self.create_primary_in(Hierarchy::Owner, &template::storage_key());
+        made.map(|(key, _)| key)
+    }
+
+    fn create_primary_in(
+        &mut self,
+        hierarchy: Hierarchy,
+        template: &[u8],
+    ) -> Result<(Loaded, Vec<u8>), TpmError> {
         const COMMAND: &str = "TPM2_CreatePrimary";
         let template = Public::unmarshall(template).map_err(failed(COMMAND))?;
+        let primary = match hierarchy {
+            Hierarchy::Endorsement => TpmHierarchy::Endorsement,
+            Hierarchy::Owner => TpmHierarchy::Owner,
+        };
         let created = authorized(&mut self.context, |context| {
-            context.create_primary(TpmHierarchy::Endorsement, template, None, None, None, None)
+            context.create_primary(primary, template, None, None, None, None)
         })
-        .map_err(failed_in(Hierarchy::Endorsement, COMMAND))?;
+        .map_err(failed_in(hierarchy, COMMAND))?;
         let key = Loaded {
             handle: created.key_handle,
             name: self.name_of(created.key_handle.into()),

@@ -23,13 +23,16 @@ mod keys;
 mod nv;
 mod pcr;
 mod quote;
+mod seal;
 mod secret;
+mod signing;
 mod silence;
 mod template;
 
 use plugin_api::TpmError;
 
 pub use handle::Handle;
+pub use seal::{Sealed, SealedKey};
 pub use secret::SecretFile;
 pub use silence::silence_library;
 

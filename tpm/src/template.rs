@@ -160,6 +160,34 @@ pub(crate) fn attestation_key(trust_domain: &TrustDomain) -> Vec<u8> {
     .concat()
 }
 
+/// TPMT_PUBLIC to make a key from that signs whatever it is given: another one for each `unique`.
+pub(crate) fn signing_key(unique: &[u8]) -> Vec<u8> {
+    [
+        head(ECC, HashAlg::Sha256, SIGNING_ATTRIBUTES, &[]),
+        words(&[NULL, ECDSA, HashAlg::Sha256.to_tpm(), CURVE_P256, NULL]),
+        sized(&overlay(unique, &[], 32)),
+        sized(&[0; 32]),
+    ]
+    .concat()
+}
+
+/// TPMT_PUBLIC of the storage key that TCG's Provisioning Guidance has for P-256 (§7.5.1).
+pub(crate) fn storage_key() -> Vec<u8> {
+    [
+        head(ECC, HashAlg::Sha256, STORAGE_ATTRIBUTES, &[]),
+        words(&[AES, 128, CFB, NULL, CURVE_P256, NULL]),
+        sized(&[0; 32]),
+        sized(&[0; 32]),
+    ]
+    .concat()
+}
+
+/// TPMT_PUBLIC of what is sealed under a policy.
+pub(crate) fn sealed(policy: &[u8]) -> Vec<u8> {
+    let head = head(KEYED_HASH, HashAlg::Sha256, SEALED_ATTRIBUTES, policy);
+    [head, words(&[NULL]), sized(&[])].concat()
+}
+
 /// Puts a vendor's nonce at the beginning of `unique` in the vendor's own TPMT_PUBLIC.
 pub(crate) fn with_nonce(template: &[u8], nonce: &[u8]) -> Result<Vec<u8>, Error> {
     let mut public = Public::unmarshall(template)?;
@@ -231,6 +259,7 @@ fn branches(hash: HashAlg) -> [Digest; 2] {
 
 const RSA: u16 = 0x0001;
 const AES: u16 = 0x0006;
+const KEYED_HASH: u16 = 0x0008;
 const NULL: u16 = 0x0010;
 const ECDSA: u16 = 0x0018;
 const ECC: u16 = 0x0023;
@@ -240,8 +269,14 @@ const CURVE_P384: u16 = 0x0004;
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign.
 const AK_ATTRIBUTES: u32 = 0x0005_0472;
+/// The same, but restricted.
+const SIGNING_ATTRIBUTES: u32 = 0x0004_0472;
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
 const EK_ATTRIBUTES: u32 = 0x0003_00B2;
+/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt.
+const STORAGE_ATTRIBUTES: u32 = 0x0003_0472;
+/// fixedTPM, fixedParent, adminWithPolicy, noDA: its policy alone gives it out.
+const SEALED_ATTRIBUTES: u32 = 0x0000_0492;
 const USER_WITH_AUTH: u32 = 0x0000_0040;
 
 const CC_POLICY_SECRET: [u8; 4] = 0x0000_0151_u32.to_be_bytes();

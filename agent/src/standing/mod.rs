@@ -18,7 +18,6 @@ use rustls_pki_types::CertificateDer;
 use svid::{Bundle, Roots, Timestamp, x509::X509Svid};
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, error, info, warn};
-use zeroize::Zeroizing;
 
 use following::{Event, Following, Renewal, Renewed};
 pub use reach::Reach;
@@ -33,7 +32,7 @@ use crate::{
     session::{Session, SessionError, SessionEvent},
     sign,
     state::{DataDir, KeptSvid, StateError},
-    svid_key::KeyRequestError,
+    svid_key::{AgentKey, KeyInHost, KeyRequestError},
     trust::{Trust, TrustError},
     wire,
 };
@@ -67,10 +66,12 @@ pub struct Unkept {
 /// The agent's own SVID.
 struct AgentSvid {
     identity: Identity,
+    /// Its key, if the host keeps that.
+    kept_key: Option<Arc<KeyInHost>>,
     not_after: Timestamp,
     renew_at: Timestamp,
     /// What the key of the root that it rests on is called, if it says so.
-    signed_by: Option<Vec<u8>>,
+    signed_by: Option<Box<[u8]>>,
     can_reattest: bool,
 }
 
@@ -154,6 +155,8 @@ impl Standing {
 
     /// What to do with the SVID after a failure: one that the server does not honour is dropped.
     async fn judge(&mut self, error: &StandingError, svid: Option<AgentSvid>) -> Option<AgentSvid> {
+        // What its key signs no more, nobody can show.
+        let svid = svid.filter(|svid| !svid.kept_key.as_ref().is_some_and(|key| key.is_lost()));
         let Some(status) = error.status() else { return svid };
         match advice(status) {
             Advice::Retry => {
@@ -220,11 +223,14 @@ impl Standing {
     }
 
     fn take_attested(&mut self, attested: Attested) -> Result<(Link, AgentSvid), StandingError> {
-        if !attested.can_reattest {
-            self.unkept.svid = Some(attested.kept.clone());
+        if let (false, AgentKey::InMemory(key)) = (attested.can_reattest, &attested.key) {
+            self.unkept.svid = Some(KeptSvid {
+                chain: attested.chain.clone(),
+                key: key.clone(),
+            });
         }
         self.take_bundle(attested.bundle);
-        let svid = self.accept(attested.kept, attested.can_reattest)?;
+        let svid = self.accept(attested.chain, &attested.key, attested.can_reattest)?;
         info!(expires_at = %svid.not_after, "Attested");
         Ok((attested.link, svid))
     }
@@ -373,7 +379,7 @@ impl Standing {
         // On disk before it is shown: the first use of the new SVID ends the old one.
         self.unkept.svid = Some(kept.clone());
         self.keep();
-        let svid = self.accept(kept, false)?;
+        let svid = self.accept(kept.chain, &AgentKey::InMemory(kept.key), false)?;
         let expected = self.trust.expected(self.reach.clock.now())?;
         let reach = self.reach.clone();
         Ok(Box::pin(
@@ -421,7 +427,7 @@ impl Standing {
     }
 
     fn restore(&self, kept: KeptSvid) -> Option<AgentSvid> {
-        match self.accept(kept, false) {
+        match self.accept(kept.chain, &AgentKey::InMemory(kept.key), false) {
             Ok(svid) => Some(svid),
             Err(error) => {
                 error!(error = %Chain(&error), "Kept SVID can't be used");
@@ -430,19 +436,23 @@ impl Standing {
         }
     }
 
-    fn accept(&self, kept: KeptSvid, can_reattest: bool) -> Result<AgentSvid, StandingError> {
-        let chain: Vec<CertificateDer<'static>> = kept.chain.into_iter().map(CertificateDer::from).collect();
+    fn accept(
+        &self,
+        chain: Vec<Vec<u8>>,
+        key: &AgentKey,
+        can_reattest: bool,
+    ) -> Result<AgentSvid, StandingError> {
+        let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
         let leaf = chain
             .first()
             .ok_or_else(|| StandingError::BadSvid("there is no certificate".into()))?;
         let parsed = X509Svid::parse(leaf).map_err(|error| StandingError::BadSvid(error.to_string()))?;
         let (not_after, renew_at) = sign::times(&parsed, self.reach.clock);
-        let signed_by = svid::signed_by(&chain);
-        let key: Zeroizing<Vec<u8>> = kept.key;
-        let identity =
-            Identity::new(chain, &key).map_err(|error| StandingError::BadSvid(error.to_string()))?;
+        let signed_by = svid::signed_by(&chain).map(Vec::into_boxed_slice);
+        let identity = key.identity(chain);
         Ok(AgentSvid {
-            identity,
+            identity: identity.map_err(|error| StandingError::BadSvid(error.to_string()))?,
+            kept_key: key.in_host(),
             not_after,
             renew_at,
             signed_by,

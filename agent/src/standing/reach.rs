@@ -16,7 +16,7 @@ use crate::{
     link::{Address, Link},
     session::Session,
     state::KeptSvid,
-    svid_key::KeyRequest,
+    svid_key::{AgentKey, AgentKeyRequest, KeyRequest},
     wire,
 };
 
@@ -40,7 +40,9 @@ pub struct Reach {
 /// What an attestation brought.
 pub(super) struct Attested {
     pub(super) link: Link,
-    pub(super) kept: KeptSvid,
+    /// Leaf first, in DER.
+    pub(super) chain: Vec<Vec<u8>>,
+    pub(super) key: AgentKey,
     pub(super) bundle: Bundle,
     pub(super) can_reattest: bool,
 }
@@ -58,7 +60,8 @@ impl Reach {
     pub(super) async fn attest(&self, expected: Expected) -> Result<Attested, StandingError> {
         let attesting = async {
             self.prover.prepare().await?;
-            within("attestation", ATTEST_WITHIN, self.prove(expected)).await
+            let request = self.prover.request().await?;
+            within("attestation", ATTEST_WITHIN, self.prove(expected, request)).await
         };
         let attested = attesting.await;
         self.attestations
@@ -66,18 +69,14 @@ impl Reach {
         attested
     }
 
-    async fn prove(&self, expected: Expected) -> Result<Attested, StandingError> {
-        let request = KeyRequest::generate(None)?;
+    async fn prove(&self, expected: Expected, request: AgentKeyRequest) -> Result<Attested, StandingError> {
         let mut link = Link::dial(&self.address, expected, None, self.clock).await?;
         let (outcome, bundle) = attest(&mut link, &self.prover, request.csr).await?;
         let chain = outcome.svid.map(|svid| svid.cert_chain).unwrap_or_default();
-        let kept = KeptSvid {
-            chain,
-            key: request.key,
-        };
         Ok(Attested {
             link,
-            kept,
+            chain,
+            key: request.key,
             bundle,
             can_reattest: outcome.reattestable,
         })

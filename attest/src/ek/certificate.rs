@@ -11,7 +11,7 @@ use x509_parser::{
 };
 
 use super::{
-    der,
+    EkHash, der,
     names::{self, TpmAttributes},
 };
 use crate::{Reject, strength, wire::PublicKey};
@@ -81,6 +81,12 @@ impl EkCertificate {
     #[must_use]
     pub const fn attributes(&self) -> &TpmAttributes {
         &self.attributes
+    }
+
+    /// Hash of the key that it is for, by which hosts are enrolled; `None` if that is no key that a TPM has.
+    #[must_use]
+    pub fn key_hash(&self) -> Option<EkHash> {
+        der::public_key(&self.key_bits).map(|key| EkHash::of(&key))
     }
 
     /// Checks that it is for `key` (13). The algorithm that it names is not looked at: some vendors name one that

@@ -152,6 +152,12 @@ impl Public {
     pub fn name(&self) -> Name {
         Name::of(self.name_alg, &self.bytes)
     }
+
+    /// The key as DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn to_spki(&self) -> Vec<u8> {
+        crate::ek::subject_public_key_info(&self.key)
+    }
 }
 
 impl RsaKey {

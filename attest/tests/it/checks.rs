@@ -11,6 +11,7 @@ ak_template | 18
 ak_weak | 9, 10
 attest_magic | 28
 attest_type | 29
+certification_missing | 25
 certified_attributes | 25
 certified_name | 26
 credential_mismatch | 20, 21

@@ -63,7 +63,10 @@ async fn enrolled(stage: &Stage) -> Result<TpmProver> {
         ..NewHost::default()
     };
     HostsClient::new(calls::local(&stage.socket()).await?)
-        .import_hosts(ImportHostsRequest { hosts: vec![host] })
+        .import_hosts(ImportHostsRequest {
+            hosts: vec![host],
+            dry_run: false,
+        })
         .await?;
     Ok(prover)
 }

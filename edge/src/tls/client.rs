@@ -6,7 +6,7 @@ use rustls::{
     ClientConfig, Error, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
     crypto::aws_lc_rs::sign::any_supported_type,
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SigningKey},
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -41,7 +41,13 @@ impl Expected {
 
 /// An X509-SVID with its key, as TLS uses it.
 #[derive(Clone)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct Identity(Arc<Joined>);
+
+/// Certificate and key, and what it is like to sign with that.
+struct Joined {
+    certified: Arc<CertifiedKey>,
+    blocks: bool,
+}
 
 /// Certificate and key are not usable together.
 #[derive(Debug, thiserror::Error)]
@@ -63,15 +69,42 @@ impl Identity {
     pub fn new(chain: Vec<CertificateDer<'static>>, pkcs8: &[u8]) -> Result<Self, IdentityError> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
         let key = any_supported_type(&key).map_err(IdentityError::Key)?;
+        Self::of(chain, key, false)
+    }
+
+    /// Joins a chain, leaf first, with a key that is elsewhere, and whose signatures block for a while.
+    ///
+    /// # Errors
+    ///
+    /// The key belongs to another certificate.
+    pub fn with_key_elsewhere(
+        chain: Vec<CertificateDer<'static>>,
+        key: Arc<dyn SigningKey>,
+    ) -> Result<Self, IdentityError> {
+        Self::of(chain, key, true)
+    }
+
+    fn of(
+        chain: Vec<CertificateDer<'static>>,
+        key: Arc<dyn SigningKey>,
+        blocks: bool,
+    ) -> Result<Self, IdentityError> {
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(IdentityError::Mismatch)?;
-        Ok(Self(Arc::new(certified)))
+        let certified = Arc::new(certified);
+        Ok(Self(Arc::new(Joined { certified, blocks })))
+    }
+
+    /// Whether a handshake with it blocks, and is to happen where that does no harm.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.0.blocks
     }
 
     /// As rustls holds it.
     #[must_use]
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.0.certified)
     }
 }
 

@@ -8,8 +8,9 @@ mod verifier;
 use std::{io, sync::Arc};
 
 use rustls::{
-    CipherSuite,
+    CipherSuite, ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
+    version::TLS13,
 };
 use svid::{Bundle, TrustDomain};
 
@@ -34,6 +35,18 @@ pub fn exporter<Data>(connection: &rustls::ConnectionCommon<Data>) -> Result<Exp
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
 }
 
+/// What a client of the web goes by: servers have names, and certificates that lead to `roots`.
+///
+/// # Errors
+///
+/// TLS can't be set up.
+pub fn web_client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The error of a handshake, in our words where it was our verification that refused the other end: rustls shows
 /// the insides of the value.
 #[must_use]
@@ -47,7 +60,7 @@ pub fn in_our_words(error: io::Error) -> io::Error {
 /// What is taken for both sides: the library's own choice, but AES-128 with SHA-256 first. SHA-384 makes the key schedule,
 /// which is most of a short connection's hashing, several times as dear, and no certificate of ours is stronger than P-256
 /// unless asked for.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     let preferred = CipherSuite::TLS13_AES_128_GCM_SHA256;
     provider

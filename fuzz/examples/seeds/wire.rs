@@ -16,6 +16,11 @@ pub(crate) fn write() {
     let evidence = tpm::Evidence {
         hello: hello.encode_to_vec().into(),
         quote: Some(quote.clone()),
+        certification: Some(Box::new(tpm::Certification {
+            public: vec![10; 86].into(),
+            attest: vec![11; 120].into(),
+            signature: vec![12; 72].into(),
+        })),
     };
     seed("tpm_hello", "full", hello.encode_to_vec());
     seed("tpm_evidence", "full", evidence.encode_to_vec());

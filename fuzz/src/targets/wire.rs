@@ -46,7 +46,7 @@ pub fn new_host(bytes: &[u8]) {
     let Some(wire) = decode::<NewHost>(bytes) else {
         return;
     };
-    if let Ok(host) = convert::new_host_from_wire("id".into(), wire) {
+    if let Ok(host) = convert::new_host_from_wire("id".into(), &example_org(), wire) {
         let is_known = |key: &EnrolledEk| key.hash.is_some() || key.certificate.is_some();
         assert!(!host.endorsement_keys.is_empty() && host.endorsement_keys.iter().all(is_known));
     }

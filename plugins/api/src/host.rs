@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     Name, PcrSelection, PcrValues, Standing,
-    ek::{CaKey, CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash, TpmAttributes},
     ima::Progress,
     policy::PolicyName,
     wire::{ClockInfo, Public},
@@ -12,6 +12,26 @@ use attest::{
 use svid::Timestamp;
 
 use crate::{PolicyStanding, Verdict};
+
+/// Where the key of an agent's SVID is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SvidKeyPlace {
+    /// In the host's TPM, which said so: nobody takes it away.
+    Tpm,
+    /// Nobody has shown that: in the agent's memory.
+    Unproven,
+}
+
+impl SvidKeyPlace {
+    /// As the audit trail has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::Unproven => "unproven",
+        }
+    }
+}
 
 /// A host. Known by its endorsement keys; its row never changes its identifier.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,12 +56,42 @@ pub struct Host {
     pub appraised: Option<Appraised>,
     /// Path of its agent's SPIFFE ID, once it attested.
     pub agent_path: Option<Arc<str>>,
+    /// Where the key of its agent's SVID is, once it attested.
+    pub svid_key: Option<SvidKeyPlace>,
     /// The policies that it is held to; where there are none, those that are for all.
     pub policies: Vec<PolicyName>,
     /// What is thought of it.
     pub verdict: Verdict,
+    /// The last sign that one of its keys is at two places.
+    pub alarm: Option<Alarm>,
+    /// What one person ordered, where it takes two.
+    pub proposal: Option<Proposal>,
     /// Grows with each change of the row.
     pub revision: u64,
+}
+
+/// An order that waits for a second person.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proposal {
+    /// What was ordered.
+    pub what: String,
+    /// By whom.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A sign that a key is at two places.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Alarm {
+    /// Stable code.
+    pub code: String,
+    /// What was seen, in an operator's words.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+    /// How many there were, with this one.
+    pub count: u64,
 }
 
 /// Whether a host may attest.
@@ -67,6 +117,8 @@ pub struct EnrolledEk {
     pub is_certified: bool,
     /// Key of the CA that issued the certificate: names are text, which other CAs can take.
     pub issuer_key: Option<CaKey>,
+    /// What a certificate that led to a root says of its TPM.
+    pub attributes: Option<TpmAttributes>,
     /// Its Name, once a credential was recovered with it.
     pub name: Option<Name>,
 }
@@ -169,8 +221,11 @@ impl Host {
             last_address: String::new(),
             appraised: None,
             agent_path: None,
+            svid_key: None,
             policies: Vec::new(),
             verdict: Verdict::first(now),
+            alarm: None,
+            proposal: None,
             revision: 0,
         }
     }
@@ -217,6 +272,8 @@ pub struct HostClaim {
     pub attestation_key: Public,
     /// What the evidence said.
     pub appraised: Appraised,
+    /// Where the key is that an SVID is signed for, if one is.
+    pub svid_key: Option<SvidKeyPlace>,
     /// The event log, where it came: the bytes of the one in `appraised`.
     pub event_log: Option<Arc<[u8]>>,
     /// SHA-256 of what the host said first on this connection: its later evidence there covers it, too.

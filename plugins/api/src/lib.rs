@@ -19,16 +19,19 @@ mod upstream;
 mod verdict;
 mod workload;
 
-pub use host::{Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer};
+pub use host::{
+    Alarm, Appraised, EnrolledEk, Enrolment, Host, HostClaim, KernelList, KnownLog, Newcomer, Proposal,
+    SvidKeyPlace,
+};
 pub use keys::{KeyError, KeyKind, KeyManager, Signer};
 pub use node::{
     Asked, Attested, Claim, Context, Expect, ExpectEvidence, Grown, JoinToken, NodeAttestor, Records,
     Refusal, RefusalKind, Round, SessionBinding, Step,
 };
 pub use policy::{HostPolicies, ListFindings, Outcome, PolicyJudgement, PolicyNotMet, PolicyStanding, Shown};
-pub use prover::{Binding, NodeProver, ProverError};
+pub use prover::{Binding, HostKey, NodeProver, ProverError};
 pub use software::SoftwareKey;
-pub use tpm::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
+pub use tpm::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
 pub use upstream::{Certified, UpstreamAuthority, UpstreamError};
 pub use verdict::{Finding, HostEvent, Offence, Staleness, Verdict};
 pub use workload::{Process, WorkloadAttestError, WorkloadAttestor};

@@ -232,6 +232,8 @@ pub struct Refusal {
     pub said_by: Option<Arc<str>>,
     /// The revision of that host's row that was decided on.
     pub revision: u64,
+    /// Hosts of which it proves that their keys are at two places: somebody has to look at them.
+    pub alarms: Vec<Arc<str>>,
     /// Why.
     pub source: Box<dyn Error + Send + Sync>,
 }
@@ -253,6 +255,7 @@ impl Refusal {
             kind: RefusalKind::Invalid,
             said_by: None,
             revision: 0,
+            alarms: Vec::new(),
             source: source.into(),
         }
     }
@@ -264,6 +267,7 @@ impl Refusal {
             kind: RefusalKind::Denied,
             said_by: None,
             revision: 0,
+            alarms: Vec::new(),
             source: source.into(),
         }
     }
@@ -277,6 +281,13 @@ impl Refusal {
             ..self
         }
     }
+
+    /// Keys of these hosts are at two places, or one host shows those of another.
+    #[must_use]
+    pub fn alarming<'a>(self, hosts: impl IntoIterator<Item = &'a Host>) -> Self {
+        let alarms = hosts.into_iter().map(|host| Arc::clone(&host.id)).collect();
+        Self { alarms, ..self }
+    }
 }
 
 /// Evidence of a TPM that was refused. What the host surely said of itself, or what it is, is denied; what proves
@@ -285,6 +296,7 @@ impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
         match reject {
             Reject::AkOfOtherHost
+            | Reject::CertificationMissing
             | Reject::EkAdvisory
             | Reject::EkOfOtherHost
             | Reject::FirmwareOlder

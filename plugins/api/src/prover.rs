@@ -1,5 +1,9 @@
 //! The agent's half of node attestation.
 
+use svid::x509::PublicKey;
+
+use crate::TpmKey;
+
 /// Proves the host to a server. Calls block; the agent makes them where that does no harm.
 pub trait NodeProver: Send {
     /// The attestor's name on the wire, such as `tpm`.
@@ -12,6 +16,26 @@ pub trait NodeProver: Send {
     ///
     /// The host can't prove itself now; the error says what to do.
     fn prepare(&mut self) -> Result<(), ProverError>;
+
+    /// Makes the key of the host's next SVID, where the host itself keeps it and nobody can take it away; `None` where
+    /// the agent is to keep it in memory. The next attestation proves where it is, if its request is for this key.
+    ///
+    /// # Errors
+    ///
+    /// The host can't make the key it is to have; the error says what to do.
+    fn create_svid_key(&mut self) -> Result<Option<HostKey>, ProverError> {
+        Ok(None)
+    }
+
+    /// Signs `message` with a key that the host keeps, as X.509 and TLS do with a key of its kind: ECDSA in DER.
+    ///
+    /// # Errors
+    ///
+    /// The key is gone, or can't be used now.
+    fn sign(&mut self, key: &HostKey, message: &[u8]) -> Result<Vec<u8>, ProverError> {
+        let _ = (key, message);
+        Err(ProverError::NotReady("this host keeps no keys".into()))
+    }
 
     /// The first message, bound to a connection.
     ///
@@ -63,6 +87,15 @@ pub trait NodeProver: Send {
 
     /// The server refused what this prover said: what it remembers may be out of date.
     fn refused(&mut self) {}
+}
+
+/// A key that the host keeps: EC P-256, in its TPM.
+#[derive(Clone, Debug)]
+pub struct HostKey {
+    /// Its public half.
+    pub public_key: PublicKey,
+    /// How the TPM knows it.
+    pub tpm_key: TpmKey,
 }
 
 /// What evidence is bound to.

@@ -37,6 +37,28 @@ pub trait TpmDevice: Send {
     ///
     /// The TPM can't be used; the error says what to do.
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError>;
+
+    /// Makes a key (ECC P-256) in the TPM that signs whatever it is given, another one each time. Nothing of it stays
+    /// in the TPM between its uses: who drops what is returned, drops the key.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    fn create_key(&mut self) -> Result<TpmKey, TpmError>;
+
+    /// Signs `message` with such a key: ECDSA over its SHA-256, as TPMT_SIGNATURE.
+    ///
+    /// # Errors
+    ///
+    /// The key is gone, or the TPM can't be used.
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError>;
+
+    /// Has the attestation key say that such a key is in the TPM (TPM2_Certify), and sign `extra_data` with that.
+    ///
+    /// # Errors
+    ///
+    /// The key is gone, or the TPM can't be used.
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError>;
 }
 
 /// The keys by which a TPM is known.
@@ -62,6 +84,24 @@ pub struct TpmEk {
 /// A quote as the TPM made it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RawQuote {
+    /// TPMS_ATTEST.
+    pub attest: Vec<u8>,
+    /// TPMT_SIGNATURE.
+    pub signature: Vec<u8>,
+}
+
+/// A key that the TPM keeps to itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TpmKey {
+    /// TPMT_PUBLIC.
+    pub public: Vec<u8>,
+    /// What brings it back into the TPM: of use to this TPM alone, and only until its next reset.
+    pub context: Vec<u8>,
+}
+
+/// A certification as the TPM made it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RawCertification {
     /// TPMS_ATTEST.
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE.

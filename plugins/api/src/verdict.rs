@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   any ── says what is refused ──▶ quarantined ── an operator releases it ──▶ stale ── attests ──▶ verified
+//!   not quarantined ── its TPM is replaced ──▶ stale, its serial numbers on the CRL ── attests ──▶ verified
 //!   verified ── is silent ──▶ stale ── answers, or attests ──▶ verified
 //!                               └── is lost ──▶ stale, its serial numbers on the CRL ── attests ──▶ verified
 //! ```
@@ -50,6 +51,8 @@ pub enum Staleness {
     New,
     /// An operator lifted its quarantine.
     Released,
+    /// Its TPM was replaced, or a key that vouched for it was taken off: what was signed for it is revoked.
+    Replaced,
     /// It is silent.
     Silent,
 }
@@ -67,6 +70,8 @@ pub enum HostEvent {
     Offended(Offence),
     /// An operator lifts its quarantine.
     Released,
+    /// An operator gave it another TPM, or took off a key that vouched for it.
+    Replaced,
     /// No good evidence came for too long.
     Silent,
 }
@@ -113,6 +118,7 @@ impl Finding {
             // The first offence is the one that an operator wants to know.
             (Self::Quarantined(_), _) => None,
             (_, HostEvent::Offended(offence)) => Some(Self::Quarantined(offence)),
+            (_, HostEvent::Replaced) => Some(Self::Stale(Staleness::Replaced)),
             (Self::Verified, HostEvent::Silent) => Some(Self::Stale(Staleness::Silent)),
             (Self::Stale(Staleness::Silent), HostEvent::Lost) => Some(Self::Stale(Staleness::Lost)),
             (Self::Stale(_), HostEvent::Attested) | (Self::Stale(Staleness::Silent), HostEvent::Answered) => {
@@ -138,19 +144,20 @@ mod tests {
         }
     }
 
-    fn events() -> [HostEvent; 6] {
+    fn events() -> [HostEvent; 7] {
         [
             HostEvent::Answered,
             HostEvent::Attested,
             HostEvent::Lost,
             HostEvent::Offended(offence("new")),
             HostEvent::Released,
+            HostEvent::Replaced,
             HostEvent::Silent,
         ]
     }
 
     /// What each event makes of `finding`, in the order of [`events`].
-    fn check(finding: &Finding, expected: [Option<Finding>; 6]) {
+    fn check(finding: &Finding, expected: [Option<Finding>; 7]) {
         let verdict = Verdict {
             finding: finding.clone(),
             since: THEN,
@@ -171,9 +178,18 @@ mod tests {
     fn each_event_makes_of_each_verdict_what_the_table_says() {
         use Finding::{Quarantined, Stale, Verified};
         let offended = || Some(Quarantined(offence("new")));
+        let replaced = || Some(Stale(Staleness::Replaced));
         check(
             &Verified,
-            [None, None, None, offended(), None, Some(Stale(Staleness::Silent))],
+            [
+                None,
+                None,
+                None,
+                offended(),
+                None,
+                replaced(),
+                Some(Stale(Staleness::Silent)),
+            ],
         );
         check(
             &Stale(Staleness::Silent),
@@ -183,18 +199,32 @@ mod tests {
                 Some(Stale(Staleness::Lost)),
                 offended(),
                 None,
+                replaced(),
                 None,
             ],
         );
-        for staleness in [Staleness::Lost, Staleness::New, Staleness::Released] {
+        for staleness in [
+            Staleness::Lost,
+            Staleness::New,
+            Staleness::Released,
+            Staleness::Replaced,
+        ] {
             check(
                 &Stale(staleness),
-                [None, Some(Verified), None, offended(), None, None],
+                [None, Some(Verified), None, offended(), None, replaced(), None],
             );
         }
         check(
             &Quarantined(offence("first")),
-            [None, None, None, None, Some(Stale(Staleness::Released)), None],
+            [
+                None,
+                None,
+                None,
+                None,
+                Some(Stale(Staleness::Released)),
+                None,
+                None,
+            ],
         );
     }
 }

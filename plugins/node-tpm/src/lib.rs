@@ -10,6 +10,9 @@
 //!                                                           the kernel's list goes on: Need again
 //! ```
 //!
+//! Where the key of the certificate request is in the TPM, the evidence has the AK's word for it (TPM2_Certify), about
+//! the same connection, request and hello.
+//!
 //! Every quote signs the TLS exporter of the connection, the certificate request and the hello, so evidence is worth
 //! nothing elsewhere. The TPM signs once for a host that is known.
 //!
@@ -18,6 +21,7 @@
 //! | selector | meaning |
 //! |---|---|
 //! | `tpm:pub_hash:<hash>` | the TPM has this endorsement key: SHA-256 of its SubjectPublicKeyInfo |
+//! | `tpm:svid_key:tpm` | the key of the agent's SVID is in the TPM |
 //! | `tpm:ima:proven` | PCR 10 proves what its kernel measured |
 //! | `tpm:ima:clean` | and no file changed while it was measured |
 //!
@@ -28,7 +32,7 @@ mod agent;
 mod server;
 mod wire;
 
-pub use agent::{Config as AgentConfig, OpenTpm, TpmProver};
+pub use agent::{Config as AgentConfig, OpenTpm, SvidKey, TpmProver};
 pub use server::{Config, CrlPolicy, EventLogs, KernelLists, TpmAttestor, TrustError, TrustProblem};
 
 /// The attestor's name on the wire.

@@ -2,9 +2,10 @@
 //! refused.
 
 use attest::{
-    AttestationKey, Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Quote, Reject,
+    AttestationKey, Certification, Digest, HashAlg, Part, PcrSelection, PcrSet, PcrValues, Quote, Reject,
     ek::{CaCertificate, EkCertificate, EndorsementKey},
     event_log::EventLog,
+    wire::Public,
 };
 use plugin_api::{KernelList, Refusal};
 use prost::Message;
@@ -42,6 +43,15 @@ pub(crate) struct Opening {
     /// Whether the host could send its kernel's measurement list.
     pub(crate) has_list: bool,
     pub(crate) quote: Quote,
+    /// That the key of the request is in the TPM.
+    pub(crate) svid_key: Option<OfferedKey>,
+}
+
+/// A key that a host says is in its TPM.
+#[derive(Clone, Debug)]
+pub(crate) struct OfferedKey {
+    pub(crate) key: Public,
+    pub(crate) certification: Certification,
 }
 
 /// An endorsement key that a host says it has.
@@ -90,11 +100,20 @@ impl Opening {
             attestation_key: AttestationKey::parse(&hello.attestation_key)?,
             selection: selection_from_wire(&hello.selection).ok_or(Reject::Unexpected)?,
             event_log: event_log(&hello.logs)?,
+            svid_key: evidence.certification.as_deref().map(certified).transpose()?,
             has_list: hello.logs.iter().any(|log| log.kind() == wire::LogKind::Ima),
             hello: evidence.hello,
             quote,
         })
     }
+}
+
+fn certified(offered: &wire::Certification) -> Result<OfferedKey, Reject> {
+    let key = Public::parse(&offered.public);
+    Ok(OfferedKey {
+        key: key.map_err(|error| Reject::Malformed(Part::CertifiedKey, error))?,
+        certification: Certification::parse(&offered.attest, &offered.signature)?,
+    })
 }
 
 /// The first endorsement key that a first message names, as it stands there.

@@ -303,6 +303,7 @@ impl Conversation {
         if let Err(error) = condemned {
             error!(%error, reject = refusal.code, "Host not quarantined");
         }
+        self.service.verdicts.alarm_of(refusal, None, &address).await;
         let source = self.connection.source();
         let Some(unrecorded) = self.service.refusals.note(source, refusal.code, Instant::now()) else {
             return;

@@ -129,7 +129,15 @@ fn health(method: &str) -> Option<Access> {
 fn hosts(method: &str) -> Option<Access> {
     matches!(
         method,
-        "ApproveHost" | "GetHost" | "ImportHosts" | "ListHosts" | "ReleaseHost" | "RemoveHost"
+        "AddEndorsementKey"
+            | "ApproveHost"
+            | "GetHost"
+            | "ImportHosts"
+            | "ListHosts"
+            | "ReleaseHost"
+            | "RemoveEndorsementKey"
+            | "RemoveHost"
+            | "ReplaceTpm"
     )
     .then_some(ADMIN)
 }

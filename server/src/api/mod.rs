@@ -21,6 +21,7 @@ mod limit;
 mod listen;
 mod logger;
 mod methods;
+mod outlived;
 mod page;
 mod policy;
 mod proofs;
@@ -84,7 +85,7 @@ use crate::{
     issue::{JwtProfile, Lifetimes},
     meters::Meters,
     pulses::{EvidenceTimes, Pulses},
-    registry::{EventLogs, Registry},
+    registry::{EventLogs, Registry, consent::Approvals},
     sessions::Sessions,
 };
 
@@ -116,6 +117,8 @@ pub struct Api {
     pub evidence: EvidenceTimes,
     /// Who administers, beside those with an admin entry.
     pub admin_ids: HashSet<SpiffeId>,
+    /// How many people it takes to let a host in.
+    pub approvals: Approvals,
     /// Which calls are limited.
     pub limits: RateLimits,
     /// Whose word is taken for where a connection comes from.
@@ -322,6 +325,9 @@ impl Api {
         };
         let hosts = host::HostService {
             registry: registry.clone(),
+            clock,
+            meters: self.meters.clone(),
+            approvals: self.approvals,
         };
         let policies = policy::PolicyService {
             registry: registry.clone(),

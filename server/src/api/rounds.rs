@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::{status, verdicts::Verdicts};
 use crate::{
     journal::Record,
-    registry::{HostId, Snapshot, host_changes},
+    registry::{HostId, Snapshot, alarms::Alarming, host_changes},
 };
 
 /// The rounds of one session.
@@ -83,6 +83,12 @@ impl Rounds {
         tokio::time::sleep_until(self.next_at).await;
     }
 
+    /// A question at once, in place of one that may still be open.
+    pub(super) fn ask_anew(&mut self) -> Option<Question> {
+        self.open = None;
+        self.ask()
+    }
+
     /// The next question, unless the last one may still be answered.
     pub(super) fn ask(&mut self) -> Option<Question> {
         let now = Instant::now();
@@ -120,9 +126,7 @@ impl Rounds {
     ///
     /// The answer can't be read, or what it says can't be stored: the session is over.
     pub(super) async fn hear(&mut self, answer: Answer) -> Result<Option<Question>, Status> {
-        let is_current = answer.round == self.number;
-        let open = self.open.take_if(|_| is_current);
-        let Some(open) = open.filter(|open| open.until > Instant::now()) else {
+        let Some(open) = self.opened(&answer) else {
             self.with.verdicts.meters.evidence.count(["late"]);
             return Ok(None);
         };
@@ -156,6 +160,46 @@ impl Rounds {
             }
             Err(refusal) => self.refuse(&refusal).await.map(|()| None),
         }
+    }
+
+    /// Takes an answer in a session that another one replaced, and says whether the host's keys are there: then it is at two
+    /// places. It verifies nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::hear`].
+    pub(super) async fn overhear(&mut self, answer: Answer) -> Result<bool, Status> {
+        let Some(open) = self.opened(&answer) else {
+            return Ok(false);
+        };
+        match self.decide(open.next, answer.evidence).await? {
+            Ok(_) => Ok(true),
+            Err(refusal) => self.refuse(&refusal).await.map(|()| false),
+        }
+    }
+
+    /// The question that this answers in time.
+    fn opened(&mut self, answer: &Answer) -> Option<Open> {
+        let is_current = answer.round == self.number;
+        let open = self.open.take_if(|_| is_current);
+        open.filter(|open| open.until > Instant::now())
+    }
+
+    /// Notes that the host answered here `since` another session had replaced this one.
+    pub(super) async fn alarm(&self, since: Duration) {
+        let verdicts = &self.with.verdicts;
+        let snapshot = verdicts.registry.snapshot();
+        let other = snapshot.hosts.get(&self.host);
+        let other = other.map(|host| host.last_address.as_str()).unwrap_or_default();
+        let alarming = Alarming {
+            code: "two_sessions",
+            text: format!(
+                "its TPM answered from {} {} s after a session from {other} had replaced that one",
+                self.address,
+                since.as_secs()
+            ),
+        };
+        verdicts.alarm(&self.host, alarming, &self.address).await;
     }
 
     async fn heard(&self) -> Result<(), Status> {

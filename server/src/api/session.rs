@@ -29,6 +29,7 @@ use super::{
     entry::wire,
     gate,
     limit::Limiter,
+    outlived::{Outlived, Turn},
     refusals::Refusals,
     rounds::{Rounds, RoundsWith},
     status,
@@ -115,6 +116,7 @@ impl AgentSession for SessionService {
             owed: BTreeMap::new(),
             push: self.meters.push.clone(),
             rounds: self.rounds(&agent, &connection),
+            outlived: None,
             queue: vec![ToAgent::Welcome(self.welcome(&agent))],
             is_due: true,
             is_over: false,
@@ -191,7 +193,9 @@ impl SessionService {
                     // That the trail can't be written is logged there; the refusal stands.
                     let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
                 }
-                let condemned = self.verdicts.condemn(&refusal, &connection.address_text()).await;
+                let named = agent.host.as_ref();
+                self.verdicts.alarm_of(&refusal, named, &address).await;
+                let condemned = self.verdicts.condemn(&refusal, &address).await;
                 condemned.map_err(|error| status::not_changed(&error))?;
                 Err(status::unproven(&refusal))
             }
@@ -268,6 +272,10 @@ fn check_open(open: &Open) -> Result<(), Status> {
     Ok(())
 }
 
+fn replaced() -> Status {
+    Status::aborted("session was replaced by a newer one")
+}
+
 async fn due(rounds: Option<&Rounds>) {
     match rounds {
         Some(rounds) => rounds.due().await,
@@ -300,6 +308,8 @@ struct Conversation {
     push: Histogram,
     /// New evidence, of hosts that give it.
     rounds: Option<Rounds>,
+    /// The agent left for another session.
+    outlived: Option<Outlived>,
     /// What is to be said next, last first.
     queue: Vec<ToAgent>,
     /// Something may have changed since it was looked at last.
@@ -341,13 +351,13 @@ impl Conversation {
 
     /// Waits for whatever comes first: a change, an acknowledgement, the end.
     async fn wait(&mut self) -> Result<(), Status> {
+        if self.outlived.is_some() {
+            return self.outlive().await;
+        }
         let left = self.ends_at.since(self.clock.now());
         tokio::select! {
             () = self.session.woken() => self.is_due = true,
-            ended = self.session.ended() => return Err(Status::aborted(match ended {
-                Ended::Replaced => "session was replaced by a newer one",
-                Ended::Unresponsive => "bundle was not acknowledged in time",
-            })),
+            ended = self.session.ended() => return self.end(ended),
             () = due(self.rounds.as_ref()) => {
                 let question = self.rounds.as_mut().and_then(Rounds::ask);
                 self.queue.extend(question.map(ToAgent::Question));
@@ -363,6 +373,59 @@ impl Conversation {
                     return Err(Status::unauthenticated("the SVID that the session rests on has ended"));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A session whose host gives evidence is not closed when another one replaces it: whoever stays is to be seen.
+    fn end(&mut self, ended: Ended) -> Result<(), Status> {
+        if ended == Ended::Unresponsive {
+            return Err(Status::aborted("bundle was not acknowledged in time"));
+        }
+        if self.rounds.is_none() {
+            return Err(replaced());
+        }
+        let now = tokio::time::Instant::now();
+        self.outlived.get_or_insert(Outlived::left(now)).replace(now);
+        Ok(())
+    }
+
+    /// Waits in a session that the agent left: nothing is pushed any more.
+    async fn outlive(&mut self) -> Result<(), Status> {
+        let now = tokio::time::Instant::now();
+        let (Some(outlived), Some(rounds)) = (&mut self.outlived, &mut self.rounds) else {
+            self.is_over = true;
+            return Ok(());
+        };
+        let is_replaced = outlived.replaced_for(now).is_some();
+        let until = match outlived.turn(now) {
+            Turn::Ask => {
+                outlived.ask();
+                self.queue.extend(rounds.ask_anew().map(ToAgent::Question));
+                return Ok(());
+            }
+            Turn::End if is_replaced => return Err(replaced()),
+            Turn::End => {
+                self.is_over = true;
+                return Ok(());
+            }
+            Turn::Wait(until) => until,
+        };
+        tokio::select! {
+            ended = self.session.ended(), if !is_replaced => return self.end(ended),
+            message = self.messages.message() => match message?.map(|message| message.message) {
+                None => self.is_over = true,
+                Some(Some(FromAgent::Answer(answer))) if outlived.is_asked() => {
+                    if rounds.overhear(answer).await? {
+                        let since = outlived.replaced_for(tokio::time::Instant::now());
+                        rounds.alarm(since.unwrap_or_default()).await;
+                        return Err(replaced());
+                    }
+                }
+                // It answers and acknowledges what came before.
+                Some(_) => {}
+            },
+            () = tokio::time::sleep_until(until) => {}
         }
         Ok(())
     }
@@ -427,7 +490,12 @@ impl Conversation {
 
     /// The agent attested anew and goes on elsewhere.
     fn withdraw_silently(&mut self) {
-        self.is_over = true;
+        if self.rounds.is_none() {
+            self.is_over = true;
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        self.outlived.get_or_insert(Outlived::left(now));
     }
 
     fn queue_updates(&mut self, snapshot: &Snapshot, agent: &Agent) {
@@ -479,6 +547,7 @@ fn loss(finding: &Finding) -> Option<&'static str> {
         Finding::Quarantined(_) => Some("host_quarantined"),
         // It attests anew: what it has is revoked.
         Finding::Stale(Staleness::Lost) => Some("host_lost"),
+        Finding::Stale(Staleness::Replaced) => Some("host_tpm_replaced"),
         Finding::Stale(_) | Finding::Verified => None,
     }
 }
@@ -517,6 +586,8 @@ mod tests {
     #[test]
     fn a_host_whose_svids_are_revoked_hears_of_it() {
         assert_eq!(loss(&Finding::Stale(Staleness::Lost)), Some("host_lost"));
+        let replaced = Finding::Stale(Staleness::Replaced);
+        assert_eq!(loss(&replaced), Some("host_tpm_replaced"));
         for quiet in [Staleness::New, Staleness::Released, Staleness::Silent] {
             assert_eq!(loss(&Finding::Stale(quiet)), None);
         }

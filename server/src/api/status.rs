@@ -17,7 +17,7 @@ use crate::{
     ca::{OrderRefused, RotationError, SignError},
     registry::{
         ChangeError, authority_changes::NotAppended, changes::NotRecorded, host_changes::HostMoved,
-        policy_changes::PolicyRefused,
+        key_changes::KeysRefused, policy_changes::PolicyRefused,
     },
 };
 
@@ -87,6 +87,9 @@ pub(super) fn not_recorded(error: NotRecorded) -> Status {
         NotRecorded::Host(HostMoved::Quarantined) => {
             Status::permission_denied(format!("{error} (host_quarantined)"))
         }
+        NotRecorded::Host(HostMoved::PathTaken) => {
+            Status::permission_denied(format!("{error} (agent_id_of_other_host)"))
+        }
         NotRecorded::Host(HostMoved::Changed | HostMoved::KeyTaken) => Status::aborted(error.to_string()),
         NotRecorded::TokenUsed => Status::invalid_argument(error.to_string()),
     }
@@ -145,6 +148,19 @@ pub(super) fn not_ordered(error: &RotationError) -> Status {
             Status::invalid_argument(message)
         }
         RotationError::Refused(_) | RotationError::Upstream(_) => Status::failed_precondition(message),
+    }
+}
+
+/// A change of a host's endorsement keys that can't be made.
+pub(super) fn keys_refused(refused: &KeysRefused) -> Status {
+    let message = refused.to_string();
+    match refused {
+        KeysRefused::KeyTaken(_) => Status::already_exists(message),
+        KeysRefused::NotFound => Status::not_found(message),
+        KeysRefused::LastKey | KeysRefused::NotEnrolled | KeysRefused::NoSuchKey => {
+            Status::failed_precondition(message)
+        }
+        KeysRefused::TooMany => Status::resource_exhausted(message),
     }
 }
 

@@ -11,7 +11,9 @@ use crate::{
     meters::Meters,
     pulses::Pulses,
     registry::{
-        ChangeError, HostId, Registry, Snapshot, authorized_entries,
+        ChangeError, HostId, Registry, Snapshot,
+        alarms::{self, Alarming},
+        authorized_entries,
         verdict_changes::{self, Judgement, judge},
     },
 };
@@ -77,6 +79,44 @@ impl Verdicts {
             reject = refusal.code, error = %Chain(&*refusal.source), caller_addr = address, ?exposure,
             "Host quarantined: nothing is signed for it, its SVIDs are revoked; who reads no CRL may take them for `exposure`");
         Ok(())
+    }
+
+    /// Notes that keys are at two places, in the rows of the hosts whose keys they are: those of `refusal`, and `also`.
+    /// Should it not be stored, the refusal stands all the same.
+    pub(crate) async fn alarm_of(&self, refusal: &Refusal, also: Option<&HostId>, address: &str) {
+        if refusal.alarms.is_empty() {
+            return;
+        }
+        let alarming = Alarming {
+            code: refusal.code,
+            text: format!("{}, from {address}", Chain(&*refusal.source)),
+        };
+        let mut hosts: Vec<_> = refusal.alarms.iter().chain(also).collect();
+        hosts.sort();
+        hosts.dedup();
+        for host in hosts {
+            self.alarm(host, alarming.clone(), address).await;
+        }
+    }
+
+    /// Notes that a key of `host` is at two places.
+    pub(crate) async fn alarm(&self, host: &HostId, alarming: Alarming, address: &str) {
+        self.meters.alarms.count([alarming.code]);
+        let (id, actor) = (Arc::clone(host), address.to_owned());
+        let seen = alarming.clone();
+        let raised = self
+            .registry
+            .change(move |draft| alarms::raise(draft, &id, &seen, &actor));
+        match raised.await {
+            Ok(Some(host)) => {
+                error!(host_id = %host.id, host_name = host.name, agent_path = host.agent_path.as_deref(),
+                    code = alarming.code, error = alarming.text, caller_addr = address,
+                    "A key of this host is at two places");
+            }
+            // It was said just before.
+            Ok(None) => {}
+            Err(error) => error!(%error, host_id = %host, code = alarming.code, "Alarm not noted"),
+        }
     }
 
     /// How long an SVID that was signed for a host just now may live.

@@ -59,7 +59,8 @@ impl Condemned {
                     agent.attest(&serial);
                 }
             }
-            "agent_banned" | "agent_deleted" | "host_lost" | "host_quarantined" => {
+            "agent_banned" | "agent_deleted" | "host_ek_removed" | "host_lost" | "host_quarantined"
+            | "host_tpm_replaced" => {
                 if let Some(agent) = field(record, "agent_id").and_then(|id| self.agents.get_mut(id)) {
                     agent.withdraw();
                 }

@@ -1,29 +1,42 @@
 //! `host`.
 
-use std::{fs, io, path::PathBuf};
+mod approve;
+mod certificates;
+mod filter;
+mod import;
+mod keys;
 
-use attest::ek::EkHash;
-use clap::{ArgGroup, Args, Subcommand};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use attest::report::printable;
+use clap::{Args, Subcommand};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
-    Appraisal, ApproveHostRequest, EndorsementKey, Enrolment, Finding, GetHostRequest, Host,
-    ImportHostsRequest, ImportHostsResponse, ListHostsRequest, ListHostsResponse, NewHost,
-    ReleaseHostRequest, RemoveHostRequest, Verdict, hosts_client::HostsClient, import_hosts_response,
+    Alarm, Appraisal, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ListHostsRequest,
+    ListHostsResponse, Proposal, ReleaseHostRequest, RemoveHostRequest, SvidKeyPlace, Verdict,
+    hosts_client::HostsClient,
 };
 use svid::Timestamp;
 
-use super::{
-    CommandError, Common,
-    host_file::{self, Listed},
-    output::{facts, note, progress},
-};
+use super::{CommandError, Common, output::facts};
+use approve::Approve;
+use filter::Filter;
+use import::Import;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Enrols a host that proved its TPM and waits for approval. Compare the EK hash with that of the machine
-    /// first, as `plastron-agent tpm ek` prints it there.
+    /// Adds an endorsement key to a host, beside those by which it is known: it may have several, and several TPMs.
     ///
-    /// Example: plastron-server host approve --id 6f9c… --name db-1
+    /// Example: plastron-server host add-ek --id 6f9c… --ek 1f0a…
+    #[command(verbatim_doc_comment)]
+    AddEk(keys::Key),
+    /// Enrols a host that proved its TPM and waits for approval. Compare the EK hash with that of the machine
+    /// first, as `plastron-agent tpm ek` prints it there. Of many hosts: all that wait and meet the options, which are
+    /// listed first.
+    ///
+    /// Examples:
+    ///   plastron-server host approve --id 6f9c… --name db-1
+    ///   plastron-server host approve --certified --manufacturer STM --from 10.1.0.0/16 --yes
     #[command(verbatim_doc_comment)]
     Approve(Approve),
     /// Enrols hosts before they are ever seen, by the hash of their endorsement key or by its certificate.
@@ -32,12 +45,14 @@ pub(super) enum Command {
     ///   plastron-server host import --name db-1 --ek-hash 1f0a…
     ///   plastron-server host import --issuer 'CN=TPM EK CA,O=Vendor' --serial-number 0a:1b…
     ///   plastron-server host import --file hosts.csv
+    ///   plastron-server host import --file hosts.csv --path 'dc1/{name}' --dry-run
+    ///   plastron-server host import --ek-certificates delivered/
     ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
     ///
-    /// A CSV file has a header that names its columns, of name, ek_hash, issuer, serial_number, issuer_key and policies
-    /// (names with spaces between):
-    ///   name,ek_hash,policies
-    ///   db-1,1f0a…,rack-7
+    /// A CSV file has a header that names its columns, of name (or asset), ek_hash, issuer, serial_number, issuer_key, path
+    /// (what follows /spire/agent/tpm/ in the agent's ID) and policies (names with spaces between):
+    ///   name,ek_hash,path,policies
+    ///   db-1,1f0a…,dc1/db-1,rack-7
     ///
     /// The hash list of SPIRE's community TPM plugin, one a line, needs no header.
     /// A JSON file has an array of hosts, or one host after the other:
@@ -46,7 +61,9 @@ pub(super) enum Command {
     Import(Import),
     /// Lists the hosts that may attest, and those that wait for approval.
     ///
-    /// Example: plastron-server host list --pending
+    /// Examples:
+    ///   plastron-server host list --pending
+    ///   plastron-server host list --pending --certified --older-than 1h
     #[command(verbatim_doc_comment)]
     List(List),
     /// Lifts the quarantine of a host, once it is what it should be again. It gets nothing before it attests anew.
@@ -54,6 +71,20 @@ pub(super) enum Command {
     /// Example: plastron-server host release --id 6f9c…
     #[command(verbatim_doc_comment)]
     Release(One),
+    /// Takes an endorsement key off a host. If its TPM ever proved that key, what the host has is revoked, and it has to
+    /// attest by another one.
+    ///
+    /// Example: plastron-server host remove-ek --id 6f9c… --ek 1f0a…
+    #[command(verbatim_doc_comment)]
+    RemoveEk(keys::Key),
+    /// Gives a host another TPM, as after a repair. It keeps its row, its agent's ID and its policies; what the host had is
+    /// revoked, and the new TPM has to attest. A quarantine stays.
+    ///
+    /// Examples:
+    ///   plastron-server host replace-tpm --id 6f9c… --ek 1f0a…
+    ///   plastron-server host replace-tpm --id 6f9c… --ek-certificate ek.der
+    #[command(verbatim_doc_comment)]
+    ReplaceTpm(keys::ReplaceTpm),
     /// Forgets a host. Its agent is evicted, and it can't attest any more until it is enrolled again.
     ///
     /// Example: plastron-server host remove --id 6f9c…
@@ -76,15 +107,6 @@ pub(super) struct One {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Approve {
-    #[command(flatten)]
-    one: One,
-    /// What to call the host from now on.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    name: String,
-}
-
-#[derive(Args, Debug)]
 pub(super) struct List {
     /// Only hosts that wait for approval.
     #[arg(long, conflicts_with = "enrolled")]
@@ -93,47 +115,19 @@ pub(super) struct List {
     #[arg(long)]
     enrolled: bool,
     #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Args, Debug)]
-#[command(group(ArgGroup::new("known_by").required(true).args(["ek_hash", "issuer", "file"])))]
-pub(super) struct Import {
-    /// What to call the host.
-    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "file")]
-    name: String,
-    /// SHA-256 of the endorsement key, as `plastron-agent tpm ek` prints it.
-    #[arg(long, value_name = "HEX")]
-    ek_hash: Option<EkHash>,
-    /// Issuer of the endorsement key's certificate, as any tool prints it.
-    #[arg(long, value_name = "DN", requires = "serial_number")]
-    issuer: Option<String>,
-    /// Serial number of that certificate, with or without `:`.
-    #[arg(long, value_name = "HEX", requires = "issuer")]
-    serial_number: Option<String>,
-    /// SHA-256 of the SubjectPublicKeyInfo of the CA that issued it: no other CA of that name counts. Noted at the first
-    /// attestation where it is not given.
-    #[arg(long, value_name = "HEX", requires = "issuer")]
-    issuer_key: Option<String>,
-    /// Policies that the host is held to, separated by commas; without any, those that are for all hosts.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', conflicts_with = "file")]
-    policies: Vec<String>,
-    /// A file of hosts, CSV or JSON; `-` reads standard input.
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    filter: Filter,
     #[command(flatten)]
     common: Common,
 }
 
 const PAGE: i32 = 500;
-/// How many hosts go into one request.
-const BATCH: usize = 500;
 /// Largest answer: a thousand hosts by issuers of the greatest length.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
 impl Command {
     pub(super) async fn execute(self) -> Result<(), CommandError> {
         match self {
+            Self::AddEk(key) => key.add().await,
             Self::Approve(approve) => approve.execute().await,
             Self::Import(import) => import.execute().await,
             Self::List(list) => list.execute().await,
@@ -145,6 +139,8 @@ impl Command {
                     .await?;
                 one.common.print(host.get_ref(), "Host released.")
             }
+            Self::RemoveEk(key) => key.remove().await,
+            Self::ReplaceTpm(replace) => replace.execute().await,
             Self::Remove(one) => {
                 let request = RemoveHostRequest { id: one.id };
                 let host = one
@@ -165,22 +161,13 @@ impl Command {
     }
 }
 
-impl Approve {
-    async fn execute(self) -> Result<(), CommandError> {
-        let request = ApproveHostRequest {
-            id: self.one.id,
-            name: self.name,
-        };
-        let common = self.one.common;
-        let host = common
-            .call(async |client| Ok(hosts(client).approve_host(request).await?))
-            .await?;
-        common.print(host.get_ref(), "Host enrolled.")
-    }
-}
-
 impl Common {
     fn print(&self, host: &Host, what_happened: &str) -> Result<(), CommandError> {
+        let what_happened = if host.proposal.is_some() && !what_happened.is_empty() {
+            "Noted; it takes another person to order the same."
+        } else {
+            what_happened
+        };
         self.output.print("plastron.host.v1.Host", host, || {
             format!("{what_happened}\n{}", pretty(host)).trim_start().into()
         })
@@ -190,27 +177,12 @@ impl Common {
 impl List {
     async fn execute(self) -> Result<(), CommandError> {
         let enrolment = self.enrolment();
-        let hosts = self
+        let mut hosts = self
             .common
-            .call(async |client| {
-                let mut client = hosts(client);
-                let mut found = Vec::new();
-                let mut page_token = String::new();
-                loop {
-                    let request = ListHostsRequest {
-                        enrolment: enrolment.into(),
-                        page_size: PAGE,
-                        page_token,
-                    };
-                    let page = client.list_hosts(request).await?.into_inner();
-                    found.extend(page.hosts);
-                    page_token = page.next_page_token;
-                    if page_token.is_empty() {
-                        return Ok(found);
-                    }
-                }
-            })
+            .call(async |client| all_hosts(client, enrolment).await)
             .await?;
+        let now = now();
+        hosts.retain(|host| self.filter.matches(host, now));
         let response = ListHostsResponse {
             hosts,
             next_page_token: String::new(),
@@ -233,115 +205,33 @@ impl List {
     }
 }
 
-impl Import {
-    async fn execute(self) -> Result<(), CommandError> {
-        let listed = self.listed()?;
-        let results = self
-            .common
-            .call(async |client| import(client, &listed).await)
-            .await?;
-        let response = ImportHostsResponse { results };
-        let is_enrolled = |result: &&import_hosts_response::Result| result.code == 0;
-        let enrolled = response.results.iter().filter(is_enrolled).count();
-        let name = "plastron.host.v1.ImportHostsResponse";
-        self.common
-            .output
-            .print(name, &response, || match response.results.as_slice() {
-                [only] if is_enrolled(&only) => only.host.as_ref().map(pretty).unwrap_or_default(),
-                _ => format!("Enrolled {enrolled} of {} host(s)", listed.len()),
-            })?;
-        check_results(&listed, &response.results, enrolled)
-    }
-
-    /// The hosts of the file, or the one that the other options describe.
-    fn listed(&self) -> Result<Vec<Listed>, CommandError> {
-        if let Some(path) = &self.file {
-            let failed = |source| CommandError::File {
-                path: path.clone(),
-                source,
-            };
-            let text = if path.as_os_str() == "-" {
-                io::read_to_string(io::stdin())
-            } else {
-                fs::read_to_string(path)
-            };
-            return host_file::parse(&text.map_err(failed)?).map_err(|source| CommandError::HostFile {
-                path: path.clone(),
-                source,
-            });
+/// Every host, page by page.
+async fn all_hosts(client: Client, enrolment: Enrolment) -> Result<Vec<Host>, CommandError> {
+    let mut client = hosts(client);
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListHostsRequest {
+            enrolment: enrolment.into(),
+            page_size: PAGE,
+            page_token,
+        };
+        let page = client.list_hosts(request).await?.into_inner();
+        found.extend(page.hosts);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(found);
         }
-        let key = EndorsementKey {
-            hash: self.ek_hash.map(|hash| hash.to_string()).unwrap_or_default(),
-            issuer: self.issuer.clone().unwrap_or_default(),
-            serial_number: self.serial_number.clone().unwrap_or_default(),
-            certificate_verified: false,
-            issuer_key: self.issuer_key.clone().unwrap_or_default(),
-        };
-        let host = NewHost {
-            name: self.name.clone(),
-            endorsement_keys: vec![key],
-            policies: self.policies.clone(),
-        };
-        let at = "command line".into();
-        Ok(vec![Listed { at, host }])
     }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn hosts(client: Client) -> HostsClient<Client> {
     HostsClient::new(client).max_decoding_message_size(MAX_ANSWER)
-}
-
-async fn import(
-    client: Client,
-    listed: &[Listed],
-) -> Result<Vec<import_hosts_response::Result>, CommandError> {
-    let mut client = hosts(client);
-    let mut results = Vec::with_capacity(listed.len());
-    for batch in listed.chunks(BATCH) {
-        let request = ImportHostsRequest {
-            hosts: batch.iter().map(|listed| listed.host.clone()).collect(),
-        };
-        let answer = client.import_hosts(request).await.inspect_err(|_| {
-            if !results.is_empty() {
-                note(&format!(
-                    "The first {} of {} hosts were looked at; import the file again for the others.",
-                    results.len(),
-                    listed.len()
-                ));
-            }
-        });
-        results.extend(answer?.into_inner().results);
-        if listed.len() > BATCH {
-            progress("hosts", results.len(), listed.len());
-        }
-    }
-    Ok(results)
-}
-
-/// Says which hosts were not enrolled, and why.
-fn check_results(
-    listed: &[Listed],
-    results: &[import_hosts_response::Result],
-    enrolled: usize,
-) -> Result<(), CommandError> {
-    for (listed, result) in listed.iter().zip(results).filter(|(_, result)| result.code != 0) {
-        let host = result.host.as_ref();
-        let known = host.map(|host| format!(" (host ID {})", host.id));
-        note(&format!(
-            "{}: {}{}",
-            listed.at,
-            result.message,
-            known.unwrap_or_default()
-        ));
-    }
-    if enrolled == listed.len() {
-        return Ok(());
-    }
-    Err(CommandError::Items {
-        failed: listed.len() - enrolled,
-        all: listed.len(),
-        what: "enrolled",
-    })
 }
 
 fn pretty(host: &Host) -> String {
@@ -359,12 +249,36 @@ fn pretty(host: &Host) -> String {
     if host.enrolment() == Enrolment::Enrolled {
         lines.extend(host.verdict.iter().flat_map(pretty_verdict));
     }
+    if let Some(Proposal { what, by, at }) = &host.proposal {
+        let noted = format!(
+            "{what}, by {by} at {}; another person has to order the same",
+            time(*at)
+        );
+        lines.push(("Ordered", noted));
+    }
+    if let Some(alarm) = &host.alarm {
+        let Alarm {
+            code,
+            text,
+            at,
+            count,
+        } = alarm;
+        lines.push((
+            "Alarm",
+            format!("{text} ({code}), at {}; {count} so far", time(*at)),
+        ));
+    }
     lines.extend(host.endorsement_keys.iter().flat_map(pretty_key));
     if !host.agent_id.is_empty() {
         lines.push(("Agent ID", host.agent_id.clone()));
     }
     if !host.attestation_key_name.is_empty() {
         lines.push(("AK name", host.attestation_key_name.clone()));
+    }
+    match host.svid_key() {
+        SvidKeyPlace::Tpm => lines.push(("SVID key", "in the TPM".into())),
+        SvidKeyPlace::Unproven => lines.push(("SVID key", "in memory, for all that is known".into())),
+        SvidKeyPlace::Unspecified => {}
     }
     if !host.policies.is_empty() {
         lines.push(("Policies", host.policies.join(", ")));
@@ -439,6 +353,11 @@ fn pretty_key(key: &EndorsementKey) -> Vec<(&'static str, String)> {
         let certificate = format!("serial {} of {}{verified}", key.serial_number, key.issuer);
         lines.push(("EK certificate", certificate));
     }
+    if !key.manufacturer.is_empty() {
+        let said = [&key.manufacturer, &key.model, &key.firmware_version];
+        let said = said.map(|text| printable(text.as_bytes()));
+        lines.push(("TPM", said.join(" ")));
+    }
     lines
 }
 
@@ -468,6 +387,9 @@ mod tests {
         check(&format!("import --ek-hash {hash} --name db-1"), Ok(()));
         check("import --issuer CN=a --serial-number 0a", Ok(()));
         check("import --file -", Ok(()));
+        check("import --ek-certificates d --path {name} --dry-run", Ok(()));
+        check("import --ek-certificates d --file x", Err(ArgumentConflict));
+        check("import --ek-certificates d --name x", Err(ArgumentConflict));
         check("import", Err(MissingRequiredArgument));
         check("import --name db-1", Err(MissingRequiredArgument));
         check("import --issuer CN=a", Err(MissingRequiredArgument));
@@ -479,7 +401,32 @@ mod tests {
         );
         check("import --file x --name db-1", Err(ArgumentConflict));
         check("list --pending --enrolled", Err(ArgumentConflict));
+    }
+
+    #[test]
+    fn an_approval_is_of_hosts_by_identifier_or_of_all_that_are_meant() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        check("approve --id a --name db-1", Ok(()));
+        check("approve --id a --id b", Ok(()));
+        check("approve --all --yes", Ok(()));
+        check("approve --from 10.0.0.0/8 --certified", Ok(()));
+        check("approve --all --older-than 1h", Ok(()));
+        check("list --pending --from 10.0.0.1 --manufacturer STM", Ok(()));
         check("approve", Err(MissingRequiredArgument));
+        check("approve --yes", Err(MissingRequiredArgument));
+        check("approve --id a --certified", Err(ArgumentConflict));
+        check("approve --id a --all", Err(ArgumentConflict));
+        check("approve --certified --name db-1", Err(ArgumentConflict));
+        let hash = "1".repeat(64);
+        check(&format!("replace-tpm --id a --ek {hash} --keep-old"), Ok(()));
+        check("add-ek --id a --ek-certificate f", Ok(()));
+        check("remove-ek --id a", Err(MissingRequiredArgument));
+        check(
+            &format!("add-ek --id a --ek {hash} --ek-certificate f"),
+            Err(ArgumentConflict),
+        );
+        check("approve --from nowhere", Err(ValueValidation));
+        check("approve --manufacturer vendor", Err(ValueValidation));
     }
 
     #[test]
@@ -509,6 +456,21 @@ Created   : 1970-01-01T00:00:00Z
             ..EndorsementKey::default()
         }];
         assert!(pretty(&host).contains("EK certificate : serial 0a of CN=ca, verified\n"));
+        host.svid_key = SvidKeyPlace::Tpm.into();
+        assert!(pretty(&host).contains("SVID key       : in the TPM\n"));
+        host.alarm = Some(Alarm {
+            code: "ek_of_other_host".into(),
+            text: "two places".into(),
+            at: 1,
+            count: 2,
+        });
+        let alarm = ": two places (ek_of_other_host), at 1970-01-01T00:00:01Z; 2 so far";
+        assert!(pretty(&host).contains(alarm));
+        host.endorsement_keys[0].manufacturer = "id:53544D20".into();
+        host.endorsement_keys[0].model = "ST\u{1b}33".into();
+        let shown = pretty(&host);
+        assert!(shown.contains("TPM            : id:53544D20 ST"), "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown}");
     }
 
     #[test]
@@ -535,23 +497,5 @@ Policy         : rack-7: met since 1970-01-01T00:00:00Z
   differs from : version 2 (staged): and 1 more
 ";
         assert_eq!(facts(&pretty_appraisal(&appraisal)), expected);
-    }
-
-    #[test]
-    fn hosts_that_were_not_enrolled_count_as_failed() {
-        let listed = Listed {
-            at: "line 2".into(),
-            host: NewHost::default(),
-        };
-        let result = |code| import_hosts_response::Result {
-            code,
-            ..import_hosts_response::Result::default()
-        };
-        let listed = [listed.clone(), listed];
-        assert!(check_results(&listed, &[result(0), result(0)], 2).is_ok());
-        let failed = check_results(&listed, &[result(0), result(6)], 1).unwrap_err();
-        assert_eq!(failed.to_string(), "1 of 2 could not be enrolled");
-        // An answer that is too short hides nothing.
-        assert!(check_results(&listed, &[result(0)], 1).is_err());
     }
 }

@@ -47,7 +47,8 @@ pub enum HostFileError {
     Json(#[from] serde_json::Error),
 }
 
-const COLUMNS: &str = "name, ek_hash, issuer, serial_number, issuer_key, policies";
+const COLUMNS: &str =
+    "name (or asset), ek_hash, issuer, serial_number, issuer_key, path, policies (or policy)";
 
 /// What a column of a CSV file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +57,7 @@ enum Column {
     Issuer,
     IssuerKey,
     Name,
+    Path,
     Policies,
     SerialNumber,
 }
@@ -64,8 +66,10 @@ enum Column {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JsonHost {
-    #[serde(default)]
+    #[serde(default, alias = "asset")]
     name: String,
+    #[serde(default)]
+    path: String,
     endorsement_keys: Vec<JsonKey>,
     #[serde(default)]
     policies: Vec<String>,
@@ -152,8 +156,9 @@ fn header(line: u64, record: &StringRecord) -> Result<Vec<Column>, HostFileError
             "ek_hash" => Column::EkHash,
             "issuer" => Column::Issuer,
             "issuer_key" => Column::IssuerKey,
-            "name" => Column::Name,
-            "policies" => Column::Policies,
+            "asset" | "name" => Column::Name,
+            "path" => Column::Path,
+            "policies" | "policy" => Column::Policies,
             "serial_number" => Column::SerialNumber,
             _ => {
                 let name = name.into();
@@ -179,11 +184,12 @@ fn host_of(columns: &[Column], record: &StringRecord) -> NewHost {
         hash: cell(Column::EkHash),
         issuer: cell(Column::Issuer),
         serial_number: cell(Column::SerialNumber),
-        certificate_verified: false,
         issuer_key: cell(Column::IssuerKey),
+        ..EndorsementKey::default()
     };
     NewHost {
         name: cell(Column::Name),
+        path: cell(Column::Path),
         endorsement_keys: vec![key],
         // Commas are what cells end with.
         policies: cell(Column::Policies)
@@ -234,6 +240,7 @@ impl From<JsonHost> for NewHost {
     fn from(host: JsonHost) -> Self {
         Self {
             name: host.name,
+            path: host.path,
             endorsement_keys: host.endorsement_keys.into_iter().map(Into::into).collect(),
             policies: host.policies,
         }
@@ -246,8 +253,8 @@ impl From<JsonKey> for EndorsementKey {
             hash: key.hash,
             issuer: key.issuer,
             serial_number: key.serial_number,
-            certificate_verified: false,
             issuer_key: key.issuer_key,
+            ..Self::default()
         }
     }
 }
@@ -309,6 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn a_row_names_the_asset_its_path_and_its_policies() {
+        let csv = "asset,ek_hash,path,policy\ndb-1,aa,dc1/db-1,rack-7 web\n";
+        let json = r#"{"asset": "db-1", "path": "dc1/db-1", "policies": ["rack-7", "web"],
+            "endorsement_keys": [{"hash": "aa"}]}"#;
+        for text in [csv, json] {
+            let host = parse(text).unwrap().remove(0).host;
+            assert_eq!((host.name.as_str(), host.path.as_str()), ("db-1", "dc1/db-1"));
+            assert_eq!(host.policies, ["rack-7", "web"]);
+        }
+        check_refused("asset,name\n", "column `name` comes twice");
+    }
+
+    #[test]
     fn csv_lines_are_counted_with_blank_ones() {
         check("\n\nek_hash\n\naa\n\n\nbb\n", &["5||aa||", "8||bb||"]);
         check("\r\nek_hash\r\n\r\naa\r\nbb", &["4||aa||", "5||bb||"]);
@@ -330,7 +350,7 @@ mod tests {
     fn refuses_csv_that_is_malformed() {
         check_refused(
             "name,hash\nx,aa\n",
-            "line 1: unknown column `hash`; columns are name,",
+            "line 1: unknown column `hash`; columns are name (or asset),",
         );
         check_refused("\nname,name\n", "line 2: column `name` comes twice");
         check_refused("name,ek_hash\ndb-1\n", "line: 2");

@@ -1,12 +1,17 @@
 //! Hosts.
 
-use attest::ek::{CaKey, CertificateId, EkHash, EkHashError};
-use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, Verdict};
+use std::sync::Arc;
+
+use attest::ek::{CaKey, CertificateId, EkHash, EkHashError, TpmAttributes};
+use plugin_api::{EnrolledEk, Enrolment, Finding, Host, Staleness, SvidKeyPlace, Verdict};
 use proto::plastron::host::v1 as wire;
-use svid::{Timestamp, TrustDomain};
+use svid::{SpiffeId, SpiffeIdError, Timestamp, TrustDomain};
 
 use super::{PolicyFieldError, policy_names, standing_to_wire};
-use crate::registry::{HostId, host_changes::NewHost};
+use crate::registry::{
+    HostId,
+    host_changes::{AGENT_PATHS, NewHost},
+};
 
 /// A field of a host is wrong.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -31,6 +36,14 @@ pub enum HostFieldError {
     /// Nothing says which host it is.
     #[error("endorsement_keys is empty: give a hash, or issuer and serial_number")]
     NoKeys,
+    /// What follows `/spire/agent/tpm/` makes no SPIFFE ID.
+    #[error("path")]
+    Path(#[from] SpiffeIdError),
+    /// Another host would have that ID by its endorsement key.
+    #[error(
+        "path looks like the hash of an endorsement key, and is none of this host's: another host could have that ID"
+    )]
+    PathOfKey,
     /// A policy.
     #[error("policies")]
     Policies(#[from] PolicyFieldError),
@@ -43,7 +56,9 @@ pub enum HostFieldError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum EkFieldError {
     /// Only a chain to a configured root proves a certificate.
-    #[error("certificate_verified is for the server to say; leave it out")]
+    #[error(
+        "certificate_verified, manufacturer, model and firmware_version are for the server to say; leave them out"
+    )]
     Claimed,
     /// The hash.
     #[error("invalid hash")]
@@ -81,7 +96,11 @@ const MAX_SERIAL: usize = 64;
 /// # Errors
 ///
 /// A field is wrong, or nothing says which host it is.
-pub fn new_host_from_wire(id: HostId, wire: wire::NewHost) -> Result<NewHost, HostFieldError> {
+pub fn new_host_from_wire(
+    id: HostId,
+    trust_domain: &TrustDomain,
+    wire: wire::NewHost,
+) -> Result<NewHost, HostFieldError> {
     if wire.endorsement_keys.is_empty() {
         return Err(HostFieldError::NoKeys);
     }
@@ -90,17 +109,36 @@ pub fn new_host_from_wire(id: HostId, wire: wire::NewHost) -> Result<NewHost, Ho
     }
     let key =
         |(index, key)| ek_from_wire(key).map_err(|source| HostFieldError::EndorsementKey { index, source });
+    let endorsement_keys = wire
+        .endorsement_keys
+        .iter()
+        .enumerate()
+        .map(key)
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(NewHost {
         id,
         name: host_name(wire.name)?,
+        agent_path: agent_path(trust_domain, &wire.path, &endorsement_keys)?,
+        endorsement_keys,
         policies: policy_names(&wire.policies)?,
-        endorsement_keys: wire
-            .endorsement_keys
-            .iter()
-            .enumerate()
-            .map(key)
-            .collect::<Result<_, _>>()?,
     })
+}
+
+/// Reads what follows `/spire/agent/tpm/` in the ID of a host's agent; `None` where nothing does.
+fn agent_path(
+    trust_domain: &TrustDomain,
+    path: &str,
+    keys: &[EnrolledEk],
+) -> Result<Option<Arc<str>>, HostFieldError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let is_own = |hash: &EkHash| keys.iter().any(|key| key.hash.as_ref() == Some(hash));
+    if path.parse().is_ok_and(|hash| !is_own(&hash)) {
+        return Err(HostFieldError::PathOfKey);
+    }
+    let id = SpiffeId::new(trust_domain.clone(), &format!("{AGENT_PATHS}{path}"))?;
+    Ok(Some(id.shared_path()))
 }
 
 /// Reads what an operator calls a host; may be empty.
@@ -155,6 +193,23 @@ pub fn host_to_wire(trust_domain: &TrustDomain, host: &Host) -> wire::Host {
         last_attested_at: host.last_attested_at.map_or(0, Timestamp::as_unix),
         last_address: host.last_address.clone(),
         verdict: Some(verdict_to_wire(&host.verdict)),
+        proposal: host.proposal.as_ref().map(|proposal| wire::Proposal {
+            what: proposal.what.clone(),
+            by: proposal.by.clone(),
+            at: proposal.at.as_unix(),
+        }),
+        alarm: host.alarm.as_ref().map(|alarm| wire::Alarm {
+            code: alarm.code.clone(),
+            text: alarm.text.clone(),
+            at: alarm.at.as_unix(),
+            count: alarm.count,
+        }),
+        svid_key: match host.svid_key {
+            None => wire::SvidKeyPlace::Unspecified,
+            Some(SvidKeyPlace::Tpm) => wire::SvidKeyPlace::Tpm,
+            Some(SvidKeyPlace::Unproven) => wire::SvidKeyPlace::Unproven,
+        }
+        .into(),
         policies: host.policies.iter().map(ToString::to_string).collect(),
         appraisals: host
             .appraised
@@ -171,6 +226,7 @@ fn verdict_to_wire(verdict: &Verdict) -> wire::Verdict {
         Finding::Stale(Staleness::Lost) => (wire::Finding::Stale, "lost"),
         Finding::Stale(Staleness::New) => (wire::Finding::Stale, "new"),
         Finding::Stale(Staleness::Released) => (wire::Finding::Stale, "released"),
+        Finding::Stale(Staleness::Replaced) => (wire::Finding::Stale, "replaced"),
         Finding::Stale(Staleness::Silent) => (wire::Finding::Stale, "silent"),
         Finding::Verified => (wire::Finding::Verified, ""),
     };
@@ -186,8 +242,18 @@ fn verdict_to_wire(verdict: &Verdict) -> wire::Verdict {
     }
 }
 
+/// Reads an endorsement key that an operator names.
+///
+/// # Errors
+///
+/// It is missing, or a field is wrong.
+pub fn endorsement_key_from_wire(wire: Option<wire::EndorsementKey>) -> Result<EnrolledEk, EkFieldError> {
+    ek_from_wire(&wire.unwrap_or_default())
+}
+
 fn ek_from_wire(wire: &wire::EndorsementKey) -> Result<EnrolledEk, EkFieldError> {
-    if wire.certificate_verified {
+    let said = [&wire.manufacturer, &wire.model, &wire.firmware_version];
+    if wire.certificate_verified || said.into_iter().any(|text| !text.is_empty()) {
         return Err(EkFieldError::Claimed);
     }
     let hash = (!wire.hash.is_empty()).then(|| wire.hash.parse::<EkHash>());
@@ -258,12 +324,17 @@ fn serial_number(text: &str) -> Option<Vec<u8>> {
 
 fn ek_to_wire(key: &EnrolledEk) -> wire::EndorsementKey {
     let certificate = key.certificate.as_ref();
+    let said =
+        |text: fn(&TpmAttributes) -> &String| key.attributes.as_ref().map(text).cloned().unwrap_or_default();
     wire::EndorsementKey {
         hash: key.hash.map(|hash| hash.to_string()).unwrap_or_default(),
         issuer: certificate.map(|id| id.issuer().into()).unwrap_or_default(),
         serial_number: certificate.map(|id| hex::encode(id.serial())).unwrap_or_default(),
         certificate_verified: key.is_certified,
         issuer_key: key.issuer_key.map(|key| key.to_string()).unwrap_or_default(),
+        manufacturer: said(|said| &said.manufacturer),
+        model: said(|said| &said.model),
+        firmware_version: said(|said| &said.version),
     }
 }
 
@@ -279,9 +350,12 @@ mod tests {
             hash: hash.into(),
             issuer: issuer.into(),
             serial_number: serial_number.into(),
-            certificate_verified: false,
-            issuer_key: String::new(),
+            ..wire::EndorsementKey::default()
         }
+    }
+
+    fn trust_domain() -> TrustDomain {
+        TrustDomain::parse("td").unwrap()
     }
 
     fn check(
@@ -291,9 +365,9 @@ mod tests {
         let new = wire::NewHost {
             name: "db-1".into(),
             endorsement_keys: vec![key],
-            policies: Vec::new(),
+            ..wire::NewHost::default()
         };
-        let read = new_host_from_wire("id".into(), new).map(|mut new| {
+        let read = new_host_from_wire("id".into(), &trust_domain(), new).map(|mut new| {
             let key = new.endorsement_keys.remove(0);
             (key.hash, key.certificate)
         });
@@ -320,9 +394,9 @@ mod tests {
                 issuer_key: HASH.into(),
                 ..key("", ISSUER, "0a")
             }],
-            policies: Vec::new(),
+            ..wire::NewHost::default()
         };
-        let read = new_host_from_wire("id".into(), new).unwrap();
+        let read = new_host_from_wire("id".into(), &trust_domain(), new).unwrap();
         assert_eq!(read.endorsement_keys[0].issuer_key, Some(CaKey([0x11; 32])));
     }
 
@@ -354,6 +428,11 @@ mod tests {
             ..key(HASH, "", "")
         };
         check(claimed, Err(EkFieldError::Claimed));
+        let described = wire::EndorsementKey {
+            model: "ST33".into(),
+            ..key(HASH, "", "")
+        };
+        check(described, Err(EkFieldError::Claimed));
     }
 
     #[test]
@@ -362,9 +441,9 @@ mod tests {
             let new = wire::NewHost {
                 name: name.into(),
                 endorsement_keys: vec![key(HASH, "", ""); keys],
-                policies: Vec::new(),
+                ..wire::NewHost::default()
             };
-            new_host_from_wire("id".into(), new).map(|new| new.name)
+            new_host_from_wire("id".into(), &trust_domain(), new).map(|new| new.name)
         };
         assert_eq!(read("db-1 «é»", 1), Ok("db-1 «é»".into()));
         assert_eq!(read("", MAX_KEYS), Ok(String::new()));
@@ -373,6 +452,37 @@ mod tests {
         assert_eq!(read(&"x".repeat(255), 1), Ok("x".repeat(255)));
         assert_eq!(read(&"x".repeat(256), 1), Err(HostFieldError::NameTooLong));
         assert_eq!(read("a\u{1b}[2J", 1), Err(HostFieldError::NameCharacters));
+    }
+
+    #[test]
+    fn a_path_is_below_the_attestors_and_of_no_other_key() {
+        let read = |path: &str| {
+            let new = wire::NewHost {
+                endorsement_keys: vec![key(HASH, "", "")],
+                path: path.into(),
+                ..wire::NewHost::default()
+            };
+            new_host_from_wire("id".into(), &trust_domain(), new).map(|new| new.agent_path)
+        };
+        let at = |path: &str| Ok(Some(Arc::from(path)));
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("dc1/db-1"), at("/spire/agent/tpm/dc1/db-1"));
+        assert_eq!(read(HASH), at(&format!("/spire/agent/tpm/{HASH}")));
+        let other = HASH.replace('1', "2");
+        assert_eq!(read(&other), Err(HostFieldError::PathOfKey));
+        assert_eq!(read(&other.to_uppercase()), Err(HostFieldError::PathOfKey));
+        for bad in [
+            "/",
+            "a//b",
+            "a/",
+            "..",
+            "a/../../x",
+            "{name}",
+            "a b",
+            &"x".repeat(3000),
+        ] {
+            assert!(matches!(read(bad), Err(HostFieldError::Path(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -16,7 +16,10 @@ pub use agent::agent_to_wire;
 pub use authority::{AuthorityError, authorities_from_wire};
 pub use bundle::bundle_to_wire;
 pub use entry::{EntryFieldError, entry_from_store, entry_from_wire, entry_to_wire};
-pub use host::{EkFieldError, HostFieldError, enrolment_filter, host_name, host_to_wire, new_host_from_wire};
+pub use host::{
+    EkFieldError, HostFieldError, endorsement_key_from_wire, enrolment_filter, host_name, host_to_wire,
+    new_host_from_wire,
+};
 pub use id::{IdError, agent_id, id_to_wire, member_id, workload_id};
 pub use mask::{ALL_ENTRY_FIELDS, mask_agent, mask_bundle, mask_entry};
 pub use policy::{

@@ -35,6 +35,17 @@ impl Record {
         self.event
     }
 
+    /// Who caused it.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// The facts, by name.
+    pub fn facts(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.fields.iter().map(|(name, value)| (*name, value.clone()))
+    }
+
     pub(super) fn encode(self, sequence: u64, at: i64) -> Vec<u8> {
         let fields = self.fields.into_iter().map(|(name, value)| stored::Field {
             name: name.into(),

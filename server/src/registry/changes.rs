@@ -177,6 +177,7 @@ impl NotRecorded {
             Self::Host(HostMoved::Changed) => "host_changed",
             Self::Host(HostMoved::KeyTaken) => "ek_of_other_host",
             Self::Host(HostMoved::MustAttest) => "host_must_attest",
+            Self::Host(HostMoved::PathTaken) => "agent_id_of_other_host",
             Self::Host(HostMoved::Quarantined) => "host_quarantined",
             Self::TokenUsed => "join_token_unknown",
         }
@@ -201,6 +202,10 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
     if known.as_ref().is_some_and(|agent| agent.host != host) {
         return Err(NotRecorded::Host(HostMoved::KeyTaken));
     }
+    let svid_key = attestation.claims.iter().find_map(|claim| match claim {
+        Claim::Host(claim) => claim.svid_key,
+        Claim::JoinToken(_) => None,
+    });
     for claim in attestation.claims {
         match claim {
             Claim::Host(claim) => {
@@ -221,6 +226,9 @@ pub fn record_attestation(draft: &mut Draft, attestation: Attestation) -> Result
         .with("caller_addr", &attestation.address);
     if let Some(host) = &host {
         record = record.with("host_id", host);
+    }
+    if let Some(place) = svid_key {
+        record = record.with("svid_key", &place.name());
     }
     draft.audit(record);
     draft.put_agent(Agent {

@@ -70,6 +70,12 @@ impl Draft {
         }
     }
 
+    /// A draft on top of this one that is never committed: whether a change can be made.
+    #[must_use]
+    pub(super) fn rehearsal(&self) -> Self {
+        Self::new(self.state.clone(), self.now)
+    }
+
     /// The state, with what was changed so far.
     #[must_use]
     pub fn state(&self) -> &Snapshot {

@@ -7,6 +7,7 @@ use plugin_api::{EnrolledEk, Enrolment, Host, HostClaim, HostEvent, KernelList, 
 
 use super::{
     Draft, HostId, Hosts, changes,
+    consent::{Approvals, Orderer, with_consent},
     policy_changes::{self, PolicyRefused},
     verdict_changes::{Judgement, note_outcome, settle},
 };
@@ -38,6 +39,9 @@ const UNCERTIFIED: Cap = Cap {
 #[error("too many hosts wait for approval; approve or remove some (`plastron-server host list --pending`)")]
 pub struct TooManyPending;
 
+/// Below which the agents of hosts have their paths.
+pub const AGENT_PATHS: &str = "/spire/agent/tpm/";
+
 /// Why an attestation does not count: the row of its host is not what it was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HostMoved {
@@ -50,6 +54,9 @@ pub enum HostMoved {
     /// An operator lifted its quarantine, or what it was given is revoked: it attests before it opens a session.
     #[error("host has to attest anew")]
     MustAttest,
+    /// The ID that it would have belongs to another host.
+    #[error("agent ID belongs to another host; enrol this one with a path of its own")]
+    PathTaken,
     /// It is quarantined.
     #[error("host is quarantined; an operator runs `plastron-server host release`")]
     Quarantined,
@@ -113,8 +120,10 @@ fn refresh(draft: &mut Draft, known: Arc<Host>, newcomer: &Newcomer, source: IpA
 fn check_caps(hosts: &Hosts, is_certified: bool, source: IpAddr) -> Result<(), TooManyPending> {
     let cap = if is_certified { CERTIFIED } else { UNCERTIFIED };
     let source = source.to_string();
+    // What an operator ordered is nobody's attempt.
     let alike = hosts
         .pending()
+        .filter(|host| host.proposal.is_none())
         .filter(|host| host.endorsement_keys.iter().any(|key| key.is_certified) == is_certified);
     let (mut from_there, mut in_all) = (0, 0);
     for host in alike {
@@ -147,7 +156,7 @@ pub fn claim(
     let mut host = (**known.ok_or(HostMoved::Changed)?).clone();
     let verdict = host.verdict.after(event, draft.now());
     check_verdict(&host, verdict.as_ref())?;
-    absorb(draft, &host, &claim)?;
+    absorb(draft, &host, &claim, agent_path)?;
     note_violations(draft, &host, &claim, address);
     let before = (host.attestation_key.clone(), host.endorsement_keys.clone());
     if let Some(activated) = claim.activated {
@@ -161,6 +170,7 @@ pub fn claim(
         draft.keep_log(&log.sha256, content);
     }
     host.appraised = Some(claim.appraised);
+    host.svid_key = claim.svid_key.or(host.svid_key);
     host.agent_path.get_or_insert_with(|| Arc::clone(agent_path));
     if before != (host.attestation_key.clone(), host.endorsement_keys.clone()) {
         let ak = host.attestation_key.as_ref().map(|key| key.name().to_string());
@@ -210,9 +220,18 @@ fn check_verdict(host: &Host, after: Option<&Verdict>) -> Result<(), HostMoved> 
     }
 }
 
+/// An ID belongs to one host for as long as its row is there.
+fn check_path(draft: &Draft, id: &str, agent_path: &str) -> Result<(), HostMoved> {
+    let owner = draft.state().hosts.with_agent_path(agent_path);
+    match owner {
+        Some(owner) if owner.id.as_ref() != id => Err(HostMoved::PathTaken),
+        _ => Ok(()),
+    }
+}
+
 /// A row that waits under a key of this host is over. Its keys are not taken: only the one that was activated now,
 /// and those that an operator enrolled, are this host's.
-fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim) -> Result<(), HostMoved> {
+fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim, agent_path: &str) -> Result<(), HostMoved> {
     let hosts = &draft.state().hosts;
     let mut others = rows_with(hosts, claim.activated.as_slice());
     others.extend(hosts.with_ak(&claim.attestation_key.name()).cloned());
@@ -221,6 +240,7 @@ fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim) -> Result<(), HostM
     if others.iter().any(|other| other.is_enrolled()) {
         return Err(HostMoved::KeyTaken);
     }
+    check_path(draft, &host.id, agent_path)?;
     for other in others {
         draft.remove_host(&other.id);
     }
@@ -228,25 +248,30 @@ fn absorb(draft: &mut Draft, host: &Host, claim: &HostClaim) -> Result<(), HostM
 }
 
 /// Adds a key, or completes what is known of it.
-fn learn(keys: &mut Vec<EnrolledEk>, new: EnrolledEk) {
+pub(super) fn learn(keys: &mut Vec<EnrolledEk>, new: EnrolledEk) {
     if !complete(keys, &new) {
         keys.push(new);
     }
 }
 
+/// Whether two say the same key: by its hash, or by its certificate.
+pub(super) fn is_same_key(one: &EnrolledEk, other: &EnrolledEk) -> bool {
+    (one.hash.is_some() && one.hash == other.hash)
+        || (one.certificate.is_some() && one.certificate == other.certificate)
+}
+
 /// Adds what is new of a key that is there; says whether it is.
-fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
-    let is_same = |known: &&mut EnrolledEk| {
-        (known.hash.is_some() && known.hash == new.hash)
-            || (known.certificate.is_some() && known.certificate == new.certificate)
-    };
-    let Some(known) = keys.iter_mut().find(is_same) else {
+pub(super) fn complete(keys: &mut [EnrolledEk], new: &EnrolledEk) -> bool {
+    let Some(known) = keys.iter_mut().find(|known| is_same_key(known, new)) else {
         return false;
     };
     known.hash = known.hash.or(new.hash);
     known.certificate = known.certificate.take().or_else(|| new.certificate.clone());
     known.is_certified |= new.is_certified;
     known.issuer_key = known.issuer_key.or(new.issuer_key);
+    if new.attributes.is_some() {
+        known.attributes.clone_from(&new.attributes);
+    }
     known.name = known.name.take().or_else(|| new.name.clone());
     true
 }
@@ -260,6 +285,8 @@ pub struct NewHost {
     pub name: String,
     /// By which it is known; at least one.
     pub endorsement_keys: Vec<EnrolledEk>,
+    /// Path of its agent's ID; that of its first endorsement key where there is none.
+    pub agent_path: Option<Arc<str>>,
     /// The policies that are its own.
     pub policies: Vec<PolicyName>,
 }
@@ -271,18 +298,29 @@ pub enum Imported {
     AlreadyEnrolled(Arc<Host>),
     /// It is enrolled now; a row that waited became it.
     Enrolled(Arc<Host>),
+    /// Another host or agent has the ID that it was to have.
+    PathTaken(Arc<str>),
     /// It can't be held to these policies.
     Refused(PolicyRefused),
+    /// It waits for a second person to order the same.
+    Waiting(Arc<Host>),
 }
 
-/// Enrols a host for `actor`.
-pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
+/// Enrols a host.
+pub fn import(draft: &mut Draft, new: NewHost, by: &Orderer) -> Imported {
     if let Err(refused) = policy_changes::check_names(&draft.state().policies, &new.policies, "a host") {
         return Imported::Refused(refused);
     }
     let known = rows_with(&draft.state().hosts, &new.endorsement_keys);
     if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
         return Imported::AlreadyEnrolled(Arc::clone(enrolled));
+    }
+    let taken = new
+        .agent_path
+        .as_ref()
+        .filter(|path| is_path_taken(draft, path, &known));
+    if let Some(path) = taken {
+        return Imported::PathTaken(Arc::clone(path));
     }
     let mut keys = Vec::new();
     new.endorsement_keys
@@ -296,16 +334,43 @@ pub fn import(draft: &mut Draft, new: NewHost, actor: &str) -> Imported {
         }
     }
     let id = known.first().map_or(new.id, |waiting| Arc::clone(&waiting.id));
-    let host = Host {
+    let row = Host {
         endorsement_keys: keys,
         policies: new.policies,
+        agent_path: new.agent_path,
         ..Host::enrolled(id, draft.now())
     };
-    Imported::Enrolled(enrol(draft, host, new.name, actor))
+    if by.needed == Approvals::One {
+        return Imported::Enrolled(enrol(draft, row, new.name, &by.actor));
+    }
+    let proposal = known.first().and_then(|waiting| waiting.proposal.clone());
+    let last_address = known.first().map(|waiting| waiting.last_address.clone());
+    let row = draft.put_host(Host {
+        name: new.name,
+        enrolment: Enrolment::Pending {
+            expires_at: draft.now().plus(PENDING_FOR),
+        },
+        last_address: last_address.unwrap_or_default(),
+        proposal,
+        ..row
+    });
+    match approve(draft, &row.id, "", by) {
+        Some(host) if host.is_enrolled() => Imported::Enrolled(host),
+        Some(host) => Imported::Waiting(host),
+        None => Imported::Waiting(row),
+    }
+}
+
+/// Whether an agent has this ID, or a host that is none of `own`. Of a host that was removed, a ban may be left.
+fn is_path_taken(draft: &Draft, path: &Arc<str>, own: &[Arc<Host>]) -> bool {
+    let state = draft.state();
+    let owner = state.hosts.with_agent_path(path);
+    let is_other = owner.is_some_and(|owner| own.iter().all(|host| host.id != owner.id));
+    is_other || state.agents.contains_key(path)
 }
 
 /// The rows that have one of `keys`, each once.
-fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
+pub(super) fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
     let mut found: Vec<Arc<Host>> = Vec::new();
     for key in keys {
         let by_hash = key.hash.as_ref().and_then(|hash| hosts.with_ek(hash));
@@ -319,13 +384,41 @@ fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
     found
 }
 
-/// Enrols a waiting host for `actor`; gives it `name`, if that is not empty. `None` if there is none.
-pub fn approve(draft: &mut Draft, id: &str, name: String, actor: &str) -> Option<Arc<Host>> {
+/// Enrols a waiting host; gives it `name`, if that is not empty. `None` if there is none.
+pub fn approve(draft: &mut Draft, id: &str, name: &str, by: &Orderer) -> Option<Arc<Host>> {
     let host = Arc::clone(draft.state().hosts.get(id)?);
     if host.is_enrolled() && (name.is_empty() || name == host.name) {
         return Some(host);
     }
-    Some(enrol(draft, (*host).clone(), name, actor))
+    let order = |draft: &mut Draft| {
+        let host = draft.state().hosts.get(id).cloned();
+        host.map(|host| enrol(draft, (*host).clone(), name.into(), &by.actor))
+            .ok_or(())
+    };
+    if host.is_enrolled() {
+        // A name is none of what it takes two for.
+        return order(draft).ok();
+    }
+    with_consent(draft, id, &enrolment_of(&host), by, order).ok()
+}
+
+/// What is ordered when this row is enrolled as it is.
+fn enrolment_of(host: &Host) -> String {
+    let keys: Vec<_> = host.endorsement_keys.iter().map(name_of_key).collect();
+    let policies: Vec<_> = host.policies.iter().map(ToString::to_string).collect();
+    let path = host.agent_path.as_deref().unwrap_or("its first key");
+    format!(
+        "enrol {} at {path} under [{}]",
+        keys.join(", "),
+        policies.join(", ")
+    )
+}
+
+/// What an endorsement key is called: by its hash, or by its certificate where that alone is known.
+pub(super) fn name_of_key(key: &EnrolledEk) -> String {
+    let certificate = || key.certificate.as_ref().map(ToString::to_string);
+    let hash = key.hash.map(|hash| hash.to_string());
+    hash.or_else(certificate).unwrap_or_default()
 }
 
 fn enrol(draft: &mut Draft, mut host: Host, name: String, actor: &str) -> Arc<Host> {
@@ -356,7 +449,7 @@ pub(super) fn prune(draft: &mut Draft) {
     }
 }
 
-fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Record {
+pub(super) fn host_record(event: &'static str, host: &Host, actor: &impl ToString) -> Record {
     let hashes = host
         .endorsement_keys
         .iter()

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use attest::{
     Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues, Standing,
-    ek::{CaKey, CertificateId, EkHash},
+    ek::{CaKey, CertificateId, EkHash, TpmAttributes},
     ima::Progress,
     wire::{ClockInfo, Public, WireError},
 };
 use plugin_api::{
-    Appraised, EnrolledEk, Enrolment, Finding, Host, KernelList, KnownLog, Offence, Staleness, Verdict,
+    Alarm, Appraised, EnrolledEk, Enrolment, Finding, Host, KernelList, KnownLog, Offence, Proposal,
+    Staleness, SvidKeyPlace, Verdict,
 };
 use prost::Message;
 use proto::plastron::store::v1 as stored;
@@ -52,9 +53,37 @@ pub(super) fn encode_host(host: &Host) -> Vec<u8> {
             .unwrap_or_default(),
         revision: host.revision,
         verdict: Some(encode_verdict(&host.verdict)),
+        proposal: host.proposal.as_ref().map(|proposal| stored::Proposal {
+            what: proposal.what.clone(),
+            by: proposal.by.clone(),
+            at: proposal.at.as_unix(),
+        }),
+        alarm: host.alarm.as_ref().map(|alarm| stored::Alarm {
+            code: alarm.code.clone(),
+            text: alarm.text.clone(),
+            at: alarm.at.as_unix(),
+            count: alarm.count,
+        }),
+        svid_key: encode_place(host.svid_key).into(),
         policies: host.policies.iter().map(ToString::to_string).collect(),
     };
     record.encode_to_vec()
+}
+
+const fn encode_place(place: Option<SvidKeyPlace>) -> stored::SvidKeyPlace {
+    match place {
+        None => stored::SvidKeyPlace::Unspecified,
+        Some(SvidKeyPlace::Tpm) => stored::SvidKeyPlace::Tpm,
+        Some(SvidKeyPlace::Unproven) => stored::SvidKeyPlace::Unproven,
+    }
+}
+
+const fn decode_place(place: stored::SvidKeyPlace) -> Option<SvidKeyPlace> {
+    match place {
+        stored::SvidKeyPlace::Unspecified => None,
+        stored::SvidKeyPlace::Tpm => Some(SvidKeyPlace::Tpm),
+        stored::SvidKeyPlace::Unproven => Some(SvidKeyPlace::Unproven),
+    }
 }
 
 fn encode_verdict(verdict: &Verdict) -> stored::Verdict {
@@ -63,6 +92,7 @@ fn encode_verdict(verdict: &Verdict) -> stored::Verdict {
         Finding::Stale(Staleness::Lost) => stored::Finding::Lost,
         Finding::Stale(Staleness::New) => stored::Finding::New,
         Finding::Stale(Staleness::Released) => stored::Finding::Released,
+        Finding::Stale(Staleness::Replaced) => stored::Finding::Replaced,
         Finding::Stale(Staleness::Silent) => stored::Finding::Silent,
         Finding::Verified => stored::Finding::Verified,
     };
@@ -92,6 +122,11 @@ fn encode_ek(key: &EnrolledEk) -> stored::EndorsementKey {
         serial_number: certificate.map(|id| id.serial().into()).unwrap_or_default(),
         certificate_verified: key.is_certified,
         issuer_key: key.issuer_key.map(|key| key.0.into()).unwrap_or_default(),
+        attributes: key.attributes.as_ref().map(|said| stored::TpmAttributes {
+            manufacturer: said.manufacturer.clone(),
+            model: said.model.clone(),
+            version: said.version.clone(),
+        }),
     }
 }
 
@@ -147,6 +182,7 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
     let record = stored::Host::decode(value)?;
     let time = |seconds: i64| (seconds != 0).then(|| Timestamp::from_unix(seconds));
     let created_at = Timestamp::from_unix(record.created_at);
+    let svid_key = decode_place(record.svid_key());
     let public = (!record.attestation_key.is_empty()).then(|| Public::parse(&record.attestation_key));
     Ok(Host {
         id: record.id.into(),
@@ -169,6 +205,7 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
         last_address: record.last_address,
         appraised: record.appraised.map(decode_appraised).transpose()?,
         agent_path: (!record.agent_path.is_empty()).then(|| Arc::from(record.agent_path)),
+        svid_key,
         policies: record
             .policies
             .iter()
@@ -178,6 +215,17 @@ pub(super) fn decode_host(value: &[u8]) -> Result<Host, CodecError> {
         verdict: record
             .verdict
             .map_or(Ok(Verdict::first(created_at)), decode_verdict)?,
+        proposal: record.proposal.map(|proposal| Proposal {
+            what: proposal.what,
+            by: proposal.by,
+            at: Timestamp::from_unix(proposal.at),
+        }),
+        alarm: record.alarm.map(|alarm| Alarm {
+            code: alarm.code,
+            text: alarm.text,
+            at: Timestamp::from_unix(alarm.at),
+            count: alarm.count,
+        }),
         revision: record.revision,
     })
 }
@@ -191,6 +239,7 @@ fn decode_verdict(record: stored::Verdict) -> Result<Verdict, CodecError> {
             difference: record.difference,
         }),
         stored::Finding::Released => Finding::Stale(Staleness::Released),
+        stored::Finding::Replaced => Finding::Stale(Staleness::Replaced),
         stored::Finding::Silent => Finding::Stale(Staleness::Silent),
         stored::Finding::Unspecified => return Err(CodecError::Missing("finding")),
         stored::Finding::Verified => Finding::Verified,
@@ -216,6 +265,11 @@ fn decode_ek(record: &stored::EndorsementKey) -> Result<EnrolledEk, CodecError> 
             .then(|| decode_hash(&record.issuer_key))
             .transpose()?
             .map(CaKey),
+        attributes: record.attributes.as_ref().map(|said| TpmAttributes {
+            manufacturer: said.manufacturer.clone(),
+            model: said.model.clone(),
+            version: said.version.clone(),
+        }),
         name: is_set(&record.name)
             .then(|| Name::parse(&record.name))
             .transpose()?,

@@ -13,13 +13,14 @@ use svid::Timestamp;
 /// Identifier of a host row.
 pub type HostId = Arc<str>;
 
-/// All host rows. No key belongs to two of them.
+/// All host rows. No key belongs to two of them, nor does the ID of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     rows: OrdMap<HostId, Arc<Host>>,
     by_ak: HashMap<Name, HostId>,
     by_ek: HashMap<EkHash, HostId>,
     by_certificate: HashMap<CertificateId, HostId>,
+    by_agent_path: HashMap<Arc<str>, HostId>,
     /// Event logs that the store has, by SHA-256, and of how many rows each is.
     logs: HashMap<[u8; 32], usize>,
 }
@@ -73,6 +74,12 @@ impl Hosts {
         self.rows.get(self.by_certificate.get(id)?)
     }
 
+    /// The row whose agent has this path.
+    #[must_use]
+    pub fn with_agent_path(&self, path: &str) -> Option<&Arc<Host>> {
+        self.rows.get(self.by_agent_path.get(path)?)
+    }
+
     /// The rows that wait for approval.
     pub fn pending(&self) -> impl Iterator<Item = &Arc<Host>> {
         self.rows.values().filter(|host| !host.is_enrolled())
@@ -91,12 +98,15 @@ impl Hosts {
         self.logs.contains_key(sha256)
     }
 
-    /// Adds a row, or replaces the one with its identifier. Its keys belong to no other row.
+    /// Adds a row, or replaces the one with its identifier. Its keys and its agent's path belong to no other row.
     pub fn insert(&mut self, host: Arc<Host>) {
         self.remove(&host.id);
         let id = &host.id;
         if let Some(key) = &host.attestation_key {
             self.by_ak.insert(key.name(), Arc::clone(id));
+        }
+        if let Some(path) = &host.agent_path {
+            self.by_agent_path.insert(Arc::clone(path), Arc::clone(id));
         }
         for key in &host.endorsement_keys {
             if let Some(hash) = key.hash {
@@ -123,6 +133,9 @@ impl Hosts {
         }
         if let Some(key) = &host.attestation_key {
             forget(&mut self.by_ak, &key.name(), id);
+        }
+        if let Some(path) = &host.agent_path {
+            forget(&mut self.by_agent_path, path, id);
         }
         for key in &host.endorsement_keys {
             if let Some(hash) = &key.hash {

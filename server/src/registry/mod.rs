@@ -6,9 +6,11 @@
 //! to audit. Changes that arrive while the disk is busy are committed together.
 
 mod agent;
+pub mod alarms;
 pub mod authority_changes;
 pub mod changes;
 mod codec;
+pub mod consent;
 mod draft;
 mod entries;
 mod entry;
@@ -17,6 +19,7 @@ mod filter;
 pub mod host_changes;
 mod host_codec;
 mod hosts;
+pub mod key_changes;
 mod matching;
 mod policies;
 pub mod policy_changes;
@@ -30,6 +33,7 @@ mod withdrawal;
 
 use std::{fmt, sync::Arc};
 
+use svid::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use agent::{Agent, AgentSvid};
@@ -81,6 +85,11 @@ impl Registry {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    /// Says what would come of a change, and changes nothing.
+    pub fn rehearse<T>(&self, now: Timestamp, change: impl FnOnce(&mut Draft) -> T) -> T {
+        change(&mut Draft::new((*self.snapshot()).clone(), now))
     }
 
     /// Makes a change: it is durable and published when this returns.

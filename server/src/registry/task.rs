@@ -11,6 +11,7 @@ use super::{ChangeError, CodecError, Draft, Job, Registry, Snapshot, Touched, co
 use crate::{
     journal::Journal,
     store::{Batch, Store, StoreError},
+    webhook::Webhook,
 };
 
 /// Most changes that wait; further callers wait in turn.
@@ -54,6 +55,7 @@ pub struct Owner {
     snapshots: watch::Sender<Arc<Snapshot>>,
     publications: mpsc::Sender<Publication>,
     seconds: Histogram,
+    webhook: Option<Webhook>,
 }
 
 impl Owner {
@@ -80,6 +82,7 @@ impl Owner {
             snapshots,
             publications,
             seconds: Histogram::default(),
+            webhook: None,
         };
         Ok((
             owner,
@@ -94,6 +97,15 @@ impl Owner {
     #[must_use]
     pub fn metered(self, seconds: Histogram) -> Self {
         Self { seconds, ..self }
+    }
+
+    /// Tells `webhook` what becomes of hosts.
+    #[must_use]
+    pub fn telling(self, webhook: Webhook) -> Self {
+        Self {
+            webhook: Some(webhook),
+            ..self
+        }
     }
 
     /// Makes changes until every [`Registry`] is gone.
@@ -119,6 +131,10 @@ impl Owner {
             audit,
             touched,
         } = finished;
+        let told = self
+            .webhook
+            .as_ref()
+            .map(|webhook| webhook.notices(&audit, self.clock.now()));
         if !audit.is_empty() {
             self.journal
                 .append(audit)
@@ -138,6 +154,9 @@ impl Owner {
         };
         let after = Arc::new(state);
         self.snapshots.send_replace(Arc::clone(&after));
+        if let (Some(webhook), Some(notices)) = (&self.webhook, told) {
+            webhook.tell(notices);
+        }
         let publication = Publication {
             before,
             after,

@@ -10,11 +10,11 @@ use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey},
     signature::EcdsaKeyPair,
 };
-use plugin_api::{Activation, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity};
+use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
-use structures::{Area, Said, Statement, quoted, sign, signing_key};
+use structures::{Area, Said, Statement, quoted, sign, signing_key, sized};
 
 /// A TPM with a P-256 endorsement key (template L-2) and one attestation key.
 pub struct SoftwareTpm {
@@ -33,6 +33,8 @@ pub struct SoftwareTpm {
     pub said: Said,
     /// How many quotes it made.
     pub quotes: usize,
+    /// The keys that it made for SVIDs, and their public areas as they are shown.
+    pub keys: Vec<(EcdsaKeyPair, Area)>,
     /// What it does to a statement before it signs it.
     pub alter: fn(&mut Statement),
 }
@@ -58,6 +60,7 @@ impl Default for SoftwareTpm {
                 ..Said::default()
             },
             quotes: 0,
+            keys: Vec::new(),
             alter: |_| (),
         }
     }
@@ -98,14 +101,23 @@ impl SoftwareTpm {
             .banks()
             .map(|(alg, set)| (alg.to_tpm(), set.mask()))
             .collect();
+        self.says(0x8018, extra_data, quoted(&banks, digest.as_bytes()))
+    }
+
+    fn says(&self, kind: u16, extra_data: &[u8; 32], attested: Vec<u8>) -> Statement {
         Statement {
             magic: 0xff54_4347,
-            kind: 0x8018,
+            kind,
             signer: self.qualified_name(),
             extra_data: extra_data.to_vec(),
             said: self.said,
-            attested: quoted(&banks, digest.as_bytes()),
+            attested,
         }
+    }
+
+    /// The key that a context stands for.
+    fn key(&self, key: &TpmKey) -> &(EcdsaKeyPair, Area) {
+        &self.keys[usize::from(key.context[0])]
     }
 }
 
@@ -144,6 +156,33 @@ impl TpmDevice for SoftwareTpm {
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         let active = PcrSelection::new(self.active(selection)).unwrap_or_default();
         Ok(self.values.select(&active))
+    }
+
+    fn create_key(&mut self) -> Result<TpmKey, TpmError> {
+        let key = signing_key();
+        let area = Area::signing(&key);
+        let made = TpmKey {
+            public: area.marshal(),
+            context: vec![u8::try_from(self.keys.len()).unwrap()],
+        };
+        self.keys.push((key, area));
+        Ok(made)
+    }
+
+    fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        Ok(sign(&self.key(key).0, message))
+    }
+
+    fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
+        self.said.clock += 1;
+        let name = sized(&name_of(&self.key(key).1.marshal()));
+        let mut statement = self.says(0x8017, extra_data, [name.clone(), name].concat());
+        (self.alter)(&mut statement);
+        let attest = statement.marshal();
+        Ok(RawCertification {
+            signature: sign(&self.ak, &attest),
+            attest,
+        })
     }
 }
 

@@ -93,6 +93,14 @@ impl Area {
         }
     }
 
+    /// A key that signs whatever it is given, by our template.
+    pub fn signing(key: &EcdsaKeyPair) -> Self {
+        Self {
+            attributes: 0x0004_0472,
+            ..Self::attestation(key)
+        }
+    }
+
     /// TPMT_PUBLIC.
     pub fn marshal(&self) -> Vec<u8> {
         let kind = match self.key {

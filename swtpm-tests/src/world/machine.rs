@@ -27,6 +27,8 @@ pub struct Machine {
     log: PathBuf,
     /// The list of its kernel, if that measures.
     list: PathBuf,
+    /// Further lines for `[plugins.node-tpm]` of an agent on it.
+    pub agent_settings: &'static str,
     keys: OnceLock<Value>,
 }
 
@@ -71,6 +73,7 @@ impl Machine {
             proxy,
             log,
             list: dir.join("binary_runtime_measurements"),
+            agent_settings: "",
             keys: OnceLock::new(),
         }
     }
@@ -156,8 +159,9 @@ impl Machine {
     #[must_use]
     pub fn settings(&self) -> String {
         let (device, log, list) = (self.proxy.tcti(), self.log.display(), self.list.display());
+        let more = self.agent_settings;
         format!(
-            "[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n"
+            "[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
         )
     }
 }

@@ -67,6 +67,7 @@ fn svid() -> AgentSvid {
     AgentSvid {
         signed_by: None,
         identity: edge::tls::Identity::new(chain, &key.serialize_der()).unwrap(),
+        kept_key: None,
         not_after: Timestamp::NEVER,
         renew_at: Timestamp::NEVER,
         can_reattest: false,

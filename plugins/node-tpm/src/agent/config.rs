@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::SvidKey;
+
 /// `[plugins.node-tpm]` of the agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub event_log_path: PathBuf,
     /// The kernel's measurement list, in binary; read where the server asks for it.
     pub ima_log_path: PathBuf,
+    /// Where the key of the host's SVID is.
+    pub svid_key: SvidKey,
 }
 
 impl Default for Config {
@@ -34,6 +38,7 @@ impl Default for Config {
             persist_endorsement_key: true,
             event_log_path: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
             ima_log_path: "/sys/kernel/security/ima/binary_runtime_measurements".into(),
+            svid_key: SvidKey::default(),
         }
     }
 }

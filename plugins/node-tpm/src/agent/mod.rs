@@ -3,12 +3,13 @@
 mod config;
 mod measured;
 mod runtime;
+mod svid_key;
 
 use std::collections::VecDeque;
 
 use attest::{Binding as Subject, EvidenceKind, HashAlg, Name, PcrSelection, hello_digest, wire::Public};
 use plugin_api::{
-    Activation, Binding, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
+    Activation, Binding, HostKey, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
 };
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -22,6 +23,7 @@ use crate::{
 pub use config::Config;
 use measured::MeasuredLog;
 use runtime::RuntimeList;
+pub use svid_key::SvidKey;
 
 /// Opens the host's TPM.
 pub type OpenTpm = Box<dyn FnMut() -> Result<Box<dyn TpmDevice>, TpmError> + Send>;
@@ -38,6 +40,10 @@ pub struct TpmProver {
     conversations: VecDeque<Conversation>,
     /// What is quoted first: what the server asked for last.
     selection: PcrSelection,
+    /// The key that was made last, until it is certified.
+    svid_key: Option<HostKey>,
+    /// Whether the TPM signs fast enough for that, once it is known.
+    is_fast: Option<bool>,
 }
 
 struct Known {
@@ -89,6 +95,8 @@ impl TpmProver {
             known: None,
             conversations: VecDeque::new(),
             selection: PcrSelection::standard(),
+            svid_key: None,
+            is_fast: None,
         }
     }
 
@@ -257,6 +265,17 @@ impl NodeProver for TpmProver {
         Ok(())
     }
 
+    fn create_svid_key(&mut self) -> Result<Option<HostKey>, ProverError> {
+        let key = self.make_svid_key()?;
+        // A TPM that failed is asked anew for all that it said.
+        self.prepare()?;
+        Ok(key)
+    }
+
+    fn sign(&mut self, key: &HostKey, message: &[u8]) -> Result<Vec<u8>, ProverError> {
+        self.sign_with(key, message)
+    }
+
     fn begin(&mut self, binding: &Binding) -> Result<Vec<u8>, ProverError> {
         let hello = self.hello()?;
         let conversation = Conversation {
@@ -265,8 +284,9 @@ impl NodeProver for TpmProver {
             hello: hello_digest(&hello),
         };
         let quote = self.quote(&conversation.subject(EvidenceKind::Attest, &NO_NONCE))?;
+        let certification = self.certification(&conversation)?;
         self.remember(conversation);
-        Ok(evidence(hello, quote))
+        Ok(evidence(hello, quote, certification))
     }
 
     fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, ProverError> {
@@ -289,7 +309,7 @@ impl NodeProver for TpmProver {
         };
         let quote = self.quote(&conversation.subject(EvidenceKind::Session, &NO_NONCE))?;
         self.remember(conversation);
-        Ok(Some(evidence(hello, quote)))
+        Ok(Some(evidence(hello, quote, None)))
     }
 
     fn answer_round(&mut self, exporter: &[u8; 32], asked: &[u8]) -> Result<Vec<u8>, ProverError> {
@@ -321,10 +341,11 @@ fn wants(need: &wire::Need, kind: wire::LogKind) -> bool {
     need.logs().any(|wanted| wanted == kind)
 }
 
-fn evidence(hello: Bytes, quote: wire::Quote) -> Vec<u8> {
+fn evidence(hello: Bytes, quote: wire::Quote, certification: Option<wire::Certification>) -> Vec<u8> {
     let evidence = wire::Evidence {
         hello,
         quote: Some(quote),
+        certification: certification.map(Box::new),
     };
     evidence.encode_to_vec()
 }

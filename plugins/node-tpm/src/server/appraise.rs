@@ -8,7 +8,7 @@ use attest::{
 };
 use plugin_api::{
     Appraised, Attested, Claim, Context, Host, HostClaim, HostPolicies, KernelList, KnownLog, Outcome,
-    Refusal, Shown,
+    Refusal, Shown, SvidKeyPlace,
 };
 use proto::plastron::attest::v1 as wire;
 
@@ -315,9 +315,15 @@ impl Proven {
             .flat_map(|hash| [format!("ek_hash:{hash}"), format!("pub_hash:{hash}")]);
         Attested {
             suffix: self.suffix(),
-            selectors: of_keys.chain(accepted.appraised.selectors.clone()).collect(),
+            selectors: of_keys
+                .chain(self.svid_key.iter().map(|_| "svid_key:tpm".into()))
+                .chain(accepted.appraised.selectors.clone())
+                .collect(),
             can_reattest: true,
-            claims: vec![Claim::Host(Box::new(self.claim(accepted, hello)))],
+            claims: vec![Claim::Host(Box::new(HostClaim {
+                svid_key: Some(self.svid_key_place()),
+                ..self.claim(accepted, hello)
+            }))],
         }
     }
 
@@ -330,7 +336,15 @@ impl Proven {
             attestation_key: self.ak.key().public().clone(),
             appraised: accepted.appraised,
             event_log: accepted.event_log,
+            svid_key: None,
             hello,
+        }
+    }
+
+    fn svid_key_place(&self) -> SvidKeyPlace {
+        match self.svid_key {
+            Some(_) => SvidKeyPlace::Tpm,
+            None => SvidKeyPlace::Unproven,
         }
     }
 

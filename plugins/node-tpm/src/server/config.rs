@@ -36,6 +36,8 @@ pub struct Config {
     /// Whether a host must show what its kernel measured (IMA): PCR 10 is quoted as well, and the kernel's list has to
     /// explain it, on top of the firmware's log. The list names every file that was read, as the kernel's policy says.
     pub ima: KernelLists,
+    /// Whether a host gets an SVID only for a key that is in its TPM.
+    pub require_tpm_svid_key: bool,
     /// The PCRs to quote, such as `sha256:0-9,14`.
     #[serde(deserialize_with = "pcrs")]
     pub pcrs: PcrSelection,
@@ -68,6 +70,7 @@ impl Default for Config {
             accept_expired_ek_certificates: false,
             event_log: EventLogs::default(),
             ima: KernelLists::default(),
+            require_tpm_svid_key: false,
             pcrs: PcrSelection::standard(),
             all_banks: true,
         }
@@ -94,6 +97,7 @@ impl TpmAttestor {
             event_logs: config.event_log,
             kernel_lists: config.ima,
             accept_suspend: config.accept_suspend,
+            require_tpm_svid_key: config.require_tpm_svid_key,
         })))
     }
 }

@@ -38,12 +38,12 @@ impl Expect for ExpectCredential {
             self.opening.quote.verify(&ak, &self.subject.binding(&NO_NONCE))?;
             return Ok(Step::Newcomer(Box::new(Newcomer { endorsement_key: ek })));
         };
-        keys::check_listed(&self.opening.endorsement_keys, &host, context.records)?;
         // 3. What booted.
         let proven = Proven {
             host,
             ak,
             activated: Some(ek),
+            svid_key: None,
         };
         Rules::judge(&self.rules, proven, self.opening, self.subject, context)
     }

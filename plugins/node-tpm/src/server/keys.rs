@@ -6,7 +6,7 @@ use attest::{
     Reject, VerifiedAk,
     ek::{EkRoots, TpmAttributes, TrustedCertificate, VerifiedEk},
 };
-use plugin_api::{EnrolledEk, Host, Records};
+use plugin_api::{EnrolledEk, Host, Records, Refusal};
 use svid::Timestamp;
 
 use super::Proven;
@@ -25,7 +25,6 @@ pub(super) fn recognise(
         return Ok(None);
     };
     let ak = opening.attestation_key.clone().remembered(known)?;
-    check_listed(&opening.endorsement_keys, &host, records)?;
     Ok(Some((host, ak)))
 }
 
@@ -54,12 +53,14 @@ pub(super) fn identify(
     roots: &EkRoots,
     records: &dyn Records,
     now: Timestamp,
-) -> Result<(EnrolledEk, Option<Arc<Host>>), Reject> {
+) -> Result<(EnrolledEk, Option<Arc<Host>>), Refusal> {
     let by_hash = records.host_of_ek(&ek.key.hash());
     let certified = match certify(ek, roots, now) {
         Ok(certified) => Some(certified),
         // Where it is the certificate that counts, why it does not is said.
-        Err(reject) if by_hash.is_none() && is_enrolled_by_certificate(ek, records) => return Err(reject),
+        Err(reject) if by_hash.is_none() && is_enrolled_by_certificate(ek, records) => {
+            return Err(reject.into());
+        }
         Err(_) => None,
     };
     let known = known(ek, certified.as_ref());
@@ -74,8 +75,8 @@ pub(super) fn identify(
         .filter(|host| host.is_enrolled());
     let host = hosts.next();
     let other = hosts.find(|other| host.as_ref().is_some_and(|host| host.id != other.id));
-    if other.is_some() {
-        return Err(Reject::EkOfOtherHost);
+    if let (Some(host), Some(other)) = (&host, &other) {
+        return Err(Refusal::from(Reject::EkOfOtherHost).alarming([&**host, &**other]));
     }
     Ok((known, host))
 }
@@ -87,6 +88,7 @@ fn known(ek: &OfferedEk, certified: Option<&VerifiedEk>) -> EnrolledEk {
         certificate: trusted.map(|trusted| trusted.get().id()),
         is_certified: trusted.is_some(),
         issuer_key: trusted.map(TrustedCertificate::issuer_key),
+        attributes: trusted.map(|trusted| trusted.get().attributes().clone()),
         name: Some(ek.key.name()),
     }
 }
@@ -144,15 +146,13 @@ fn certify(ek: &OfferedEk, roots: &EkRoots, now: Timestamp) -> Result<VerifiedEk
     ek.key.clone().certified(&trusted)
 }
 
-/// Refuses a host that lists a key of another enrolled host (15).
-pub(super) fn check_listed(offered: &[OfferedEk], host: &Host, records: &dyn Records) -> Result<(), Reject> {
-    let of_other = |ek: &OfferedEk| {
-        let owner = records.host_of_ek(&ek.key.hash());
-        owner.is_some_and(|owner| owner.is_enrolled() && owner.id != host.id)
-    };
-    if offered.iter().any(of_other) {
-        Err(Reject::EkOfOtherHost)
-    } else {
-        Ok(())
+/// Refuses a host that lists a key of another enrolled host (15). Its signature says so by now: both are for somebody to
+/// look at (63).
+pub(super) fn check_listed(offered: &[OfferedEk], host: &Host, records: &dyn Records) -> Result<(), Refusal> {
+    let mut owners = offered.iter().filter_map(|ek| records.host_of_ek(&ek.key.hash()));
+    let other = owners.find(|owner| owner.is_enrolled() && owner.id != host.id);
+    match other {
+        Some(owner) => Err(Refusal::from(Reject::EkOfOtherHost).alarming([host, &*owner])),
+        None => Ok(()),
     }
 }

@@ -10,13 +10,15 @@ mod list;
 mod outcome;
 mod rounds;
 mod subject;
+mod svid_key;
 mod tpm;
 mod trust;
 
 use std::sync::Arc;
 
 use attest::{
-    EvidenceKind, PcrSelection, Reject, VerifiedAk, VerifiedQuote, credential::IssuedCredential, hello_digest,
+    CertifiedKey, EvidenceKind, PcrSelection, Reject, VerifiedAk, VerifiedQuote,
+    credential::IssuedCredential, hello_digest,
 };
 use plugin_api::{
     Appraised, Asked, Context, EnrolledEk, Host, HostClaim, NodeAttestor, Refusal, SessionBinding, Step,
@@ -51,6 +53,8 @@ struct Rules {
     kernel_lists: KernelLists,
     /// Whether a host may sleep.
     accept_suspend: bool,
+    /// Whether the keys of SVIDs have to be in TPMs.
+    require_tpm_svid_key: bool,
 }
 
 /// A host whose attestation key is proven.
@@ -59,6 +63,8 @@ struct Proven {
     ak: VerifiedAk,
     /// The endorsement key with which a credential was recovered now.
     activated: Option<EnrolledEk>,
+    /// The key that is in the TPM, and that an SVID is asked for.
+    svid_key: Option<CertifiedKey>,
 }
 
 /// A payload of another plugin of the same name.
@@ -98,23 +104,30 @@ impl NodeAttestor for TpmAttestor {
             host,
             ak,
             activated: None,
+            svid_key: None,
         };
         Rules::judge(&self.0, proven, opening, subject, context)
     }
 
     fn resume(&self, evidence: &[u8], path: &str, context: &Context<'_>) -> Result<HostClaim, Refusal> {
         let (opening, subject) = open(evidence, EvidenceKind::Session, context)?;
-        let (host, ak) = keys::recognise(&opening, context.records)?.ok_or(Reject::AkOfOtherHost)?;
-        if host.agent_path.as_deref() != Some(path) {
-            return Err(Reject::AkOfOtherHost.into());
+        if opening.svid_key.is_some() {
+            // No SVID is asked for.
+            return Err(Reject::Unexpected.into());
         }
+        let (host, ak) = keys::recognise(&opening, context.records)?.ok_or(Reject::AkOfOtherHost)?;
         let proven = Proven {
             host,
             ak,
             activated: None,
+            svid_key: None,
         };
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        if proven.host.agent_path.as_deref() != Some(path) {
+            return Err(Refusal::from(Reject::AkOfOtherHost).alarming([&*proven.host]));
+        }
+        keys::check_listed(&opening.endorsement_keys, &proven.host, context.records)?;
         self.0
             .check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match self.0.appraise_first(quote, &proven, &offered, context)? {
@@ -210,13 +223,15 @@ impl Rules {
     /// Verifies the first quote of a host that is known, and asks for more where it takes more.
     fn judge(
         rules: &Arc<Self>,
-        proven: Proven,
+        mut proven: Proven,
         opening: Opening,
         subject: Subject,
         context: &Context<'_>,
     ) -> Result<Step, Refusal> {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
+        keys::check_listed(&opening.endorsement_keys, &proven.host, context.records)?;
+        proven.svid_key = rules.check_svid_key(opening.svid_key, &proven.ak, &subject)?;
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match rules.appraise_first(quote, &proven, &offered, context)? {
             Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),

@@ -206,6 +206,7 @@ impl Questioned {
             attestation_key: ak.key().public().clone(),
             appraised: accepted.appraised,
             event_log: accepted.event_log,
+            svid_key: None,
             hello: self.session.hello,
         }))
     }

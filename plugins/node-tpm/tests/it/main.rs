@@ -16,5 +16,6 @@ mod policies;
 mod refused;
 mod rounds;
 mod sessions;
+mod svid_keys;
 mod tpm;
 mod trust;

@@ -151,6 +151,21 @@ fn a_key_of_another_host_is_refused() {
         (refusal.code, refusal.kind),
         ("ek_of_other_host", RefusalKind::Denied)
     );
+    let alarmed: Vec<_> = refusal.alarms.iter().map(AsRef::as_ref).collect();
+    assert_eq!(alarmed, ["host-1", "host-2"]);
+    assert_eq!(refusal.said_by, None, "it is refused, and not quarantined");
+}
+
+#[test]
+fn a_key_of_another_host_that_nothing_proves_alarms_nobody() {
+    let (mut machine, mut server) = acquainted();
+    let mut known_by_ak = (*server.hosts[0]).clone();
+    known_by_ak.endorsement_keys.clear();
+    server.hosts = vec![known_by_ak.into()];
+    server.enrol("host-2", machine.ek_hash());
+    machine.tpm().alter = |statement| statement.extra_data = vec![0; 32];
+    let refusal = server.converse(&mut machine, WIRE).unwrap_err();
+    assert_eq!((refusal.code, refusal.alarms.len()), ("extra_data", 0));
 }
 
 #[test]

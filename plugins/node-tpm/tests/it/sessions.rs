@@ -47,8 +47,12 @@ fn evidence_of_one_kind_does_not_pass_for_the_other() {
 fn a_session_is_opened_by_its_own_host_alone() {
     let (mut machine, server, _) = acquainted();
     let evidence = evidence(&mut machine);
-    let outcome = server.resume(&evidence, "/spire/agent/tpm/other", EXPORTER);
-    assert_eq!(code(outcome), "ak_of_other_host");
+    let refusal = server
+        .resume(&evidence, "/spire/agent/tpm/other", EXPORTER)
+        .unwrap_err();
+    assert_eq!(refusal.code, "ak_of_other_host");
+    let alarmed: Vec<_> = refusal.alarms.iter().map(AsRef::as_ref).collect();
+    assert_eq!(alarmed, ["host-1"]);
 }
 
 #[test]

@@ -22,6 +22,10 @@ struct World {
 }
 
 fn world() -> World {
+    world_of(Approvals::One)
+}
+
+fn world_of(approvals: Approvals) -> World {
     let folder = TempDir::new().unwrap();
     let clock = Clock::pinned(Timestamp::from_unix(1000));
     let store = Arc::new(Store::open(folder.path(), Config::default()).unwrap());
@@ -34,7 +38,12 @@ fn world() -> World {
         owner.run().await;
     });
     World {
-        service: HostService { registry },
+        service: HostService {
+            registry,
+            clock,
+            meters: Meters::default(),
+            approvals,
+        },
         _folder: folder,
     }
 }
@@ -42,11 +51,15 @@ fn world() -> World {
 impl World {
     /// A request as the gate lets it through.
     fn request<T>(&self, message: T) -> Request<T> {
+        self.request_of(0, message)
+    }
+
+    fn request_of<T>(&self, uid: u32, message: T) -> Request<T> {
         let method = "/plastron.host.v1.Hosts/ImportHosts";
         let caller = authorize(
             method,
             methods::access(method, methods::Listener::Local).unwrap(),
-            &Presented::Local { uid: 0, pid: 1 },
+            &Presented::Local { uid, pid: 1 },
             &HashSet::new(),
             &self.service.registry.snapshot(),
             Timestamp::from_unix(1000),
@@ -57,7 +70,10 @@ impl World {
     }
 
     async fn import(&self, hosts: Vec<NewHost>) -> Vec<import_hosts_response::Result> {
-        let request = self.request(ImportHostsRequest { hosts });
+        let request = self.request(ImportHostsRequest {
+            hosts,
+            dry_run: false,
+        });
         self.service
             .import_hosts(request)
             .await
@@ -84,6 +100,7 @@ fn named(name: &str, digit: char) -> NewHost {
     NewHost {
         name: name.into(),
         endorsement_keys: vec![key],
+        path: String::new(),
         policies: Vec::new(),
     }
 }
@@ -112,10 +129,48 @@ async fn each_host_of_an_import_is_judged_by_itself() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_says_what_an_import_would_do_and_does_nothing() {
+    let world = world();
+    world.import(vec![named("there", '1')]).await;
+    let hosts = vec![named("a", '1'), named("b", '2'), named("again", '2')];
+    let request = world.request(ImportHostsRequest { hosts, dry_run: true });
+    let rehearsed = world.service.import_hosts(request).await.unwrap().into_inner();
+    let expected = [Code::AlreadyExists, Code::Ok, Code::AlreadyExists];
+    assert_eq!(codes(&rehearsed.results), expected);
+    assert_eq!(world.list(Enrolment::Unspecified, 0, "").await.hosts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_path_names_the_agent_of_one_host() {
+    let world = world();
+    let at = |path: &str, digit| NewHost {
+        path: path.into(),
+        ..named("", digit)
+    };
+    let hosts = vec![
+        at("dc1/a", '1'),
+        at("dc1/a", '2'),
+        at("dc1/b", '3'),
+        at("../x", '4'),
+    ];
+    let results = world.import(hosts).await;
+    let expected = [Code::Ok, Code::AlreadyExists, Code::Ok, Code::InvalidArgument];
+    assert_eq!(codes(&results), expected);
+    let host = results[0].host.clone().unwrap();
+    assert_eq!(host.agent_id, "spiffe://td/spire/agent/tpm/dc1/a");
+    assert!(results[1].message.contains("/spire/agent/tpm/dc1/a"));
+    let removed = world.request(RemoveHostRequest { id: host.id });
+    world.service.remove_host(removed).await.unwrap();
+    let again = world.import(vec![at("dc1/a", '2')]).await;
+    assert_eq!(codes(&again), [Code::Ok], "a path is free once its host is gone");
+}
+
+#[tokio::test]
 async fn an_import_is_limited() {
     let world = world();
     let request = world.request(ImportHostsRequest {
         hosts: vec![NewHost::default(); BATCH + 1],
+        dry_run: false,
     });
     let refused = world.service.import_hosts(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
@@ -144,6 +199,52 @@ async fn hosts_are_listed_by_enrolment_and_page() {
     });
     let refused = world.service.list_hosts(unknown).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn where_it_takes_two_a_second_user_lets_a_host_in() {
+    let world = world_of(Approvals::Two);
+    let import = |uid| {
+        let hosts = vec![named("a", '1')];
+        let request = ImportHostsRequest {
+            hosts,
+            dry_run: false,
+        };
+        world.service.import_hosts(world.request_of(uid, request))
+    };
+    let first = import(0).await.unwrap().into_inner().results;
+    assert_eq!(codes(&first), [Code::Ok]);
+    let host = first[0].host.clone().unwrap();
+    assert_eq!(host.enrolment(), Enrolment::Pending);
+    assert_eq!(host.proposal.unwrap().by, "local uid=0");
+    let approve = |uid| {
+        let (id, name) = (host.id.clone(), String::new());
+        let request = ApproveHostRequest { id, name };
+        world.service.approve_host(world.request_of(uid, request))
+    };
+    let again = approve(0).await.unwrap().into_inner();
+    assert_eq!(again.enrolment(), Enrolment::Pending, "the same user once more");
+    let enrolled = approve(7).await.unwrap().into_inner();
+    assert_eq!(
+        (enrolled.enrolment(), enrolled.proposal),
+        (Enrolment::Enrolled, None)
+    );
+
+    let replace = |uid| {
+        let request = ReplaceTpmRequest {
+            id: host.id.clone(),
+            endorsement_key: named("", '2').endorsement_keys.pop(),
+            keep_old: false,
+        };
+        world.service.replace_tpm(world.request_of(uid, request))
+    };
+    let noted = replace(7).await.unwrap().into_inner();
+    assert_eq!(noted.endorsement_keys[0].hash, "1".repeat(64));
+    let replaced = replace(0).await.unwrap().into_inner();
+    assert_eq!(replaced.endorsement_keys[0].hash, "2".repeat(64));
+    let release = world.request(ReleaseHostRequest { id: host.id.clone() });
+    let refused = world.service.release_host(release).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]

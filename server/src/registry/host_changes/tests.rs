@@ -5,7 +5,7 @@ use attest::{
     ek::{CertificateId, EkHash},
     wire::ClockInfo,
 };
-use plugin_api::{Appraised, Claim, Offence, PolicyJudgement, PolicyStanding};
+use plugin_api::{Appraised, Claim, Offence, PolicyJudgement, PolicyStanding, SvidKeyPlace};
 use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 
 use super::*;
@@ -65,8 +65,9 @@ impl World {
             name: "db".into(),
             endorsement_keys: keys.into(),
             policies: Vec::new(),
+            agent_path: None,
         };
-        self.change(|draft| import(draft, new, "op")).0
+        self.change(|draft| import(draft, new, &op())).0
     }
 
     fn enrolled(&mut self, keys: &[EnrolledEk]) -> Arc<Host> {
@@ -91,6 +92,18 @@ impl World {
 
     fn ids(&self) -> Vec<&str> {
         self.state.hosts.after("").map(|host| host.id.as_ref()).collect()
+    }
+}
+
+fn op() -> Orderer {
+    person("op", Approvals::One)
+}
+
+fn person(name: &str, needed: Approvals) -> Orderer {
+    Orderer {
+        actor: name.into(),
+        person: name.into(),
+        needed,
     }
 }
 
@@ -166,8 +179,32 @@ fn claim_of(host: &Host, activated: Option<EnrolledEk>, ak_seed: u16) -> HostCla
             event_log: None,
             kernel_list: None,
         },
+        svid_key: None,
         event_log: None,
         hello: [6; 32],
+    }
+}
+
+#[test]
+fn where_the_key_is_says_the_attestation_alone() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let place = |world: &World| world.state.hosts.get("row-1").unwrap().svid_key;
+    assert_eq!(place(&world), None);
+    let mut revision = host.revision;
+    for (claimed, expected) in [
+        (Some(SvidKeyPlace::Tpm), SvidKeyPlace::Tpm),
+        (None, SvidKeyPlace::Tpm),
+        (Some(SvidKeyPlace::Unproven), SvidKeyPlace::Unproven),
+    ] {
+        let claimed = HostClaim {
+            revision,
+            svid_key: claimed,
+            ..claim_of(&host, None, 1)
+        };
+        world.claim(claimed).unwrap();
+        assert_eq!(place(&world), Some(expected));
+        revision = world.state.hosts.get("row-1").unwrap().revision;
     }
 }
 
@@ -259,7 +296,7 @@ fn so_many_may_wait_in_all() {
     assert_eq!(world.admit(&plain, HERE), Err(TooManyPending));
     assert!(world.admit(&vouched, HERE).is_ok());
     // Enrolled hosts don't wait.
-    world.change(|draft| approve(draft, "row-1", String::new(), "op").unwrap());
+    world.change(|draft| approve(draft, "row-1", "", &op()).unwrap());
     assert!(world.admit(&plain, HERE).is_ok());
 }
 
@@ -420,8 +457,9 @@ fn a_host_is_enrolled_once() {
         name: "db".into(),
         endorsement_keys: keys.to_vec(),
         policies: Vec::new(),
+        agent_path: None,
     };
-    let (imported, events) = world.change(|draft| import(draft, new, "op"));
+    let (imported, events) = world.change(|draft| import(draft, new, &op()));
     assert_eq!(events, ["host_enrolled"]);
     let Imported::Enrolled(host) = imported else {
         panic!("{imported:?}");
@@ -432,6 +470,35 @@ fn a_host_is_enrolled_once() {
         assert!(matches!(again, Imported::AlreadyEnrolled(known) if known == host));
     }
     assert_eq!(world.ids(), ["row-1"]);
+}
+
+#[test]
+fn an_agent_id_belongs_to_one_host() {
+    let mut world = world();
+    let new = NewHost {
+        id: world.id(),
+        name: "db".into(),
+        endorsement_keys: vec![by_hash(1)],
+        agent_path: Some(PATH.into()),
+        policies: Vec::new(),
+    };
+    let again = NewHost {
+        id: world.id(),
+        endorsement_keys: vec![by_hash(2)],
+        ..new.clone()
+    };
+    let (imported, _) = world.change(|draft| import(draft, new, &op()));
+    let Imported::Enrolled(host) = imported else {
+        panic!("{imported:?}");
+    };
+    assert_eq!(host.agent_path.as_deref(), Some(PATH));
+    let (refused, events) = world.change(|draft| import(draft, again, &op()));
+    assert!(matches!(refused, Imported::PathTaken(path) if path.as_ref() == PATH));
+    assert_eq!(events, Vec::<&str>::new());
+    // Whoever comes to it by its endorsement key has to have another one.
+    let other = world.enrolled(&[by_hash(3)]);
+    assert_eq!(world.claim(claim_of(&other, None, 3)), Err(HostMoved::PathTaken));
+    assert_eq!(world.claim(claim_of(&host, None, 1)), Ok(()));
 }
 
 #[test]
@@ -447,18 +514,74 @@ fn importing_enrols_the_rows_that_wait() {
 }
 
 #[test]
+fn where_it_takes_two_a_host_waits_for_the_second() {
+    let (alice, bob) = (person("alice", Approvals::Two), person("bob", Approvals::Two));
+    let mut world = world();
+    let new = NewHost {
+        id: world.id(),
+        name: "db".into(),
+        endorsement_keys: vec![by_hash(1)],
+        agent_path: Some(PATH.into()),
+        policies: Vec::new(),
+    };
+    let import_as = |world: &mut World, by: &Orderer, new: &NewHost| {
+        let (new, by) = (new.clone(), by.clone());
+        world.change(move |draft| import(draft, new, &by))
+    };
+    let (first, events) = import_as(&mut world, &alice, &new);
+    assert!(matches!(&first, Imported::Waiting(host) if !host.is_enrolled()));
+    assert_eq!(events, ["host_order_noted"]);
+    let (again, events) = import_as(&mut world, &alice, &new);
+    assert!(
+        matches!(again, Imported::Waiting(_)) && events.is_empty(),
+        "once more is not twice"
+    );
+    // Whoever wants something else of it orders something else.
+    let other = NewHost {
+        endorsement_keys: vec![by_hash(1), by_hash(2)],
+        ..new.clone()
+    };
+    let (other, events) = import_as(&mut world, &bob, &other);
+    assert!(matches!(other, Imported::Waiting(_)));
+    assert_eq!(events, ["host_order_noted"]);
+    let _alice = import_as(&mut world, &alice, &new);
+    let (approved, events) = world.change(|draft| approve(draft, "row-1", "", &bob).unwrap());
+    assert!(approved.is_enrolled() && approved.proposal.is_none());
+    assert_eq!(approved.endorsement_keys, [by_hash(1)]);
+    assert_eq!((approved.name.as_str(), events), ("db", vec!["host_enrolled"]));
+    assert_eq!(world.ids(), ["row-1"]);
+}
+
+#[test]
+fn hosts_that_operators_ordered_take_no_ones_place() {
+    let alice = person("alice", Approvals::Two);
+    let mut world = world();
+    for n in 0..5000 {
+        let new = NewHost {
+            id: world.id(),
+            name: String::new(),
+            endorsement_keys: vec![by_hash(n)],
+            agent_path: None,
+            policies: Vec::new(),
+        };
+        world.change(|draft| import(draft, new, &alice));
+    }
+    assert!(world.admit(&newcomer(by_hash(6000)), HERE).is_ok());
+}
+
+#[test]
 fn approval_enrols_and_names() {
     let mut world = world();
     world.admit(&newcomer(by_hash(1)), HERE).unwrap();
     let mut approve_as = |name: &str| {
-        let (host, events) = world.change(|draft| approve(draft, "row-1", name.into(), "op").unwrap());
+        let (host, events) = world.change(|draft| approve(draft, "row-1", name, &op()).unwrap());
         (host.is_enrolled(), host.name.clone(), host.revision, events)
     };
     assert_eq!(approve_as("db"), (true, "db".into(), 2, vec!["host_enrolled"]));
     assert_eq!(approve_as(""), (true, "db".into(), 2, vec![]));
     assert_eq!(approve_as("db"), (true, "db".into(), 2, vec![]));
     assert_eq!(approve_as("web"), (true, "web".into(), 3, vec!["host_enrolled"]));
-    let (none, events) = world.change(|draft| approve(draft, "row-9", String::new(), "op"));
+    let (none, events) = world.change(|draft| approve(draft, "row-9", "", &op()));
     assert_eq!((none, events), (None, vec![]));
 }
 

@@ -34,6 +34,11 @@ pub(in crate::registry) fn full() -> Host {
         certificate: Some(CertificateId::new("CN=ca, O=Acme, Inc.", &[0, 4])),
         is_certified: true,
         issuer_key: Some(CaKey([9; 32])),
+        attributes: Some(TpmAttributes {
+            manufacturer: "id:53544D20".into(),
+            model: "ST33".into(),
+            version: "id:00010102".into(),
+        }),
         name: Some(ak(5).name()),
     };
     let zero = EnrolledEk {
@@ -86,6 +91,7 @@ pub(in crate::registry) fn full() -> Host {
             }),
         }),
         agent_path: Some("/spire/agent/tpm/x".into()),
+        svid_key: Some(SvidKeyPlace::Tpm),
         policies: vec!["rack-7".parse().unwrap()],
         verdict: Verdict {
             finding: Finding::Quarantined(Offence {
@@ -95,6 +101,17 @@ pub(in crate::registry) fn full() -> Host {
             since: Timestamp::from_unix(16),
             generation: 17,
         },
+        proposal: Some(Proposal {
+            what: "release".into(),
+            by: "local uid=0".into(),
+            at: Timestamp::from_unix(20),
+        }),
+        alarm: Some(Alarm {
+            code: "ek_of_other_host".into(),
+            text: "two places".into(),
+            at: Timestamp::from_unix(18),
+            count: 19,
+        }),
         revision: 1,
     }
 }
@@ -112,6 +129,7 @@ fn bare() -> Host {
         last_address: String::new(),
         appraised: None,
         agent_path: None,
+        svid_key: None,
         policies: Vec::new(),
         ..full()
     }
@@ -126,6 +144,7 @@ fn without_log() -> Host {
     Host {
         id: "without-log".into(),
         appraised,
+        svid_key: Some(SvidKeyPlace::Unproven),
         ..bare()
     }
 }

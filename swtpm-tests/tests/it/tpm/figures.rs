@@ -27,6 +27,9 @@ fn figures() {
     let again = median(|| drop(handle.identify(&trust_domain()).unwrap()));
     println!("identify, again: {again:?}");
     println!("quote: {:?}", median(|| drop(quote(&mut handle).unwrap())));
+    let key = handle.create_key().unwrap();
+    let signed = median(|| drop(handle.sign(&key, b"message").unwrap()));
+    println!("sign: {signed:?}");
     let ak = name(&identity.attestation_key);
     for ek in &identity.endorsement_keys {
         let (_, activation) = challenge(ek, &ak);

@@ -5,6 +5,8 @@ mod failures;
 mod figures;
 mod identify;
 mod quote;
+mod sealing;
+mod signing;
 
 use attest::{HashAlg, Name, PcrSelection, credential::IssuedCredential, wire::Public};
 use plugin_api::{Activation, TpmDevice, TpmEk, TpmError, TpmIdentity};

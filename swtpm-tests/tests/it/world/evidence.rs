@@ -11,6 +11,7 @@ use proto::spire::api::{
     },
     types::permission_denied_details::Reason,
 };
+use tokio::{io::AsyncReadExt, net::TcpListener};
 use tonic::Code;
 
 use client::{Host, Said, Session, reason};
@@ -261,4 +262,76 @@ async fn a_late_answer_is_nothing_and_a_wrong_one_takes_every_right_away() {
     let mut entries = EntryClient::new(anew.client());
     let asked = entries.get_authorized_entries(GetAuthorizedEntriesRequest::default());
     anew.during(asked).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_answers_in_a_session_that_another_one_replaced_raises_an_alarm() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+    let mut older = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(older.exporter);
+    let mut session = Session::open(&mut older, &evidence).await;
+    let mut newer = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(newer.exporter);
+    let _open = Session::open(&mut newer, &evidence).await;
+
+    // Both places have the keys of one TPM: whoever stays is asked.
+    let question = session.question(&mut older).await;
+    let answer = host.answer(older.exporter, &question.need);
+    session.answer(question.round, answer).await;
+    let ended = session.end(&mut older).await;
+
+    assert!(ended.message().contains("replaced by a newer one"), "{ended}");
+    let shown = host.shown();
+    assert_eq!(shown["alarm"]["code"], "two_sessions", "{shown}");
+    assert_eq!(shown["verdict"]["finding"], "FINDING_VERIFIED", "{shown}");
+}
+
+#[tokio::test]
+async fn a_host_with_another_tpm_is_the_same_host_once_that_attests() {
+    let mut host = Host::acquainted().await;
+    let svid = host.attested().await;
+    let before = host.shown();
+    let mut connection = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(connection.exporter);
+    let mut session = Session::open(&mut connection, &evidence).await;
+
+    let mut repaired = host.with_another_tpm();
+
+    assert_eq!(session.withdrawal(&mut connection).await, "host_tpm_replaced");
+    // The TPM before is a stranger's now.
+    let mut connection = host.dial_as(&svid).await;
+    let evidence = host.session_evidence(connection.exporter);
+    let refused = connection.open_session(Some(&evidence)).await.unwrap_err();
+    assert_eq!(reason(&refused), Some(Reason::AgentMustReattest));
+    let _svid = repaired.attested().await;
+    let shown = repaired.shown();
+    assert_eq!(
+        (&shown["id"], &shown["agent_id"]),
+        (&before["id"], &before["agent_id"])
+    );
+    assert_eq!(shown["verdict"]["finding"], "FINDING_VERIFIED", "{shown}");
+}
+
+#[tokio::test]
+async fn another_program_is_told_what_becomes_of_hosts() {
+    // Any file of some length holds a secret.
+    let secret = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = format!("webhook = {{ url = \"http://{address}/hook\", secret_path = {secret:?} }}\n");
+    let host = Host::of_server_with(&settings).await;
+
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"}}") {
+        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+    }
+
+    let request = String::from_utf8(request).unwrap();
+    assert!(request.starts_with("POST /hook HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("plastron-signature: sha256="), "{request}");
+    assert!(request.contains("\"event\":\"host_verified\""), "{request}");
+    let shown = host.shown();
+    assert!(request.contains(shown["id"].as_str().unwrap()), "{request}");
 }

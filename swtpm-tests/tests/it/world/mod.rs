@@ -30,6 +30,7 @@ mod rotation;
 mod rust;
 mod server_clock;
 mod supervision;
+mod svid_key;
 mod tpm;
 mod upstream;
 mod verdict;

@@ -67,10 +67,17 @@ fn a_host_enrolled_by_its_certificate_attests() {
     drop(agent);
 }
 
+/// A machine whose agent keeps the key of its SVID in memory.
+fn with_key_in_memory() -> Machine {
+    let mut machine = Machine::boot();
+    machine.agent_settings = "svid_key = \"memory\"\n";
+    machine
+}
+
 #[test]
 fn a_known_host_attests_again_with_one_tpm_command() {
     let world = World::for_tpms("agent_ttl = \"20s\"", "");
-    let machine = Machine::boot();
+    let machine = with_key_in_memory();
     let _host = world.enrol(&machine);
     let agent = world.agent_with(&machine);
     machine.proxy.take_commands();
@@ -84,7 +91,7 @@ fn a_known_host_attests_again_with_one_tpm_command() {
 #[test]
 fn a_session_that_was_cut_resumes_with_one_quote() {
     let mut world = World::for_tpms("", "");
-    let machine = Machine::boot();
+    let machine = with_key_in_memory();
     let _host = world.enrol(&machine);
     let agent = world.agent_with(&machine);
     machine.proxy.take_commands();

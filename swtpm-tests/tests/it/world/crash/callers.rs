@@ -148,10 +148,13 @@ impl Callers {
             let host = NewHost {
                 name: String::new(),
                 endorsement_keys: vec![key],
-                policies: Vec::new(),
+                ..NewHost::default()
             };
             let imported = client
-                .import_hosts(ImportHostsRequest { hosts: vec![host] })
+                .import_hosts(ImportHostsRequest {
+                    hosts: vec![host],
+                    dry_run: false,
+                })
                 .await?;
             let result = imported.into_inner().results.remove(0);
             assert_eq!(result.code, 0, "{}", result.message);

@@ -72,7 +72,11 @@ impl Host {
 
     /// The same, of a server that asks its hosts each second.
     pub(super) async fn often_asked() -> Self {
-        let settings = "evidence_interval = \"1s\"";
+        Self::of_server_with("evidence_interval = \"1s\"").await
+    }
+
+    /// The same, of a server with these settings.
+    pub(super) async fn of_server_with(settings: &str) -> Self {
         Self::of(Arc::new(World::for_tpms(settings, ""))).await
     }
 
@@ -130,6 +134,25 @@ impl Host {
         let id = listed["hosts"][0]["id"].as_str().unwrap();
         let released = self.world.cli(&["host", "release", "--id", id]);
         assert_eq!(released["verdict"]["code"], "released", "{released}");
+    }
+
+    /// Has an operator put another TPM in place of the first host's; answers with the machine as it is then.
+    pub(super) fn with_another_tpm(&self) -> Self {
+        let (prover, hash) = fleet::prover(Path::new(LOG));
+        let id = self.shown()["id"].as_str().unwrap().to_owned();
+        let replaced = self
+            .world
+            .cli(&["host", "replace-tpm", "--id", &id, "--ek", &hash]);
+        assert_eq!(replaced["verdict"]["code"], "replaced", "{replaced}");
+        Self {
+            world: Arc::clone(&self.world),
+            prover: Some(prover),
+        }
+    }
+
+    /// What the server says of the first host that may attest.
+    pub(super) fn shown(&self) -> serde_json::Value {
+        self.world.cli(&["host", "list", "--enrolled"])["hosts"][0].clone()
     }
 
     pub(super) async fn dial(&self) -> Connection {
@@ -296,6 +319,17 @@ impl Session {
             _ => None,
         };
         self.hear(connection, question).await
+    }
+
+    /// Waits for the end that the server makes, and says what it says of it.
+    pub(super) async fn end(&mut self, connection: &mut Connection) -> Status {
+        loop {
+            match connection.during(self.messages.message()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the session ended without a word"),
+                Err(status) => return status,
+            }
+        }
     }
 
     /// Waits for the withdrawal of the host's standing, and says its code.

@@ -1,0 +1,198 @@
+//! Tells another program what becomes of hosts: what the audit trail has of it, once it is stored. Nothing waits for that
+//! program: what it does not take in time is dropped, and counted.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use edge::{Chain, metrics::Counter, webhook::Poster};
+use serde::Serialize;
+use svid::{Timestamp, TrustDomain};
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{error, info, warn};
+
+use crate::journal::Record;
+
+/// Takes notices. Clones reach the same task.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    trust_domain: TrustDomain,
+    notices: mpsc::Sender<Notice>,
+    counts: Counts,
+}
+
+/// What became of notices.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// The other program took them.
+    pub delivered: Counter,
+    /// Too many waited.
+    pub dropped: Counter,
+    /// It did not take them, however often they were sent.
+    pub failed: Counter,
+}
+
+/// What is told, in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Notice {
+    /// Different for each, the same each time that it is sent.
+    id: String,
+    /// As the audit trail has it.
+    event: &'static str,
+    at: String,
+    trust_domain: String,
+    /// Who caused it.
+    actor: String,
+    facts: BTreeMap<&'static str, String>,
+}
+
+/// How often a notice is sent, and how long the pauses are.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Pause after the first time; each further one is twice as long.
+    pub first: Duration,
+    /// Longest pause.
+    pub longest: Duration,
+    /// How often it is sent.
+    pub times: u32,
+}
+
+impl Patience {
+    /// Six minutes in all.
+    pub const USUAL: Self = Self {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(60),
+        times: 11,
+    };
+
+    /// The pause after the `nth` time.
+    fn pause(&self, nth: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(nth.saturating_sub(1));
+        self.first.saturating_mul(factor).min(self.longest)
+    }
+}
+
+/// The task that sends.
+#[derive(Debug)]
+pub struct Sending {
+    poster: Poster,
+    patience: Patience,
+    notices: mpsc::Receiver<Notice>,
+    counts: Counts,
+}
+
+/// Notices that wait; further ones are dropped.
+const QUEUE: usize = 1024;
+/// The events that are told.
+const TOLD: [&str; 7] = [
+    "host_alarm",
+    "host_lost",
+    "host_quarantined",
+    "host_released",
+    "host_stale",
+    "host_tpm_replaced",
+    "host_verified",
+];
+
+impl Webhook {
+    /// A task that sends to `poster`, and who tells it.
+    #[must_use]
+    pub fn new(
+        poster: Poster,
+        patience: Patience,
+        trust_domain: TrustDomain,
+        counts: Counts,
+    ) -> (Self, Sending) {
+        let (sender, notices) = mpsc::channel(QUEUE);
+        let webhook = Self {
+            trust_domain,
+            notices: sender,
+            counts: counts.clone(),
+        };
+        let sending = Sending {
+            poster,
+            patience,
+            notices,
+            counts,
+        };
+        (webhook, sending)
+    }
+
+    /// The notices of `records`, of what is about to be stored.
+    #[must_use]
+    pub fn notices(&self, records: &[Record], now: Timestamp) -> Vec<Notice> {
+        let told = records.iter().filter(|record| TOLD.contains(&record.event()));
+        told.map(|record| self.notice(record, now)).collect()
+    }
+
+    fn notice(&self, record: &Record, now: Timestamp) -> Notice {
+        Notice {
+            id: hex::encode(edge::random::<16>()),
+            event: record.event(),
+            at: now.to_string(),
+            trust_domain: self.trust_domain.to_string(),
+            actor: record.actor().into(),
+            facts: record.facts().collect(),
+        }
+    }
+
+    /// Has notices sent, without waiting.
+    pub fn tell(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            if self.notices.try_send(notice).is_err() {
+                self.counts.dropped.add(1);
+            }
+        }
+    }
+}
+
+impl Sending {
+    /// Sends one notice after the other, in their order, until nobody can tell any more.
+    pub async fn run(mut self) {
+        let mut reached = None;
+        while let Some(notice) = self.notices.recv().await {
+            let is_delivered = self.deliver(&notice, &mut reached).await;
+            if is_delivered {
+                self.counts.delivered.add(1);
+            } else {
+                self.counts.failed.add(1);
+                error!(
+                    event = notice.event,
+                    "Webhook not told: it did not take the notice"
+                );
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// `reached`: whether it was the last time.
+    async fn deliver(&self, notice: &Notice, reached: &mut Option<bool>) -> bool {
+        let Ok(body) = serde_json::to_string(notice) else {
+            return false;
+        };
+        for time in 1..=self.patience.times {
+            let posted = self.poster.post(body.clone()).await;
+            let is_news = *reached != Some(posted.is_ok());
+            *reached = Some(posted.is_ok());
+            let url = self.poster.url();
+            match posted {
+                Ok(()) => {
+                    if is_news {
+                        info!(url, "Webhook reached");
+                    }
+                    return true;
+                }
+                // Said when it changes: one that is away all night fills no log.
+                Err(error) if is_news => {
+                    warn!(url, error = %Chain(&error), retry_in = ?self.patience.pause(time), "Webhook not reached");
+                }
+                Err(_) => {}
+            }
+            if time < self.patience.times {
+                sleep(self.patience.pause(time)).await;
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

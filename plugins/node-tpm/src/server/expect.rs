@@ -8,6 +8,7 @@ use plugin_api::{Context, Expect, Newcomer, Refusal, Step};
 use super::{
     Proven, Rules,
     appraise::{Appraisal, Missing},
+    blame::blamed,
     keys,
     subject::Subject,
 };
@@ -82,7 +83,7 @@ impl Expect for ExpectSupplied {
         let appraisal = selected
             .map_err(Refusal::from)
             .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
-        match appraisal.map_err(|refusal| refusal.said_by(host))? {
+        match appraisal.map_err(|refusal| blamed(refusal, host))? {
             Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
             Appraisal::Open(missing) => Ok(Rules::ask(&rules, proven, subject, *missing, context.nonce)),
         }

@@ -19,7 +19,7 @@ use crate::{
     registry::{
         Draft, Registry,
         consent::{Approvals, Orderer, with_consent},
-        host_changes::{self, Imported, NewHost},
+        host_changes::{self, Imported, NewHost, NotApproved},
         key_changes::{self, KeysRefused},
         verdict_changes::{Judgement, judge},
     },
@@ -93,13 +93,13 @@ impl hosts_server::Hosts for HostService {
 
     async fn approve_host(&self, request: Request<ApproveHostRequest>) -> Result<Response<Host>, Status> {
         let by = self.orderer(&request)?;
-        let ApproveHostRequest { id, name } = request.into_inner();
+        let ApproveHostRequest { id, name, shown } = request.into_inner();
         let name = convert::host_name(name).map_err(|error| malformed(&error))?;
         let approved = self
             .registry
-            .change(move |draft| host_changes::approve(draft, &id, &name, &by));
+            .change(move |draft| host_changes::approve_shown(draft, &id, &name, &shown, &by));
         let host = approved.await.map_err(|error| status::not_changed(&error))?;
-        let host = host.ok_or_else(not_found)?;
+        let host = host.map_err(not_approved)?;
         Ok(self.answer(&host))
     }
 
@@ -239,6 +239,13 @@ fn endorsement_key_of(wire: Option<EndorsementKey>) -> Result<EnrolledEk, Status
 
 fn malformed(error: &HostFieldError) -> Status {
     status::invalid("failed to convert host", error)
+}
+
+fn not_approved(why: NotApproved) -> Status {
+    match why {
+        NotApproved::Changed => Status::aborted(why.to_string()),
+        NotApproved::NotFound => not_found(),
+    }
 }
 
 fn not_found() -> Status {

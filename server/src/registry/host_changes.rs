@@ -315,12 +315,13 @@ pub fn import(draft: &mut Draft, new: NewHost, by: &Orderer) -> Imported {
     if let Some(enrolled) = known.iter().find(|host| host.is_enrolled()) {
         return Imported::AlreadyEnrolled(Arc::clone(enrolled));
     }
-    let taken = new
+    let path = new
         .agent_path
-        .as_ref()
-        .filter(|path| is_path_taken(draft, path, &known));
-    if let Some(path) = taken {
-        return Imported::PathTaken(Arc::clone(path));
+        .clone()
+        .or_else(|| path_of_first(&new.endorsement_keys));
+    let own: Vec<_> = known.iter().map(|host| &host.id).collect();
+    if let Some(path) = path.filter(|path| is_path_taken(draft, path, &own)) {
+        return Imported::PathTaken(path);
     }
     let mut keys = Vec::new();
     new.endorsement_keys
@@ -362,11 +363,17 @@ pub fn import(draft: &mut Draft, new: NewHost, by: &Orderer) -> Imported {
 }
 
 /// Whether an agent has this ID, or a host that is none of `own`. Of a host that was removed, a ban may be left.
-fn is_path_taken(draft: &Draft, path: &Arc<str>, own: &[Arc<Host>]) -> bool {
+pub(super) fn is_path_taken(draft: &Draft, path: &Arc<str>, own: &[&HostId]) -> bool {
     let state = draft.state();
     let owner = state.hosts.with_agent_path(path);
-    let is_other = owner.is_some_and(|owner| own.iter().all(|host| host.id != owner.id));
+    let is_other = owner.is_some_and(|owner| !own.contains(&&owner.id));
     is_other || state.agents.contains_key(path)
+}
+
+/// Path of the agent of a host with these keys, where nobody says another one.
+pub(super) fn path_of_first(keys: &[EnrolledEk]) -> Option<Arc<str>> {
+    let first = keys.iter().find_map(|key| key.hash)?;
+    Some(format!("{AGENT_PATHS}{first}").into())
 }
 
 /// The rows that have one of `keys`, each once.
@@ -382,6 +389,39 @@ pub(super) fn rows_with(hosts: &Hosts, keys: &[EnrolledEk]) -> Vec<Arc<Host>> {
         }
     }
     found
+}
+
+/// Why a host is not approved.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotApproved {
+    /// Somebody ordered something else than was shown.
+    #[error(
+        "what is ordered of this host is not what was shown; look at it again (`plastron-server host show`)"
+    )]
+    Changed,
+    /// There is no such host.
+    #[error("host not found")]
+    NotFound,
+}
+
+/// As [`approve`], of what was `shown` to the person: what was ordered of the host before, empty where nothing was.
+///
+/// # Errors
+///
+/// There is no such host, or something else is ordered of it by now.
+pub fn approve_shown(
+    draft: &mut Draft,
+    id: &str,
+    name: &str,
+    shown: &str,
+    by: &Orderer,
+) -> Result<Arc<Host>, NotApproved> {
+    let host = draft.state().hosts.get(id).ok_or(NotApproved::NotFound)?;
+    let ordered = host.proposal.as_ref().map_or("", |first| &first.what);
+    if by.needed == Approvals::Two && !host.is_enrolled() && ordered != shown {
+        return Err(NotApproved::Changed);
+    }
+    approve(draft, id, name, by).ok_or(NotApproved::NotFound)
 }
 
 /// Enrols a waiting host; gives it `name`, if that is not empty. `None` if there is none.
@@ -430,12 +470,23 @@ fn enrol(draft: &mut Draft, mut host: Host, name: String, actor: &str) -> Arc<Ho
     draft.put_host(host)
 }
 
+/// Whether there is an agent at `path`, of no other host than `id`.
+pub(super) fn is_agent_of(draft: &Draft, path: &Arc<str>, id: &HostId) -> bool {
+    let agent = draft.state().agents.get(path);
+    agent.is_some_and(|agent| agent.host.as_ref().is_none_or(|host| host == id))
+}
+
 /// Forgets a host, and its agent. `None` if there is none.
 pub fn remove(draft: &mut Draft, id: &str, actor: &str) -> Option<Arc<Host>> {
     let host = draft.remove_host(id)?;
     draft.audit(host_record("host_removed", &host, &actor));
-    if let Some(path) = &host.agent_path {
-        let _never_attested = changes::delete_agent(draft, path, actor);
+    // An agent at its path that is another's stays.
+    let agent = host
+        .agent_path
+        .as_ref()
+        .filter(|path| is_agent_of(draft, path, &host.id));
+    if let Some(path) = agent {
+        let _gone = changes::delete_agent(draft, path, actor);
     }
     Some(host)
 }

@@ -10,7 +10,10 @@ use super::{
     Draft, HostId,
     alarms::{self, Alarming},
     consent::{Orderer, with_consent},
-    host_changes::{AGENT_PATHS, complete, host_record, is_same_key, learn, name_of_key, rows_with},
+    host_changes::{
+        complete, host_record, is_agent_of, is_path_taken, is_same_key, learn, name_of_key, path_of_first,
+        rows_with,
+    },
 };
 
 /// As [`replace_tpm`], once as many people ordered it as it takes.
@@ -87,7 +90,7 @@ pub fn replace_tpm(
 ) -> Result<Arc<Host>, KeysRefused> {
     let mut host = enrolled(draft, id)?;
     check_owner(draft, id, &key, actor)?;
-    keep_agent_path(&mut host);
+    keep_agent_path(draft, &mut host);
     let before = std::mem::take(&mut host.endorsement_keys);
     host.endorsement_keys.push(key);
     for old in before {
@@ -145,7 +148,7 @@ pub fn remove_key(
     actor: &str,
 ) -> Result<Arc<Host>, KeysRefused> {
     let mut host = enrolled(draft, id)?;
-    keep_agent_path(&mut host);
+    keep_agent_path(draft, &mut host);
     let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut host.endorsement_keys)
         .into_iter()
         .partition(|known| is_same_key(known, key));
@@ -187,11 +190,12 @@ fn check_owner(draft: &mut Draft, id: &str, key: &EnrolledEk, actor: &str) -> Re
     Err(KeysRefused::KeyTaken(Arc::clone(&owner.id)))
 }
 
-/// Its agent has the ID that it would have had by its first key, also once that is gone.
-fn keep_agent_path(host: &mut Host) {
-    let first = host.endorsement_keys.iter().find_map(|key| key.hash);
-    if let (None, Some(hash)) = (&host.agent_path, first) {
-        host.agent_path = Some(format!("{AGENT_PATHS}{hash}").into());
+/// Its agent has the ID that it would have had by its first key, also once that is gone; unless another has that ID, in
+/// which case it has none yet.
+fn keep_agent_path(draft: &Draft, host: &mut Host) {
+    if host.agent_path.is_none() {
+        let path = path_of_first(&host.endorsement_keys);
+        host.agent_path = path.filter(|path| !is_path_taken(draft, path, &[&host.id]));
     }
 }
 
@@ -214,8 +218,8 @@ fn void(draft: &mut Draft, host: &mut Host) -> Option<Arc<str>> {
     (host.attestation_key, host.appraised) = (None, None);
     let verdict = host.verdict.after(HostEvent::Replaced, draft.now())?;
     host.verdict = verdict;
-    let path = host.agent_path.clone()?;
-    draft.state().agents.get(&path)?;
+    let path = host.agent_path.clone();
+    let path = path.filter(|path| is_agent_of(draft, path, &host.id))?;
     draft.withdraw(&path, RevocationReason::CessationOfOperation);
     Some(path)
 }

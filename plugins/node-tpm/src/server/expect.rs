@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use attest::credential::IssuedCredential;
+use attest::{CertifiedKey, Reject, credential::IssuedCredential};
 use plugin_api::{Context, Expect, Newcomer, Refusal, Step};
+use proto::plastron::attest::v1 as wire_proto;
 
 use super::{
     Proven, Rules,
     appraise::{Appraisal, Missing},
     blame::blamed,
-    keys,
+    challenge, keys,
     subject::Subject,
 };
 use crate::{
@@ -53,9 +54,23 @@ impl Expect for ExpectCredential {
 pub(super) struct ExpectSupplied {
     pub(super) rules: Arc<Rules>,
     pub(super) proven: Proven,
+    /// What is wrong with it counts once the boot is known to be good.
+    pub(super) svid_key: Result<Option<CertifiedKey>, Reject>,
     pub(super) subject: Subject,
     pub(super) nonce: [u8; 32],
     pub(super) missing: Missing,
+}
+
+impl ExpectSupplied {
+    /// Asks for what is missing.
+    pub(super) fn ask(self) -> Step {
+        Step::Challenge {
+            send: challenge(wire_proto::challenge::Step::Need(
+                self.missing.to_wire(&self.nonce),
+            )),
+            next: Box::new(self),
+        }
+    }
 }
 
 impl Expect for ExpectSupplied {
@@ -66,7 +81,8 @@ impl Expect for ExpectSupplied {
     fn handle(self: Box<Self>, answer: &[u8], context: &Context<'_>) -> Result<Step, Refusal> {
         let Self {
             rules,
-            proven,
+            mut proven,
+            svid_key,
             subject,
             nonce,
             missing,
@@ -84,8 +100,21 @@ impl Expect for ExpectSupplied {
             .map_err(Refusal::from)
             .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
         match appraisal.map_err(|refusal| blamed(refusal, host))? {
-            Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
-            Appraisal::Open(missing) => Ok(Rules::ask(&rules, proven, subject, *missing, context.nonce)),
+            Appraisal::Accepted(accepted) => {
+                proven.svid_key = svid_key?;
+                Ok(Step::Done(proven.attested(*accepted, subject.hello)))
+            }
+            Appraisal::Open(missing) => {
+                let awaited = Self {
+                    rules,
+                    proven,
+                    svid_key,
+                    subject,
+                    nonce: context.nonce,
+                    missing: *missing,
+                };
+                Ok(awaited.ask())
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     NAME, NO_NONCE,
     wire::{OfferedEk, Opening, first_endorsement_key},
 };
-use appraise::{Appraisal, Missing, Offered, sha256};
+use appraise::{Appraisal, Offered, sha256};
 use blame::blamed_at_first;
 pub use config::{Config, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
@@ -231,31 +231,29 @@ impl Rules {
         let offered = Offered::of(&opening);
         let quote = opening.quote.verify(&proven.ak, &subject.binding(&NO_NONCE))?;
         keys::check_listed(&opening.endorsement_keys, &proven.host, context.records)?;
-        proven.svid_key = rules.check_svid_key(opening.svid_key, &proven.ak, &subject)?;
+        // What booted comes first: a key that does not count hides nothing that the host surely said.
+        let svid_key = rules.check_svid_key(opening.svid_key, &proven.ak, &subject);
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
         match rules.appraise_first(quote, &proven, &offered, context)? {
-            Appraisal::Accepted(accepted) => Ok(Step::Done(proven.attested(*accepted, subject.hello))),
+            Appraisal::Accepted(accepted) => {
+                proven.svid_key = svid_key?;
+                Ok(Step::Done(proven.attested(*accepted, subject.hello)))
+            }
             Appraisal::Open(mut missing) => {
                 let keys = &opening.endorsement_keys;
                 let attributes = keys::attributes(keys, &proven, &rules.trust.roots, context.now);
                 // One that proves nothing harms nobody who is known otherwise: it only tells nothing.
                 missing.certified = attributes.ok().flatten();
-                Ok(Self::ask(rules, proven, subject, *missing, context.nonce))
+                let awaited = ExpectSupplied {
+                    rules: Arc::clone(rules),
+                    proven,
+                    svid_key,
+                    subject,
+                    nonce: context.nonce,
+                    missing: *missing,
+                };
+                Ok(awaited.ask())
             }
-        }
-    }
-
-    /// Asks for what is missing.
-    fn ask(rules: &Arc<Self>, proven: Proven, subject: Subject, missing: Missing, nonce: [u8; 32]) -> Step {
-        Step::Challenge {
-            send: challenge(wire::challenge::Step::Need(missing.to_wire(&nonce))),
-            next: Box::new(ExpectSupplied {
-                rules: Arc::clone(rules),
-                proven,
-                subject,
-                nonce,
-                missing,
-            }),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use attest::{EvidenceKind, hello_digest};
+use attest::{EvidenceKind, HashAlg, hello_digest};
 use node_tpm::{AgentConfig, Config, SvidKey, TpmProver};
 use plugin_api::{
     Attested, HostKey, NodeProver, Refusal, RefusalKind, Step, SvidKeyPlace, TpmDevice, TpmError,
@@ -247,6 +247,34 @@ fn where_the_key_has_to_be_in_the_tpm_none_other_is_certified() {
     let mut server = Server::new(&config);
     server.enrol("host-1", stranger.ek_hash());
     assert_eq!(server.refuses(&mut stranger), "certification_missing");
+}
+
+/// A host gets away with nothing by saying something else wrong as well.
+#[test]
+fn a_key_that_does_not_count_hides_no_bad_boot() {
+    let config = Config {
+        require_tpm_svid_key: true,
+        ..Config::default()
+    };
+    let (mut machine, server, key, wire) = acquainted(&config);
+    machine.tpm().values.extend(HashAlg::Sha256, 4, &[1; 32]);
+    let earlier = Wire {
+        exporter: [2; 32],
+        ..wire
+    };
+    let refusal = server.converse(&mut machine, WIRE).unwrap_err();
+    assert_eq!(
+        (refusal.code, refusal.said_by.as_deref()),
+        ("log_mismatch", Some("host-1"))
+    );
+    let evidence = machine.begin(wire);
+    let before = certify(&machine, &key, earlier, &evidence);
+    let replayed = changed(&evidence, |certification| *certification = before);
+    let step = server.start(&replayed, wire);
+    assert!(
+        matches!(step, Ok(Step::Challenge { .. })),
+        "what booted comes first"
+    );
 }
 
 #[test]

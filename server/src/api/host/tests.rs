@@ -216,15 +216,23 @@ async fn where_it_takes_two_a_second_user_lets_a_host_in() {
     assert_eq!(codes(&first), [Code::Ok]);
     let host = first[0].host.clone().unwrap();
     assert_eq!(host.enrolment(), Enrolment::Pending);
-    assert_eq!(host.proposal.unwrap().by, "local uid=0");
-    let approve = |uid| {
-        let (id, name) = (host.id.clone(), String::new());
-        let request = ApproveHostRequest { id, name };
+    assert_eq!(host.proposal.clone().unwrap().by, "local uid=0");
+    let approve = |uid, shown: &str| {
+        let request = ApproveHostRequest {
+            id: host.id.clone(),
+            name: String::new(),
+            shown: shown.into(),
+        };
         world.service.approve_host(world.request_of(uid, request))
     };
-    let again = approve(0).await.unwrap().into_inner();
+    let ordered = host.proposal.clone().unwrap().what;
+    let again = approve(0, &ordered).await.unwrap().into_inner();
     assert_eq!(again.enrolment(), Enrolment::Pending, "the same user once more");
-    let enrolled = approve(7).await.unwrap().into_inner();
+    for other in ["", "enrol something else"] {
+        let refused = approve(7, other).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "not what was shown");
+    }
+    let enrolled = approve(7, &ordered).await.unwrap().into_inner();
     assert_eq!(
         (enrolled.enrolment(), enrolled.proposal),
         (Enrolment::Enrolled, None)
@@ -253,10 +261,12 @@ async fn hosts_are_shown_named_and_removed() {
     let results = world.import(vec![named("a", '1')]).await;
     let id = results[0].host.clone().unwrap().id;
     let approve = |name: &str| {
-        let (id, name) = (id.clone(), name.into());
-        world
-            .service
-            .approve_host(world.request(ApproveHostRequest { id, name }))
+        let request = ApproveHostRequest {
+            id: id.clone(),
+            name: name.into(),
+            shown: String::new(),
+        };
+        world.service.approve_host(world.request(request))
     };
     let approved = approve("b").await.unwrap().into_inner();
     assert_eq!(approved.name, "b");

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stdin};
 
 use clap::{ArgGroup, Args};
 use edge::grpc::Client;
-use proto::plastron::host::v1::{ApproveHostRequest, Enrolment, Host, ListHostsResponse};
+use proto::plastron::host::v1::{ApproveHostRequest, Enrolment, GetHostRequest, Host, ListHostsResponse};
 
 use super::{all_hosts, filter, hosts, now, pretty};
 use crate::cli::{
@@ -30,7 +30,7 @@ pub(in crate::cli) struct Approve {
     all: bool,
     #[command(flatten)]
     filter: filter::Filter,
-    /// Approves what is listed without asking.
+    /// Approves what is shown without asking.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -48,18 +48,20 @@ impl Approve {
         if let [id] = self.id.as_slice() {
             return self.approve_one(id.clone()).await;
         }
-        let ids = self.meant().await?;
+        let meant = self.meant().await?;
         let outcomes = self
             .common
-            .call(async |client| Ok(approve(client, &ids).await))
+            .call(async |client| Ok(approve(client, &meant).await))
             .await?;
         self.report(outcomes)
     }
 
     async fn approve_one(&self, id: String) -> Result<(), CommandError> {
+        let shown = self.look_at(&id).await?;
         let request = ApproveHostRequest {
             id,
             name: self.name.clone(),
+            shown,
         };
         let host = self
             .common
@@ -68,10 +70,32 @@ impl Approve {
         self.common.print(host.get_ref(), "Host enrolled.")
     }
 
-    /// The hosts to approve: those that were shown, and no others that came meanwhile.
-    async fn meant(&self) -> Result<Vec<String>, CommandError> {
+    /// Shows what another person ordered of the host, and asks whether that is meant. Answers with what was shown.
+    async fn look_at(&self, id: &str) -> Result<String, CommandError> {
+        let request = GetHostRequest { id: id.into() };
+        let host = self
+            .common
+            .call(async |client| Ok(hosts(client).get_host(request).await?))
+            .await?
+            .into_inner();
+        let waits = host.proposal.is_some() && host.enrolment() == Enrolment::Pending;
+        if waits {
+            note(&pretty(&host));
+            if !self.yes {
+                confirm(1)?;
+            }
+        }
+        Ok(ordered(host))
+    }
+
+    /// The hosts to approve, with what was shown of each: those that were shown, and no others that came meanwhile.
+    async fn meant(&self) -> Result<Vec<(String, String)>, CommandError> {
         if !self.id.is_empty() {
-            return Ok(self.id.clone());
+            let mut meant = Vec::with_capacity(self.id.len());
+            for id in &self.id {
+                meant.push((id.clone(), self.look_at(id).await?));
+            }
+            return Ok(meant);
         }
         let mut waiting = self
             .common
@@ -86,7 +110,8 @@ impl Approve {
         if !waiting.is_empty() && !self.yes {
             confirm(waiting.len())?;
         }
-        Ok(waiting.into_iter().map(|host| host.id).collect())
+        let meant = waiting.into_iter().map(|host| (host.id.clone(), ordered(host)));
+        Ok(meant.collect())
     }
 
     fn report(&self, outcomes: Vec<Outcome>) -> Result<(), CommandError> {
@@ -121,6 +146,11 @@ impl Approve {
     }
 }
 
+/// What is sent back of a host that was shown.
+fn ordered(host: Host) -> String {
+    host.proposal.map(|proposal| proposal.what).unwrap_or_default()
+}
+
 /// Asks whoever sits at the terminal.
 fn confirm(count: usize) -> Result<(), CommandError> {
     if !stdin().is_terminal() {
@@ -139,21 +169,22 @@ fn confirm(count: usize) -> Result<(), CommandError> {
 }
 
 /// Approves hosts one after the other; that one can't be keeps no other from it.
-async fn approve(client: Client, ids: &[String]) -> Vec<Outcome> {
+async fn approve(client: Client, meant: &[(String, String)]) -> Vec<Outcome> {
     let mut client = hosts(client);
-    let mut outcomes = Vec::with_capacity(ids.len());
-    for id in ids {
+    let mut outcomes = Vec::with_capacity(meant.len());
+    for (id, shown) in meant {
         let request = ApproveHostRequest {
             id: id.clone(),
             name: String::new(),
+            shown: shown.clone(),
         };
         let outcome = client.approve_host(request).await;
         outcomes.push(match outcome {
             Ok(host) => Ok(host.into_inner()),
             Err(status) => Err((id.clone(), status)),
         });
-        if ids.len() > SHOWN_ABOVE {
-            progress("hosts", outcomes.len(), ids.len());
+        if meant.len() > SHOWN_ABOVE {
+            progress("hosts", outcomes.len(), meant.len());
         }
     }
     outcomes

@@ -13,6 +13,7 @@ use crate::registry::{
     AgentSvid, Snapshot, Touched,
     changes::{Attestation, NotRecorded, record_attestation},
     host_codec::tests::ak,
+    key_changes::replace_tpm,
     verdict_changes::{condemn, judge},
 };
 
@@ -499,6 +500,19 @@ fn an_agent_id_belongs_to_one_host() {
     let other = world.enrolled(&[by_hash(3)]);
     assert_eq!(world.claim(claim_of(&other, None, 3)), Err(HostMoved::PathTaken));
     assert_eq!(world.claim(claim_of(&host, None, 1)), Ok(()));
+}
+
+/// The agent keeps the ID of the key that its host no longer has.
+#[test]
+fn a_key_whose_id_another_host_has_takes_another_path() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    let path: Arc<str> = format!("{AGENT_PATHS}{}", hash(1)).into();
+    let replaced = world.change(|draft| replace_tpm(draft, &host.id, by_hash(2), false, "op"));
+    assert_eq!(replaced.0.unwrap().agent_path.as_ref(), Some(&path));
+    assert!(matches!(world.import(&[by_hash(1)]), Imported::PathTaken(taken) if taken == path));
+    world.change(|draft| remove(draft, &host.id, "op"));
+    world.enrolled(&[by_hash(1)]);
 }
 
 #[test]

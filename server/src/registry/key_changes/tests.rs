@@ -5,7 +5,11 @@ use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 use super::*;
 use crate::{
     journal::Record,
-    registry::{Agent, AgentSvid, Snapshot, host_codec::tests::ak},
+    registry::{
+        Agent, AgentSvid, Snapshot,
+        host_changes::{AGENT_PATHS, remove},
+        host_codec::tests::ak,
+    },
 };
 
 const PATH: &str = "/spire/agent/tpm/dc1/db-1";
@@ -155,6 +159,44 @@ fn a_host_that_never_attested_keeps_the_id_of_its_first_key() {
     let (host, ..) = change(|draft| replace_tpm(draft, "other", key(3), false, "op"));
     let expected = format!("{AGENT_PATHS}{}", EkHash([8; 32]));
     assert_eq!(host.unwrap().agent_path.as_deref(), Some(expected.as_str()));
+}
+
+#[test]
+fn an_id_that_another_host_has_is_not_kept() {
+    let path_of_other = format!("{AGENT_PATHS}{}", EkHash([8; 32]));
+    let mut state = state();
+    let owner = (**state.hosts.get("h").unwrap()).clone();
+    let agent = (**state.agents.get(PATH).unwrap()).clone();
+    state.hosts.insert(Arc::new(Host {
+        agent_path: Some(path_of_other.as_str().into()),
+        ..owner
+    }));
+    state.agents.insert(
+        path_of_other.as_str().into(),
+        Arc::new(Agent {
+            path: path_of_other.as_str().into(),
+            ..agent
+        }),
+    );
+    let mut draft = Draft::new(state, NOW);
+    let replaced = replace_tpm(&mut draft, "other", key(3), false, "op").unwrap();
+    assert_eq!(replaced.agent_path, None);
+    let owner = draft.state().hosts.with_agent_path(&path_of_other).unwrap();
+    assert_eq!(owner.id.as_ref(), "h");
+    assert!(draft.state().withdrawals.is_empty());
+}
+
+#[test]
+fn an_agent_of_another_host_is_not_touched() {
+    let mut state = state();
+    let mut other = (**state.hosts.get("other").unwrap()).clone();
+    other.agent_path = Some(PATH.into());
+    state.hosts.insert(Arc::new(other));
+    let mut draft = Draft::new(state, NOW);
+    replace_tpm(&mut draft, "other", key(3), false, "op").unwrap();
+    remove(&mut draft, "other", "op").unwrap();
+    assert!(draft.state().withdrawals.is_empty());
+    assert!(draft.state().agents.contains_key(PATH));
 }
 
 #[test]

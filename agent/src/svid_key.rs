@@ -9,7 +9,7 @@ use std::{
 };
 
 use edge::tls::{Identity, IdentityError};
-use plugin_api::{HostKey, NodeProver};
+use plugin_api::{HostKey, NodeProver, ProverError, TpmError};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData, SanType};
 use rustls::{
     SignatureAlgorithm, SignatureScheme,
@@ -52,7 +52,7 @@ pub enum AgentKey {
 pub struct KeyInHost {
     prover: SharedProver,
     key: HostKey,
-    /// It failed to sign, and is of no more use.
+    /// The TPM takes it no more, and never will.
     is_lost: AtomicBool,
 }
 
@@ -153,7 +153,7 @@ impl KeyInHost {
         }
     }
 
-    /// Whether it failed to sign: the TPM was reset or cleared, or is gone.
+    /// Whether it signs no more: the TPM was reset or cleared. One that is busy or away for a while takes it again.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
@@ -165,7 +165,9 @@ impl KeyInHost {
         match prover.sign(&self.key, message) {
             Ok(signature) => Some(signature),
             Err(error) => {
-                self.is_lost.store(true, Ordering::Relaxed);
+                if matches!(error, ProverError::Tpm(TpmError::KeyGone(_))) {
+                    self.is_lost.store(true, Ordering::Relaxed);
+                }
                 warn!(error = %edge::Chain(&error), "Key of the agent's SVID did not sign");
                 None
             }
@@ -231,13 +233,13 @@ const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 
 #[cfg(test)]
 mod tests {
-    use plugin_api::{Binding, ProverError, TpmKey};
+    use plugin_api::{Binding, TpmKey};
     use svid::x509::{CertificateRequest, PublicKey};
 
     use super::*;
 
-    /// A host that keeps a key, as long as it is there.
-    struct Keeps(Option<KeyPair>);
+    /// A host that keeps a key, or fails by an error.
+    struct Keeps(Result<KeyPair, fn() -> TpmError>);
 
     impl NodeProver for Keeps {
         fn name(&self) -> &'static str {
@@ -249,8 +251,8 @@ mod tests {
         }
 
         fn sign(&mut self, _key: &HostKey, message: &[u8]) -> Result<Vec<u8>, ProverError> {
-            let gone = || ProverError::NotReady("key is gone".into());
-            Ok(rcgen::SigningKey::sign(self.0.as_ref().ok_or_else(gone)?, message).unwrap())
+            let pair = self.0.as_ref().map_err(|fails| fails())?;
+            Ok(rcgen::SigningKey::sign(pair, message).unwrap())
         }
 
         fn begin(&mut self, _binding: &Binding) -> Result<Vec<u8>, ProverError> {
@@ -262,14 +264,22 @@ mod tests {
         }
     }
 
-    fn kept(is_there: bool) -> KeyInHost {
+    fn gone() -> TpmError {
+        TpmError::KeyGone("TPM was reset".into())
+    }
+
+    fn kept() -> KeyInHost {
+        key_of(None)
+    }
+
+    fn key_of(fails: Option<fn() -> TpmError>) -> KeyInHost {
         let pair = KeyPair::generate().unwrap();
         let public_key = PublicKey::from_spki(&pair.subject_public_key_info()).unwrap();
         let tpm_key = TpmKey {
             public: Vec::new(),
             context: Vec::new(),
         };
-        let prover = Keeps(is_there.then_some(pair));
+        let prover = Keeps(fails.map_or(Ok(pair), Err));
         KeyInHost::new(
             Arc::new(Mutex::new(Box::new(prover))),
             HostKey { public_key, tpm_key },
@@ -278,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_key_that_the_host_keeps_signs_the_request_and_shows_its_own_svid_alone() {
-        let key = kept(true);
+        let key = kept();
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
         let public_key = key.key.public_key.clone();
         let request = AgentKeyRequest::in_host(key).unwrap();
@@ -287,20 +297,25 @@ mod tests {
 
         let identity = request.key.identity(vec![certificate.der().clone()]).unwrap();
         assert!(identity.blocks());
-        let other = CertificateParams::default().self_signed(&kept(true)).unwrap();
+        let other = CertificateParams::default().self_signed(&kept()).unwrap();
         let refused = request.key.identity(vec![other.der().clone()]);
         assert!(matches!(refused, Err(IdentityError::Mismatch(_))));
     }
 
     #[test]
-    fn a_key_that_does_not_sign_is_lost() {
-        let key = Arc::new(kept(false));
+    fn a_key_that_the_tpm_takes_no_more_is_lost() {
+        let key = Arc::new(key_of(Some(gone)));
         let tls = TlsKey(Arc::clone(&key));
         assert!(tls.choose_scheme(&[SignatureScheme::ED25519]).is_none());
         let signer = tls.choose_scheme(&[SignatureScheme::ED25519, SCHEME]).unwrap();
         assert!(!key.is_lost());
         assert!(signer.sign(b"handshake").is_err());
         assert!(key.is_lost());
-        assert!(AgentKeyRequest::in_host(kept(false)).is_err());
+        assert!(AgentKeyRequest::in_host(key_of(Some(gone))).is_err());
+        for passing in [|| TpmError::NoMemory, || TpmError::Stopped] {
+            let key = Arc::new(key_of(Some(passing)));
+            assert!(TlsKey(Arc::clone(&key)).sign(b"handshake").is_err());
+            assert!(!key.is_lost(), "it signs again");
+        }
     }
 }

@@ -134,7 +134,8 @@ fn roots(path: &Path) -> Result<RootCertStore, WebhookError> {
 impl<'de> Deserialize<'de> for Url {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wanted = || D::Error::custom(format!("{text:?} is no URL: write `https://HOST[:PORT]/PATH`"));
+        // It is not repeated: its path may be a secret, and this is for a log.
+        let wanted = || D::Error::custom("is no URL: write `https://HOST[:PORT]/PATH`");
         let uri: Uri = text.parse().map_err(|_| wanted())?;
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,

@@ -1,9 +1,20 @@
 //! Tells another program what becomes of hosts: what the audit trail has of it, once it is stored. Nothing waits for that
 //! program: what it does not take in time is dropped, and counted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use edge::{Chain, metrics::Counter, webhook::Poster};
+use edge::{
+    Chain,
+    metrics::Counter,
+    webhook::{PostError, Poster},
+};
 use serde::Serialize;
 use svid::{Timestamp, TrustDomain};
 use tokio::{sync::mpsc, time::sleep};
@@ -15,7 +26,10 @@ use crate::journal::Record;
 #[derive(Clone, Debug)]
 pub struct Webhook {
     trust_domain: TrustDomain,
+    grave: mpsc::Sender<Notice>,
     notices: mpsc::Sender<Notice>,
+    /// Whether the last notice was dropped.
+    is_dropping: Arc<AtomicBool>,
     counts: Counts,
 }
 
@@ -75,12 +89,15 @@ impl Patience {
 pub struct Sending {
     poster: Poster,
     patience: Patience,
+    grave: mpsc::Receiver<Notice>,
     notices: mpsc::Receiver<Notice>,
     counts: Counts,
 }
 
-/// Notices that wait; further ones are dropped.
+/// Notices that wait, of those that are grave and of the others; further ones are dropped.
 const QUEUE: usize = 1024;
+/// The events that have places of their own, and are told first: that many hosts are stale after an outage pushes out none.
+const GRAVE: [&str; 4] = ["host_alarm", "host_lost", "host_quarantined", "host_tpm_replaced"];
 /// The events that are told.
 const TOLD: [&str; 7] = [
     "host_alarm",
@@ -101,15 +118,19 @@ impl Webhook {
         trust_domain: TrustDomain,
         counts: Counts,
     ) -> (Self, Sending) {
-        let (sender, notices) = mpsc::channel(QUEUE);
+        let (to_grave, grave) = mpsc::channel(QUEUE);
+        let (to_notices, notices) = mpsc::channel(QUEUE);
         let webhook = Self {
             trust_domain,
-            notices: sender,
+            grave: to_grave,
+            notices: to_notices,
+            is_dropping: Arc::default(),
             counts: counts.clone(),
         };
         let sending = Sending {
             poster,
             patience,
+            grave,
             notices,
             counts,
         };
@@ -137,18 +158,32 @@ impl Webhook {
     /// Has notices sent, without waiting.
     pub fn tell(&self, notices: Vec<Notice>) {
         for notice in notices {
-            if self.notices.try_send(notice).is_err() {
+            let event = notice.event;
+            let queue = if GRAVE.contains(&event) {
+                &self.grave
+            } else {
+                &self.notices
+            };
+            let is_dropped = queue.try_send(notice).is_err();
+            let was_dropping = self.is_dropping.swap(is_dropped, Ordering::Relaxed);
+            if is_dropped {
                 self.counts.dropped.add(1);
+                if !was_dropping {
+                    error!(
+                        event,
+                        "Webhook not told: too many notices wait, further ones are dropped"
+                    );
+                }
             }
         }
     }
 }
 
 impl Sending {
-    /// Sends one notice after the other, in their order, until nobody can tell any more.
+    /// Sends one notice after the other, the grave ones first, else in their order, until nobody can tell any more.
     pub async fn run(mut self) {
         let mut reached = None;
-        while let Some(notice) = self.notices.recv().await {
+        while let Some(notice) = self.next().await {
             let is_delivered = self.deliver(&notice, &mut reached).await;
             if is_delivered {
                 self.counts.delivered.add(1);
@@ -163,6 +198,15 @@ impl Sending {
         std::future::pending::<()>().await;
     }
 
+    async fn next(&mut self) -> Option<Notice> {
+        tokio::select! {
+            biased;
+            Some(notice) = self.grave.recv() => Some(notice),
+            Some(notice) = self.notices.recv() => Some(notice),
+            else => None,
+        }
+    }
+
     /// `reached`: whether it was the last time.
     async fn deliver(&self, notice: &Notice, reached: &mut Option<bool>) -> bool {
         let Ok(body) = serde_json::to_string(notice) else {
@@ -170,6 +214,7 @@ impl Sending {
         };
         for time in 1..=self.patience.times {
             let posted = self.poster.post(body.clone()).await;
+            let is_final = posted.as_ref().is_err_and(PostError::is_final);
             let is_news = *reached != Some(posted.is_ok());
             *reached = Some(posted.is_ok());
             let url = self.poster.url();
@@ -185,6 +230,9 @@ impl Sending {
                     warn!(url, error = %Chain(&error), retry_in = ?self.patience.pause(time), "Webhook not reached");
                 }
                 Err(_) => {}
+            }
+            if is_final {
+                return false;
             }
             if time < self.patience.times {
                 sleep(self.patience.pause(time)).await;

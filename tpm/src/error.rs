@@ -96,6 +96,16 @@ pub(crate) fn failed_to_activate(error: Error) -> TpmError {
     }
 }
 
+/// TPM2_ContextLoad failed: that of a key which is gone for good, or one that would be taken another time.
+pub(crate) fn failed_to_load(error: Error) -> TpmError {
+    match kind(error) {
+        Some(
+            Kind::Handle | Kind::Hierarchy | Kind::Insufficient | Kind::Integrity | Kind::Size | Kind::Value,
+        ) if !is_of_stack(error) => TpmError::KeyGone(error.into()),
+        _ => failed("TPM2_ContextLoad")(error),
+    }
+}
+
 /// A request can't be met.
 pub(crate) fn misuse(command: &'static str, misuse: Misuse) -> TpmError {
     TpmError::Command {
@@ -186,6 +196,7 @@ mod tests {
             TpmError::Credential => "credential",
             TpmError::HierarchyDisabled(_) => "disabled",
             TpmError::InterposerSuspected => "interposer",
+            TpmError::KeyGone(_) => "gone",
             TpmError::Lockout => "lockout",
             TpmError::NoFreeSlot => "slot",
             TpmError::NoMemory => "memory",
@@ -226,6 +237,18 @@ mod tests {
         check(0x7_001B, "interposer"); // TSS2_ESYS_RC_RSP_AUTH_FAILED
         check(0xA9D, "other"); // TPM_RC_POLICY_FAIL, second session
         check(0x921, "lockout"); // TPM_RC_LOCKOUT
+        check(0xA_000A, "lost"); // TSS2_TCTI_RC_IO_ERROR
+    }
+
+    #[test]
+    fn a_key_is_gone_only_if_the_tpm_refuses_its_context() {
+        let check =
+            |number, expected| assert_eq!(word(&failed_to_load(code(number))), expected, "{number:#x}");
+        check(0x1DF, "gone"); // TPM_RC_INTEGRITY, first parameter
+        check(0x1CB, "gone"); // TPM_RC_HANDLE, first parameter
+        check(0x1C5, "gone"); // TPM_RC_HIERARCHY, first parameter
+        check(0x902, "memory"); // TPM_RC_OBJECT_MEMORY
+        check(0x922, "other"); // TPM_RC_RETRY
         check(0xA_000A, "lost"); // TSS2_TCTI_RC_IO_ERROR
     }
 

@@ -15,7 +15,7 @@ use tss_esapi::{
 
 use crate::{
     device::Open,
-    error::{Misuse, failed, misuse},
+    error::{Misuse, failed, failed_to_load, misuse},
     keys::{Loaded, authorized},
     template,
 };
@@ -90,7 +90,7 @@ impl Open {
         const COMMAND: &str = "TPM2_ContextLoad";
         let context = from_bytes(&key.context).ok_or_else(|| misuse(COMMAND, Misuse::NoContext))?;
         let context = TpmsContext::try_from(context).map_err(failed(COMMAND))?;
-        let object = self.context.context_load(context).map_err(failed(COMMAND))?;
+        let object = self.context.context_load(context).map_err(failed_to_load)?;
         Ok(Loaded::transient(object.into()))
     }
 }

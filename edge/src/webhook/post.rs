@@ -42,8 +42,25 @@ pub enum PostError {
 
 /// How long a listener may take, to be reached and to answer.
 const WITHIN: Duration = Duration::from_secs(10);
+/// Of the refusals that are the sender's fault, those that pass.
+const PASSING: [StatusCode; 3] = [
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::TOO_EARLY,
+    StatusCode::TOO_MANY_REQUESTS,
+];
 /// HMAC-SHA256 over the body, in lower-case hex.
 const SIGNATURE: &str = "plastron-signature";
+
+impl PostError {
+    /// Whether the same message is refused the next time, too: the listener understood it, and does not want it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(status) => status.is_client_error() && !PASSING.contains(status),
+            _ => false,
+        }
+    }
+}
 
 impl Poster {
     /// Where messages go, without their path.

@@ -47,7 +47,7 @@ fn urls_are_read_and_shown_without_their_path() {
         "hooks.example.org",
         "ftp://a/b",
         "https://",
-        "https://user@host/",
+        "https://user@host/s3cret",
         "/path",
     ] {
         let error = url(text).unwrap_err().to_string();
@@ -55,6 +55,7 @@ fn urls_are_read_and_shown_without_their_path() {
             error.contains("write `https://HOST[:PORT]/PATH`"),
             "{text}: {error}"
         );
+        assert!(!error.contains("s3cret"), "{error}");
     }
 }
 

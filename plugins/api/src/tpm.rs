@@ -148,6 +148,9 @@ pub enum TpmError {
         "the TPM is in dictionary-attack lockout; wait for it to recover, or run `tpm2_dictionarylockout --clear-lockout`"
     )]
     Lockout,
+    /// A key that the TPM made signs no more.
+    #[error("the TPM no longer takes this key: it was reset or cleared since it made the key")]
+    KeyGone(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no endorsement key of a known template.
     #[error("the TPM has no endorsement key of a known template (RSA-2048, ECC P-256, ECC P-384)")]
     NoEndorsementKey,

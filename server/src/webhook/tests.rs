@@ -130,15 +130,64 @@ async fn what_nobody_takes_is_given_up_and_keeps_nothing_waiting() {
     check_count(&metrics, "failed", 1);
 }
 
+/// Nor is it sent again, but where it says that it was the moment.
+#[tokio::test]
+async fn what_is_refused_for_good_keeps_nothing_waiting() {
+    let listener = Listener::new().await;
+    let (webhook, sending, metrics) = listener.webhook(3);
+    webhook.tell(webhook.notices(&records(), NOW));
+    let listening = async {
+        let mut heard = Vec::new();
+        for status in ["429 Too Many Requests", "400 Bad Request", "200 OK"] {
+            heard.push(listener.answer(status).await["event"].clone());
+        }
+        heard
+    };
+    let heard = tokio::select! {
+        heard = listening => heard,
+        () = sending.run() => panic!("it ended"),
+    };
+    assert_eq!(heard, ["host_quarantined", "host_quarantined", "host_released"]);
+    check_count(&metrics, "failed", 1);
+}
+
+#[tokio::test]
+async fn what_is_grave_has_places_of_its_own_and_is_told_first() {
+    let listener = Listener::new().await;
+    let (webhook, sending, metrics) = listener.webhook(1);
+    let stale: Vec<_> = (0..=QUEUE)
+        .map(|_| Record::new("host_stale", &"server"))
+        .collect();
+    webhook.tell(webhook.notices(&stale, NOW));
+    for grave in GRAVE {
+        webhook.tell(webhook.notices(&[Record::new(grave, &"server")], NOW));
+    }
+    check_count(&metrics, "dropped", 1);
+    let listening = async {
+        let mut heard = Vec::new();
+        for _ in 0..=GRAVE.len() {
+            let mut told = listener.answer("200 OK").await;
+            heard.push(told["event"].take());
+        }
+        heard
+    };
+    let heard = tokio::select! {
+        heard = listening => heard,
+        () = sending.run() => panic!("it ended"),
+    };
+    let expected: Vec<_> = GRAVE.into_iter().chain(["host_stale"]).collect();
+    assert_eq!(heard, expected);
+}
+
 #[tokio::test]
 async fn what_there_is_no_room_for_is_dropped_and_counted() {
     let listener = Listener::new().await;
     let (webhook, _sending, metrics) = listener.webhook(1);
-    for _ in 0..QUEUE {
+    for _ in 0..=QUEUE {
         webhook.tell(webhook.notices(&records(), NOW));
     }
-    // Two of each, and room for half.
-    check_count(&metrics, "dropped", 1024);
+    // Two of each: one that is grave, and one that is not.
+    check_count(&metrics, "dropped", 2);
 }
 
 #[test]

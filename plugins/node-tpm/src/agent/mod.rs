@@ -334,6 +334,8 @@ impl NodeProver for TpmProver {
 
     fn refused(&mut self) {
         self.known = None;
+        // It may be for want of a key in the TPM: a slow moment does not decide for good.
+        self.is_fast = None;
     }
 }
 

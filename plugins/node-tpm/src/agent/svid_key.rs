@@ -47,10 +47,19 @@ impl TpmProver {
         if !is_in_tpm {
             return Ok(None);
         }
-        let tpm_key = self.with_tpm(|tpm| tpm.create_key())?;
-        let key = host_key(tpm_key)?;
-        self.svid_key = Some(key.clone());
-        Ok(Some(key))
+        let made = self.with_tpm(|tpm| tpm.create_key()).and_then(host_key);
+        match made {
+            Ok(key) => {
+                self.svid_key = Some(key.clone());
+                Ok(Some(key))
+            }
+            Err(error) if self.config.svid_key == SvidKey::Auto => {
+                warn!(%error, "TPM makes no key for the SVID; it is made in memory");
+                self.is_fast = None;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the TPM signs fast enough. One that does not sign at all may do so the next time.

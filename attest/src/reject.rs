@@ -200,8 +200,11 @@ pub enum Reject {
     /// (56) There is no list where one is wanted: anything may have run.
     #[error("no measurement list of the kernel was sent")]
     ImaMissing,
-    /// (56) Entries extend a PCR that was not quoted: who names another PCR hides what he ran.
-    #[error("measurement list extends PCR {0}, which was not quoted")]
+    /// (56) Entries extend another PCR than IMA's, or that was not quoted: a list hides what ran, or speaks for what is in
+    /// a PCR of firmware's or of a policy's.
+    #[error(
+        "measurement list extends PCR {0}: only PCR 10 is explained by it, and only where that was quoted"
+    )]
     ImaPcr(u8),
     /// (57) The fields of an entry do not have its digest: the path was swapped, the digest kept.
     #[error("fields of entry {0} of the measurement list do not have its digest")]

@@ -176,7 +176,10 @@ async fn enrolled(stage: &Stage, hosts: usize) -> Result<Vec<Member>> {
     };
     let hosts = hashes.into_iter().enumerate().map(host).collect();
     HostsClient::new(calls::local(&stage.socket()).await?)
-        .import_hosts(ImportHostsRequest { hosts })
+        .import_hosts(ImportHostsRequest {
+            hosts,
+            ..ImportHostsRequest::default()
+        })
         .await?;
     Ok(members)
 }

@@ -67,7 +67,10 @@ pub fn fall_out(
                     fall_out.add(host, not_met);
                 }
             }
-            Ok(None) => fall_out.unknown += 1,
+            Ok(None) => match without_log(host, &policies) {
+                Some(not_met) => fall_out.add(host, not_met),
+                None => fall_out.unknown += 1,
+            },
             Err(error) => {
                 error!(host_id = %host.id, error = %Chain(&error), "Host could not be compared with policies");
                 fall_out.unknown += 1;
@@ -104,6 +107,16 @@ pub fn appraise(
     Ok(Some(policies.appraise(&shown, Some(appraised), now)?))
 }
 
+/// What a host does not meet that was accepted without a log.
+fn without_log(host: &Host, policies: &HostPolicies) -> Option<PolicyNotMet> {
+    let appraised = host.appraised.as_ref()?;
+    appraised
+        .event_log
+        .is_none()
+        .then(|| policies.not_met_without_log())
+        .flatten()
+}
+
 /// What is on record of `host`, if that is enough to compare it with `policies`.
 fn on_record<'a>(host: &'a Host, policies: &HostPolicies) -> Option<&'a Appraised> {
     let appraised = host.appraised.as_ref()?;
@@ -123,7 +136,7 @@ pub async fn watch(registry: Registry, logs: EventLogs, verdicts: Verdicts, cloc
         if seen.replace(snapshot.revision) == Some(snapshot.revision) {
             continue;
         }
-        let due: Vec<_> = due(&snapshot).collect();
+        let due: HashSet<_> = due(&snapshot).collect();
         failed.retain(|known| due.contains(known));
         for (id, generation) in due {
             let is_new = !failed.contains(&(Arc::clone(&id), generation));

@@ -353,6 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn it_may_take_two_to_let_a_host_in_and_another_program_may_be_told() {
+        let config = parse(
+            "[server]\ntrust_domain = \"td\"\nhost_approvals = 2\n[server.webhook]\nurl = \"https://a/b\"\n\
+             secret_path = \"/s\"\n[plugins.node-join-token]\n",
+        );
+        config.check().unwrap();
+        assert_eq!(config.server.host_approvals, Approvals::Two);
+        let webhook = config.server.webhook.unwrap();
+        assert_eq!(webhook.url.to_string(), "https://a");
+        assert_eq!(webhook.ca_path, Path::new("/etc/ssl/certs/ca-certificates.crt"));
+    }
+
+    #[test]
     fn what_cannot_work_is_refused() {
         let refused = |text: &str| {
             let text = format!("[server]\ntrust_domain = \"td\"\n{text}");

@@ -2,9 +2,10 @@
 
 use attest::{Digest, HashAlg};
 
-/// An entry of the template `ima-ng`.
+/// An entry, of the template `ima-ng` mostly.
 #[derive(Clone, Debug)]
 pub struct KernelEntry {
+    template: &'static str,
     fields: Vec<u8>,
     is_violation: bool,
 }
@@ -17,8 +18,15 @@ impl KernelEntry {
             sized(&[b"sha256:\0", &digest[..]].concat()),
             sized(&[path.as_bytes(), b"\0"].concat()),
         ];
+        Self::of_fields("ima-ng", &fields.concat())
+    }
+
+    /// One of another template, with fields as they stand in the list.
+    #[must_use]
+    pub fn of_fields(template: &'static str, fields: &[u8]) -> Self {
         Self {
-            fields: fields.concat(),
+            template,
+            fields: fields.into(),
             is_violation: false,
         }
     }
@@ -40,7 +48,13 @@ impl KernelEntry {
             false => HashAlg::Sha1.digest(&[&self.fields]),
         };
         let pcr = 10_u32.to_le_bytes();
-        [&pcr, digest.as_bytes(), &sized(b"ima-ng"), &sized(&self.fields)].concat()
+        [
+            &pcr,
+            digest.as_bytes(),
+            &sized(self.template.as_bytes()),
+            &sized(&self.fields),
+        ]
+        .concat()
     }
 
     /// What the kernel extends PCR 10 of a bank by.

@@ -61,6 +61,26 @@ const TEMPLATES: [(&str, &str); 8] = [
     ("ima-sigv2", "d-ngv2|n-ng|sig"),
 ];
 
+/// All fields that kernels have.
+const FIELDS: [&str; 16] = [
+    "buf",
+    "d",
+    "d-modsig",
+    "d-ng",
+    "d-ngv2",
+    "evmsig",
+    "igid",
+    "imode",
+    "iuid",
+    "modsig",
+    "n",
+    "n-ng",
+    "sig",
+    "xattrlengths",
+    "xattrnames",
+    "xattrvalues",
+];
+
 /// The names of a template's fields, in their order.
 pub(super) fn fields_of(template: &str) -> impl Iterator<Item = &str> + Clone {
     let known = TEMPLATES.iter().find(|(name, _)| *name == template);
@@ -86,7 +106,8 @@ impl<'a> Entry<'a> {
 
     /// Its fields are those of its template, and have its digest (57).
     pub(super) fn check(&self, alg: HashAlg) -> Result<(), Reject> {
-        if self.values().any(|value: Option<_>| value.is_none()) {
+        let is_known = fields_of(self.template).all(|field| FIELDS.contains(&field));
+        if !is_known || self.values().any(|value: Option<_>| value.is_none()) {
             return Err(Reject::ImaMalformed);
         }
         if self
@@ -120,13 +141,21 @@ impl<'a> Entry<'a> {
         self.template_digest.iter().all(|byte| *byte == 0)
     }
 
-    /// The digest of the file, or of the data in [`buffer`](Self::buffer).
+    /// The digest of the file, or of the data in [`buffer`](Self::buffer). Only where that is the first field, as in all
+    /// templates that have a name: the template is not under the entry's digest, and any other field could be called so.
     #[must_use]
     pub fn file_digest(&self) -> Option<FileDigest<'a>> {
-        if let Some(digest) = self.field("d") {
-            return Some(FileDigest { alg: "sha1", digest });
+        let value = self.values().next().flatten()?;
+        match fields_of(self.template).next()? {
+            "d" => {
+                return Some(FileDigest {
+                    alg: "sha1",
+                    digest: value,
+                });
+            }
+            "d-ng" | "d-ngv2" => {}
+            _ => return None,
         }
-        let value = self.field("d-ng").or_else(|| self.field("d-ngv2"))?;
         let end = value.windows(2).position(|pair| pair == b":\0")?;
         let (alg, digest) = value.split_at_checked(end)?;
         Some(FileDigest {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Entry, MeasurementList, PCR};
-use crate::{Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Reject};
+use crate::{Digest, HashAlg, PcrSelection, PcrValues, Reject};
 
 /// How far the list of a host was proven: its boot, how many entries, and what they left in the PCRs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,13 +67,17 @@ impl Progress {
         }
     }
 
-    /// After `entries` entries of that boot, which left `pcrs`: as it was kept.
+    /// After `entries` entries of that boot, which left `pcrs`: as it was kept. Of those, it goes on from IMA's alone.
     #[must_use]
-    pub const fn resumed(reset_count: u32, entries: u64, pcrs: PcrValues) -> Self {
+    pub fn resumed(reset_count: u32, entries: u64, pcrs: &PcrValues) -> Self {
+        let mut own = PcrValues::default();
+        for (alg, pcr, value) in pcrs.iter().filter(|(_, pcr, _)| *pcr == PCR) {
+            own.set(alg, pcr, *value);
+        }
         Self {
             reset_count,
             entries,
-            pcrs,
+            pcrs: own,
             hashing: None,
         }
     }
@@ -101,11 +105,12 @@ impl Progress {
     ///
     /// # Errors
     ///
-    /// [`Reject::ImaContinuity`] if it goes on elsewhere.
+    /// [`Reject::ImaContinuity`] if it goes on elsewhere, [`Reject::ImaPcr`] if an entry is of another PCR than IMA's.
     pub fn past(&self, part: &MeasurementList, offset: u64, banks: &PcrSelection) -> Result<Self, Reject> {
         if offset != self.entries {
             return Err(Reject::ImaContinuity);
         }
+        part.check_pcr()?;
         let mut pcrs = self.pcrs.clone();
         for entry in part.entries() {
             for (alg, _) in banks.banks() {
@@ -127,8 +132,8 @@ impl Progress {
 /// # Errors
 ///
 /// [`Reject::ImaContinuity`] if the list goes on elsewhere than `from` ends, [`Reject::PcrBank`] if nothing stronger
-/// than SHA-1 was quoted, [`Reject::ImaPcr`] if a PCR was not quoted that IMA extends, [`Reject::ImaUnexplained`]
-/// if no beginning leads there, [`Reject::ImaTrailing`] if too much follows it.
+/// than SHA-1 was quoted, [`Reject::ImaPcr`] if IMA's PCR was not quoted or an entry is of another, also one newer than
+/// the quote, [`Reject::ImaUnexplained`] if no beginning leads there, [`Reject::ImaTrailing`] if too much follows it.
 pub fn explain(
     list: MeasurementList,
     offset: u64,
@@ -139,7 +144,8 @@ pub fn explain(
     if reset_count != from.reset_count || offset != from.entries {
         return Err(Reject::ImaContinuity);
     }
-    let start = from.pcrs.select(&extended(&list, from, quoted)?);
+    list.check_pcr()?;
+    let start = from.pcrs.select(&extended(quoted)?);
     let ways = [Hashing::Whole, Hashing::PaddedSha1];
     let (hashing, (proven, pcrs)) = ways
         .into_iter()
@@ -168,8 +174,8 @@ pub fn explain(
     })
 }
 
-/// The PCRs that the list extends, or extended before, in each bank that was quoted; SHA-1 alone proves nothing (37).
-fn extended(list: &MeasurementList, from: &Progress, quoted: &Quoted<'_>) -> Result<PcrSelection, Reject> {
+/// The PCR of IMA in each bank that was quoted; SHA-1 alone proves nothing (37).
+fn extended(quoted: &Quoted<'_>) -> Result<PcrSelection, Reject> {
     let banks: BTreeSet<HashAlg> = match quoted {
         Quoted::Digest { selection, .. } => selection.banks().map(|(alg, _)| alg).collect(),
         Quoted::Values(values) => values.iter().map(|(alg, ..)| alg).collect(),
@@ -177,15 +183,11 @@ fn extended(list: &MeasurementList, from: &Progress, quoted: &Quoted<'_>) -> Res
     if banks.iter().all(|alg| *alg == HashAlg::Sha1) {
         return Err(Reject::PcrBank(HashAlg::Sha1));
     }
-    let before = from.pcrs.iter().map(|(_, pcr, _)| pcr);
-    let now = list.entries().map(|entry| entry.pcr);
-    let pcrs: PcrSet = now.chain(before).chain([PCR]).collect();
-    let is_quoted = |pcr: &u8| banks.iter().all(|alg| quoted.covers(*alg, *pcr));
-    if let Some(pcr) = pcrs.iter().find(|pcr| !is_quoted(pcr)) {
-        return Err(Reject::ImaPcr(pcr));
+    if !banks.iter().all(|alg| quoted.covers(*alg, PCR)) {
+        return Err(Reject::ImaPcr(PCR));
     }
-    let banks = banks.into_iter().map(|alg| (alg, pcrs)).collect();
-    PcrSelection::new(banks).map_err(|_| Reject::PcrSelection)
+    let of_ima = banks.into_iter().map(|alg| (alg, [PCR].into_iter().collect()));
+    PcrSelection::new(of_ima.collect()).map_err(|_| Reject::PcrSelection)
 }
 
 /// How many entries lead from `start` to what was quoted, and the values then.
@@ -212,6 +214,12 @@ fn prefix(
 }
 
 impl MeasurementList {
+    /// Checks that all entries are of IMA's PCR (56): what is in another one is for firmware's log to say, or for a policy.
+    fn check_pcr(&self) -> Result<(), Reject> {
+        let elsewhere = self.entries().find(|entry| entry.pcr != PCR);
+        elsewhere.map_or(Ok(()), |entry| Err(Reject::ImaPcr(entry.pcr)))
+    }
+
     /// What the list leaves in the PCRs of a bank, if nothing else extends them. Proves nothing.
     #[must_use]
     pub fn replay(&self, alg: HashAlg, hashing: Hashing) -> PcrValues {

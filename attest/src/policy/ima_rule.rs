@@ -21,7 +21,8 @@ use crate::{
 pub struct ImaRule {
     /// Digests of files that may be, whoever signed them.
     pub allow: Option<BTreeSet<Reference>>,
-    /// Digests of files that must not be, even if they are signed.
+    /// Digests of files that must not be, even if they are signed. Files that are measured by other hashes than these have
+    /// must not be either, unless they are in `allow`.
     pub deny: BTreeSet<Reference>,
     /// Keys that sign files that may be. Without `allow` and `keys` all may be that are not denied.
     pub keys: Option<Vec<ImaKey>>,
@@ -60,7 +61,7 @@ enum KeyKind {
     Rsa,
 }
 
-/// The first entry of a boot is a digest over other PCRs, which are looked at themselves.
+/// The first entry of a boot, and no other of this name, is a digest over other PCRs, which are looked at themselves.
 const BOOT_AGGREGATE: &[u8] = b"boot_aggregate";
 /// signature_v2_hdr: type and version of a signature over a file's digest (kernel, `security/integrity/integrity.h`).
 const SIGNATURE_V2: [u8; 2] = [3, 2];
@@ -88,7 +89,8 @@ impl ImaRule {
     ) {
         let before = u32::try_from(before).unwrap_or(u32::MAX);
         for entry in entries {
-            if let Some((kind, expected)) = self.judge(&entry) {
+            let is_first = before.saturating_add(entry.index) == 0;
+            if let Some((kind, expected)) = self.judge(&entry, is_first) {
                 differences.push(Difference {
                     kind,
                     subject: format!("file {}", shown_path(&entry)),
@@ -105,7 +107,7 @@ impl ImaRule {
     }
 
     /// What is wrong with an entry, and what would be right.
-    fn judge(&self, entry: &Entry<'_>) -> Option<(DifferenceKind, &'static str)> {
+    fn judge(&self, entry: &Entry<'_>, is_first: bool) -> Option<(DifferenceKind, &'static str)> {
         if entry.is_violation() {
             let is_refused = self.violations == Violations::Refuse;
             return is_refused.then_some((DifferenceKind::ImaViolation, "a file that does not change"));
@@ -114,19 +116,25 @@ impl ImaRule {
         if digest.is_some_and(|digest| self.deny.contains(&digest)) {
             return Some((DifferenceKind::ImaDenied, "no file that is denied"));
         }
+        if is_first && entry.path() == Some(BOOT_AGGREGATE) {
+            return None;
+        }
         let is_asked = self.allow.is_some() || self.keys.is_some();
-        let is_boot = entry.path() == Some(BOOT_AGGREGATE);
-        let is_allowed =
-            || digest.is_some_and(|digest| self.allow.iter().any(|allow| allow.contains(&digest)));
+        let is_allowed = digest.is_some_and(|digest| self.allow.iter().any(|allow| allow.contains(&digest)));
         let is_signed = || self.keys.iter().flatten().any(|key| key.signed(entry));
-        if !is_asked || is_boot || is_allowed() || is_signed() {
-            None
-        } else {
-            Some((
+        if is_asked && !is_allowed && !is_signed() {
+            return Some((
                 DifferenceKind::ImaUnknown,
                 "a known file, or one that a known key signed",
-            ))
+            ));
         }
+        // Of what has no digest to look up, nobody knows whether it is denied.
+        let is_looked_up =
+            || digest.is_some_and(|digest| self.deny.iter().any(|deny| deny.alg() == digest.alg()));
+        (!self.deny.is_empty() && !is_allowed && !is_looked_up()).then_some((
+            DifferenceKind::ImaUnknown,
+            "a file with a digest of a hash of those that are denied",
+        ))
     }
 }
 

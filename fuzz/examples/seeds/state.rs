@@ -161,6 +161,11 @@ fn host() -> stored::Host {
             serial_number: vec![7; 8],
             certificate_verified: true,
             issuer_key: vec![9; 32],
+            attributes: Some(stored::TpmAttributes {
+                manufacturer: "id:53544D20".into(),
+                model: "ST33".into(),
+                version: "id:00010102".into(),
+            }),
         }],
         created_at: 1_700_000_000,
         last_attested_at: 1_700_000_001,

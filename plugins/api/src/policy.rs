@@ -183,6 +183,19 @@ impl HostPolicies {
         }
     }
 
+    /// What a host without a log does not meet, if anything of them is enforced: none of a policy is met then.
+    #[must_use]
+    pub fn not_met_without_log(&self) -> Option<PolicyNotMet> {
+        let is_enforced = |policy: &&Arc<Generations>| {
+            let mut generations = policy.iter();
+            generations.any(|generation| generation.stage == Stage::Enforced)
+        };
+        self.all.iter().find(is_enforced).map(|policy| PolicyNotMet {
+            name: policy.name().clone(),
+            differences: "the host has no event log".into(),
+        })
+    }
+
     /// Compares a host's evidence with all of them: PCRs that were proven, and the log that explains them. `before` is
     /// what was accepted last: what has not changed is so since then, and what only certificates tell is still so.
     ///
@@ -243,13 +256,15 @@ fn generation(all: &[Arc<Generations>]) -> u64 {
 impl PolicyStanding {
     fn of(appraisal: &Appraisal, before: &[Self], now: Timestamp) -> Self {
         let judgements: Vec<_> = appraisal.judgements.iter().map(PolicyJudgement::of).collect();
-        let same = before
-            .iter()
-            .find(|before| before.name == appraisal.name && before.judgements == judgements);
-        Self {
+        let standing = Self {
             name: appraisal.name.clone(),
-            since: same.map_or(now, |same| same.since),
+            since: now,
             judgements,
+        };
+        let same = before.iter().find(|before| before.is_alike(&standing));
+        Self {
+            since: same.map_or(now, |same| same.since),
+            ..standing
         }
     }
 
@@ -268,6 +283,15 @@ impl PolicyStanding {
             name: self.name.clone(),
             differences: differences.join("; "),
         })
+    }
+
+    /// Whether `other` says the same, but for how many differences there are beyond those that are kept.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let mut both = self.judgements.iter().zip(&other.judgements);
+        self.name == other.name
+            && self.judgements.len() == other.judgements.len()
+            && both.all(|(one, other)| one.is_alike(other))
     }
 
     /// Whether an enforced generation is met.
@@ -294,8 +318,22 @@ impl PolicyJudgement {
         }
     }
 
-    /// Adds further differences.
-    fn add(&mut self, differences: &Differences) {
+    fn is_alike(&self, other: &Self) -> bool {
+        (
+            &self.generation,
+            self.version,
+            self.is_enforced,
+            &self.differences,
+        ) == (
+            &other.generation,
+            other.version,
+            other.is_enforced,
+            &other.differences,
+        )
+    }
+
+    /// Adds further differences; says whether any of them is kept.
+    fn add(&mut self, differences: &Differences) -> bool {
         let room = MAX_KEPT.saturating_sub(self.differences.len());
         let kept = differences.iter().take(room);
         let left_out = differences.iter().skip(room).count();
@@ -305,6 +343,7 @@ impl PolicyJudgement {
             .more()
             .saturating_add(u32::try_from(left_out).unwrap_or(u32::MAX));
         self.more = self.more.saturating_add(more);
+        room > 0 && !differences.is_empty()
     }
 
     /// Whether nothing differs.
@@ -374,8 +413,9 @@ impl Outcome {
                     .iter_mut()
                     .filter(|known| known.generation == id)
                 {
-                    judgement.add(differences);
-                    standing.since = now;
+                    if judgement.add(differences) {
+                        standing.since = now;
+                    }
                 }
             }
             if !standing.is_met() {

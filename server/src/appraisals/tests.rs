@@ -164,6 +164,17 @@ fn who_would_fall_out_is_known_from_what_is_on_record() {
     world.check(&held_to(pinned(4, Stage::Enforced)), (&[], 1));
 }
 
+/// Its PCRs are not judged at all: of what is enforced it meets nothing.
+#[test]
+fn a_host_without_a_log_falls_out_when_something_is_enforced() {
+    let mut world = fleet();
+    let mut host = (**world.state.hosts.get("good").unwrap()).clone();
+    host.appraised.as_mut().unwrap().event_log = None;
+    world.change(|draft| drop(draft.put_host(host)));
+    world.check(&held_to(pinned(4, Stage::Enforced)), (&["good", "other"], 0));
+    world.check(&held_to(pinned(4, Stage::Staged)), (&[], 0));
+}
+
 /// Who has a list shows it when it is asked next; who has none does not meet a rule about files.
 #[test]
 fn rules_about_files_are_for_hosts_to_show() {

@@ -318,7 +318,7 @@ fn decode_appraised(record: stored::Appraised) -> Result<Appraised, CodecError> 
 fn decode_list(record: stored::KernelList) -> Result<KernelList, CodecError> {
     let pcrs = decode_values(record.values)?;
     Ok(KernelList {
-        progress: Progress::resumed(record.reset_count, record.entries, pcrs),
+        progress: Progress::resumed(record.reset_count, record.entries, &pcrs),
         bytes: record.bytes,
         violations: record.violations,
     })

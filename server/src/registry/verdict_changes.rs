@@ -78,7 +78,7 @@ pub(super) fn note_outcome(draft: &mut Draft, host: &Host, appraised: &Appraised
     let known = host.appraised.as_ref();
     let known_standings = known.map(|known| known.policies.as_slice()).unwrap_or_default();
     for standing in &appraised.policies {
-        if !known_standings.contains(standing) {
+        if !known_standings.iter().any(|known| known.is_alike(standing)) {
             let judgements = judgements(standing);
             info!(host_id = %host.id, policy = %standing.name, is_met = standing.is_met(), judgements,
                 "Host compared with a policy");

@@ -384,6 +384,56 @@ fn holds_files_to_digests_and_keys() {
     );
 }
 
+/// The name alone makes no boot: who runs a file by that name does not go by unseen.
+#[test]
+fn the_first_entry_of_a_boot_is_no_file_and_no_other() {
+    let list = list(&[
+        ("boot_aggregate", b"pcrs", vec![]),
+        ("boot_aggregate", b"evil", vec![]),
+    ]);
+    let places = |before: u64| {
+        let mut differences = Differences::default();
+        let policy = policy("[ima]\nallow = []");
+        judge_entries(&policy, list.entries(), before, &mut differences);
+        let places = differences
+            .iter()
+            .filter_map(|found| found.event.map(|at| at.index));
+        places.collect::<Vec<_>>()
+    };
+    assert_eq!(places(0), [1]);
+    assert_eq!(places(7), [7, 8]);
+}
+
+/// A digest that can't be compared does not say that a file is none of those.
+#[test]
+fn a_file_without_a_digest_of_a_denied_hash_is_not_let_pass() {
+    let list = list(&[
+        ("boot_aggregate", b"pcrs", vec![]),
+        ("/bin/known", b"known", vec![]),
+        ("/bin/other", b"other", vec![]),
+    ]);
+    let denied = HashAlg::Sha512.digest(&[b"denied"]);
+    let known = HashAlg::Sha256.digest(&[b"known"]);
+    let check = |rule: &str, expected: &[&str]| {
+        let policy = policy(&format!("[ima]\n{rule}"));
+        let found = words(&policy, &boot("vm-sb-56c").with_ima(&list));
+        let is_told = |(found, path): (&String, &&str)| found.contains(path);
+        assert!(
+            found.len() == expected.len() && found.iter().zip(expected).all(is_told),
+            "{found:?}"
+        );
+    };
+    check(&format!("deny = ['{denied}']"), &["/bin/known", "/bin/other"]);
+    check(
+        &format!("deny = ['{denied}']\nallow = ['{known}']"),
+        &["/bin/other"],
+    );
+    check(
+        &format!("deny = ['{denied}', '{}']", HashAlg::Sha256.digest(&[b"x"])),
+        &[],
+    );
+}
+
 /// Whoever met a generation is looked at by what its kernel measured since, and by that alone.
 #[test]
 fn what_a_list_got_since_is_held_to_each_generation() {

@@ -46,7 +46,7 @@ fn describe(list: &MeasurementList) -> String {
 fn prove(list: MeasurementList, tpm: &str) -> Result<ProvenList, Reject> {
     let from = match tpm {
         "guard-dl160-fwupd-report" => {
-            Progress::resumed(0, 15_169, pcrs("guard-dl160-fwupd-report-before").values)
+            Progress::resumed(0, 15_169, &pcrs("guard-dl160-fwupd-report-before").values)
         }
         _ => Progress::of_boot(0),
     };

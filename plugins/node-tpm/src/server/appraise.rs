@@ -194,6 +194,9 @@ impl Rules {
         host: &Host,
         context: &Context<'_>,
     ) -> Result<Appraisal, Refusal> {
+        if supplied.event_log.is_some() && !missing.wants_log {
+            return Err(Reject::Unexpected.into());
+        }
         if let Some(list) = missing.list.take() {
             return self.appraise_list(selected, supplied, (missing, list), host, context);
         }

@@ -9,6 +9,7 @@ use proto::plastron::attest::v1 as wire_proto;
 use super::{
     Proven, Rules,
     appraise::{Appraisal, Missing},
+    blame::blamed,
     challenge, keys,
     subject::Subject,
 };
@@ -98,7 +99,7 @@ impl Expect for ExpectSupplied {
         let appraisal = selected
             .map_err(Refusal::from)
             .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
-        match appraisal.map_err(|refusal| refusal.said_by(host))? {
+        match appraisal.map_err(|refusal| blamed(refusal, host))? {
             Appraisal::Accepted(accepted) => {
                 proven.svid_key = svid_key?;
                 Ok(Step::Done(proven.attested(*accepted, subject.hello)))

@@ -70,7 +70,13 @@ pub(super) fn grown(before: &Appraised, now: &Appraised) -> Option<Grown> {
     let is_alike = counts(before) == counts(now)
         && before.selection == now.selection
         && before.policy_generation == now.policy_generation
-        && (&before.policies, &before.selectors) == (&now.policies, &now.selectors)
+        && before.policies.len() == now.policies.len()
+        && before
+            .policies
+            .iter()
+            .zip(&now.policies)
+            .all(|(then, now)| then.is_alike(now))
+        && before.selectors == now.selectors
         && before.event_log == now.event_log;
     let is_more = list.is_beyond(then)
         && list.violations == then.violations

@@ -1,6 +1,7 @@
 //! The server's side: the conversation, each of whose states takes the proof of the one before.
 
 mod appraise;
+mod blame;
 mod config;
 mod expect;
 mod ima;
@@ -30,6 +31,7 @@ use crate::{
     wire::{OfferedEk, Opening, first_endorsement_key},
 };
 use appraise::{Appraisal, Offered, sha256};
+use blame::blamed_at_first;
 pub use config::{Config, EventLogs};
 use expect::{ExpectCredential, ExpectSupplied};
 pub use ima::KernelLists;
@@ -216,11 +218,7 @@ impl Rules {
         let policies = context.records.policies_of(host);
         let continuity = self.check_continuity(&quote, host);
         let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered, &policies));
-        appraisal.map_err(|reject| match reject {
-            // A log that can't be read now makes no host suspect; one that does not come where it was said to be does.
-            Reject::ImaMissing | Reject::LogMissing => Refusal::from(reject),
-            reject => Refusal::from(reject).said_by(host),
-        })
+        appraisal.map_err(|reject| blamed_at_first(Refusal::from(reject), host))
     }
 
     /// Verifies the first quote of a host that is known, and asks for more where it takes more.

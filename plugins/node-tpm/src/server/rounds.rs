@@ -15,6 +15,7 @@ use prost::Message;
 use super::{
     Rules,
     appraise::{Appraisal, Missing, Offered},
+    blame::{blamed, blamed_at_first},
     ima::{grown, latest, with_list},
     outcome::Accepted,
 };
@@ -67,7 +68,7 @@ impl ExpectEvidence for ExpectQuote {
         let host = Arc::clone(&self.asked.host);
         let policies = context.records.policies_of(&host);
         self.judge(supplied, &policies, context)
-            .map_err(|refusal| refusal.said_by(&host))
+            .map_err(|refusal| blamed_at_first(refusal, &host))
     }
 }
 
@@ -130,7 +131,7 @@ impl ExpectEvidence for ExpectLog {
                 .ok_or(Reject::Unexpected.into());
         }
         self.judge(supplied, context)
-            .map_err(|refusal| refusal.said_by(&host))
+            .map_err(|refusal| blamed(refusal, &host))
     }
 }
 

@@ -505,25 +505,31 @@ fn a_list_counts_on_top_of_the_firmwares_log_alone() {
     assert_eq!(server(&machine, &required).refuses(&mut machine), "ima_missing");
 }
 
+/// A host that never showed a list is not welcome without one that can be believed, and no worse than before.
+fn is_no_suspect(server: &Server, machine: &mut Machine, code: &str) {
+    let refusal = attested(server, machine).unwrap_err();
+    assert_eq!((refusal.code, refusal.said_by.as_deref()), (code, None));
+}
+
 #[test]
 fn a_list_of_another_boot_or_of_none_is_refused() {
     // Booted as another machine did, and its list says so.
     let mut other = Machine::new();
     measure(&other, &Kernel::captured(BOOT), 10);
     let asked = server(&other, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut other), "ima_boot_aggregate");
+    is_no_suspect(&asked, &mut other, "ima_boot_aggregate");
     // A list that does not begin with a boot.
     let mut headless = machine();
     let mut kernel = Kernel::captured(BOOT);
     kernel.0.remove(0);
     measure(&headless, &kernel, 10);
     let asked = server(&headless, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut headless), "ima_boot_aggregate");
+    is_no_suspect(&asked, &mut headless, "ima_boot_aggregate");
     // A kernel that found its TPM when it had measured already.
     let mut late = machine();
     list(&late, &Kernel::captured(BOOT).first(10));
     let asked = server(&late, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut late), "ima_boot_aggregate");
+    is_no_suspect(&asked, &mut late, "ima_boot_aggregate");
 }
 
 /// Before Linux 5.8 all banks were extended by SHA-1.
@@ -538,7 +544,22 @@ fn a_kernel_that_fills_up_sha1_is_refused() {
     let value = extended.get(HashAlg::Sha256, 10).copied().unwrap();
     machine.tpm().values.set(HashAlg::Sha256, 10, value);
     let asked = server(&machine, &asking(KernelLists::Optional));
-    assert_eq!(asked.refuses(&mut machine), "ima_weak_hash");
+    is_no_suspect(&asked, &mut machine, "ima_weak_hash");
+}
+
+/// One that showed a list that could be believed is another host now.
+#[test]
+fn a_host_whose_list_was_good_once_is_suspect_without_a_boot() {
+    let mut host = Measuring::open();
+    host.session.machine.tpm().said.reset_count += 1;
+    let mut headless = host.kernel.clone();
+    headless.0.remove(0);
+    measure(&host.session.machine, &headless, 10);
+    let refused = attested(&host.session.server, &mut host.session.machine).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.said_by.as_deref()),
+        ("ima_boot_aggregate", Some("host-1"))
+    );
 }
 
 #[test]
@@ -608,7 +629,9 @@ fn a_list_has_so_many_parts_and_no_more() {
         let (send, next) = match step {
             Ok(plugin_api::Step::Challenge { send, next }) => (send, next),
             outcome => {
-                assert_eq!((outcome.unwrap_err().code, sent), ("ima_limit", 17));
+                let refusal = outcome.unwrap_err();
+                assert_eq!((refusal.code, sent), ("ima_limit", 17));
+                assert_eq!(refusal.said_by, None, "nothing was shown to be bad");
                 return;
             }
         };
@@ -702,6 +725,41 @@ fn what_is_only_watched_is_noted() {
     assert!(differences[0][0].contains("/usr/bin/0"), "{differences:?}");
 }
 
+/// Who watches a rule that is not complete yet does not have each further file stored and recorded.
+#[test]
+fn beyond_what_is_kept_differences_are_counted_and_not_stored() {
+    let mut host = held(&[("[ima]\nallow = []", Stage::Staged)]);
+    let row = host.session.server.hosts[0].appraised.clone().unwrap();
+    let more = row.policies[0].judgements[0].more;
+    assert!(more > 0, "{row:?}");
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, false));
+    host.session.goes_on();
+    let now = host.session.server.hosts[0].appraised.clone().unwrap();
+    assert_eq!(now.policies, row.policies);
+}
+
+#[test]
+fn a_log_that_nobody_asked_for_is_not_taken() {
+    let mut host = Measuring::open();
+    host.measure(15);
+    let asked = host.session.ask();
+    let answer = host.session.answer(&asked.send);
+    let mut supplied = Supplied::decode(answer.as_slice()).unwrap();
+    supplied.logs.insert(
+        0,
+        Log {
+            kind: LogKind::EventLog.into(),
+            content: captured(BOOT).into(),
+            ..Log::default()
+        },
+    );
+    surely(
+        host.session.hear(asked, &supplied.encode_to_vec()),
+        "unexpected_message",
+    );
+}
+
 #[test]
 fn another_generation_is_shown_the_whole_list() {
     let mut host = held(&[(ALLOWS, Stage::Enforced)]);
@@ -745,4 +803,40 @@ fn without_a_list_a_rule_about_files_is_not_met() {
     let mut asked = server(&machine, &asking(KernelLists::Off));
     hold(&mut asked, &[(ALLOWS, Stage::Enforced)]);
     assert_eq!(asked.refuses(&mut machine), "policy_not_met");
+}
+
+/// What root measured into a PCR that a policy pins is not explained by an entry that says so.
+#[test]
+fn an_entry_does_not_speak_for_a_pcr_that_a_policy_pins() {
+    let fields = [0; 4];
+    let template = KernelEntry::of_fields("sig", &fields);
+    for entry in [KernelEntry::violation("/any"), template] {
+        let pinned = || {
+            let machine = machine();
+            let value = Digest::filled(0, HashAlg::Sha256);
+            machine.tpm().values.set(HashAlg::Sha256, 12, value);
+            let mut kernel = Kernel::captured(BOOT);
+            kernel.0.truncate(10);
+            let mut bytes = entry.bytes();
+            bytes[..4].copy_from_slice(&12_u32.to_le_bytes());
+            kernel.0.push(bytes);
+            measure(&machine, &kernel, 10);
+            let mut server = server(&machine, &asking(KernelLists::Optional));
+            let rule = format!("[[pcr]]\nindex = 12\nvalues = [\"{value}\"]");
+            hold(&mut server, &[(&rule, Stage::Enforced)]);
+            let session = Session::of(machine, server);
+            let row = session.server.hosts[0].appraised.as_ref().unwrap();
+            assert!(row.selectors.contains(&"policy:files".to_owned()), "{row:?}");
+            let tpm = &session.machine;
+            tpm.tpm()
+                .values
+                .extend(HashAlg::Sha256, 12, entry.extension(HashAlg::Sha256).as_bytes());
+            list(tpm, &kernel.first(11));
+            session
+        };
+        pinned().is_refused("ima_pcr");
+        let mut again = pinned();
+        let refused = attested(&again.server, &mut again.machine).unwrap_err();
+        assert_eq!(refused.code, "ima_pcr");
+    }
 }

@@ -233,8 +233,11 @@ fn a_host_without_a_log_does_not_meet_a_policy() {
     });
     server.enrol("host-1", machine.ek_hash());
     hold(&mut server, vec![(golden(&event_log(), 1), Stage::Staged)]);
-    server.attest(&mut machine);
+    let (attested, _) = server.attest(&mut machine);
     hold(&mut server, vec![(golden(&event_log(), 1), Stage::Enforced)]);
+    // It never had one: that is no reason to suspect it, in its session neither.
+    let refusal = round(&server, &mut machine, &binding(&attested)).unwrap_err();
+    assert_eq!((refusal.code, refusal.said_by), ("log_missing", None));
     assert_eq!(server.refuses(&mut machine), "log_missing");
 }
 

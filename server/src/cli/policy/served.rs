@@ -302,7 +302,7 @@ fn pretty_change(answer: &ChangeResponse, done: &str) -> String {
     lines.extend(hosts.map(|host| format!("{} {}: {}", host.host_id, host.host_name, host.difference)));
     if answer.unknown > 0 {
         lines.push(format!(
-            "Hosts of which no event log is on record, and that are judged when they show it: {}.",
+            "Hosts of which too little is on record (a log, a PCR or the kernel's list); some of them may fall out when they show it: {}.",
             answer.unknown
         ));
     }

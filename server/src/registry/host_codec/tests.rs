@@ -25,6 +25,10 @@ pub(in crate::registry) fn full() -> Host {
     let mut values = PcrValues::default();
     values.set(HashAlg::Sha256, 0, Digest::filled(1, HashAlg::Sha256));
     values.set(HashAlg::Sha384, 14, Digest::filled(2, HashAlg::Sha384));
+    let mut extended = PcrValues::default();
+    for alg in [HashAlg::Sha256, HashAlg::Sha384] {
+        extended.set(alg, 10, Digest::filled(3, alg));
+    }
     let certified = EnrolledEk {
         hash: Some(EkHash([3; 32])),
         certificate: Some(CertificateId::new("CN=ca, O=Acme, Inc.", &[0, 4])),
@@ -77,11 +81,11 @@ pub(in crate::registry) fn full() -> Host {
             selectors: vec!["secure_boot:on".into()],
             event_log: Some(KnownLog {
                 sha256: [13; 32],
-                values: values.clone(),
+                values,
                 is_kept: true,
             }),
             kernel_list: Some(KernelList {
-                progress: Progress::resumed(18, u64::MAX, values),
+                progress: Progress::resumed(18, u64::MAX, &extended),
                 bytes: 19,
                 violations: 20,
             }),

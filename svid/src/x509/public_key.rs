@@ -46,8 +46,10 @@ pub enum PublicKeyError {
     /// Not a SubjectPublicKeyInfo, or something follows it.
     #[error("public key is not a DER SubjectPublicKeyInfo")]
     Malformed,
-    /// The point does not have the length of its curve, or the modulus is out of bounds.
-    #[error("public key has a size that is not accepted (EC P-256, P-384, P-521; RSA 2048 to 8192 bits)")]
+    /// The point does not have the length of its curve, or the modulus or the exponent is out of bounds.
+    #[error(
+        "public key has a size that is not accepted (EC P-256, P-384, P-521; RSA 2048 to 8192 bits, exponent 1 to 64)"
+    )]
     Size,
     /// Another algorithm or curve.
     #[error("public key algorithm is not supported (EC P-256, P-384, P-521; Ed25519; RSA)")]
@@ -220,8 +222,9 @@ impl Kind {
             Self::Rsa => {
                 let (_, key) =
                     public_key::RSAPublicKey::from_der(bits).map_err(|_| PublicKeyError::Malformed)?;
-                let modulus = key.modulus.iter().skip_while(|byte| **byte == 0).count();
-                (256..=1024).contains(&modulus)
+                let length = |number: &[u8]| number.iter().skip_while(|byte| **byte == 0).count();
+                // No library verifies with an exponent beyond 64 bits, and without one nothing is verified at all.
+                (256..=1024).contains(&length(key.modulus)) && (1..=8).contains(&length(key.exponent))
             }
         };
         if accepted {
@@ -323,6 +326,14 @@ mod tests {
                 "{algorithm:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_rsa_key_has_an_exponent() {
+        let with = |exponent: &[u8]| PublicKey::from_modulus(Some(vec![0x80; 256]), Some(exponent.into()));
+        assert!(with(&[1, 0, 1]).is_some());
+        assert_eq!(with(&[0]), None);
+        assert_eq!(with(&[1; 9]), None);
     }
 
     #[test]

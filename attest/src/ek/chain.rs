@@ -3,7 +3,8 @@
 use x509_parser::certificate::X509Certificate;
 
 use super::{
-    CaCertificate, CaKey, EkRoots, Expiry, VendorId, ca::check_strength, certificate::check_critical, signed,
+    CaCertificate, CaKey, EkRoots, Expiry, VendorId, ca::check_strength, certificate::check_critical,
+    dn::NameKey, signed,
 };
 use crate::Reject;
 
@@ -54,7 +55,7 @@ impl<'a> Search<'a> {
 
     /// Finds a way from `certificate`, below which stand `depth` others. Its `issuer` is the CA above `certificate`.
     fn above(&mut self, certificate: &X509Certificate<'_>, depth: usize) -> Result<Way, Reject> {
-        let issuer = certificate.issuer().as_raw();
+        let issuer = &NameKey::of(certificate.issuer());
         let mut reason = Reject::EkChainUnknown;
         for root in self.roots.roots_of(issuer) {
             let key = root.certificate.key();
@@ -66,7 +67,7 @@ impl<'a> Search<'a> {
                     });
                 }
                 Ok(()) => reason = Reject::EkManufacturer,
-                Err(reject) => reason = reject,
+                Err(reject) => reason = graver(reason, reject),
             }
         }
         if depth >= MAX_DEPTH {
@@ -84,7 +85,7 @@ impl<'a> Search<'a> {
                         ..way
                     });
                 }
-                Err(reject) => reason = reject,
+                Err(reject) => reason = graver(reason, reject),
             }
         }
         Err(reason)
@@ -92,7 +93,7 @@ impl<'a> Search<'a> {
 
     /// Certificates of this name. What was sent along is passed over where it gives a name that we know to another
     /// key: hosts are enrolled by the name of their issuer.
-    fn between(&self, subject: &[u8]) -> Vec<&'a CaCertificate> {
+    fn between(&self, subject: &NameKey) -> Vec<&'a CaCertificate> {
         let (roots, sent) = (self.roots, self.sent);
         let known = roots.intermediates_of(subject);
         let keys = || {
@@ -122,6 +123,16 @@ impl<'a> Search<'a> {
         check_strength(issuer.public_key())?;
         check_signature(certificate, issuer)?;
         self.roots.crls.check(certificate, issuer, self.now)
+    }
+}
+
+/// Of the ways that fail the last says why, unless one is revoked: that a CA of the same name did not sign changes nothing
+/// about what was taken back.
+fn graver(earlier: Reject, later: Reject) -> Reject {
+    if earlier == Reject::EkRevoked {
+        earlier
+    } else {
+        later
     }
 }
 

@@ -9,6 +9,7 @@ mod certificate;
 mod chain;
 mod crl;
 mod der;
+mod dn;
 mod names;
 mod roots;
 mod shipped;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Finding, LogReport, compared::Compared, write_findings};
-use crate::{CapturedKey, CapturedQuote, PcrValues, Reject, SignedQuote, event_log::EventLog};
+use crate::{CapturedKey, CapturedQuote, PcrSelection, PcrValues, Reject, SignedQuote, event_log::EventLog};
 
 /// What a quote proves.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -63,6 +63,15 @@ pub struct Captured<'a> {
     pub signature: &'a [u8],
     /// What it has to be about.
     pub nonce: &'a [u8],
+}
+
+impl Captured<'_> {
+    /// What the quote says that it is over, believed or not: the order of values that stand alone.
+    #[must_use]
+    pub fn claimed_selection(&self) -> Option<PcrSelection> {
+        let quote = CapturedQuote::parse(self.quote, self.signature).ok()?;
+        Some(quote.claimed_selection().clone())
+    }
 }
 
 impl QuoteReport {

@@ -13,7 +13,11 @@ use attest::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{CommandError, Form, read};
+use super::{
+    CommandError, Form,
+    ca_folder::{self, CaFolder, unusable},
+    ek_file, read,
+};
 
 /// Says whether the certificate of an endorsement key leads to a root, by default one of the TPM's vendor, and what it says
 /// of the TPM.
@@ -21,13 +25,22 @@ use super::{CommandError, Form, read};
 ///   tpm2_nvread 0x01c00002 > ek.der; plastron-server verify ek-certificate ek.der
 #[derive(Args, Debug)]
 pub(in crate::cli) struct EkCertificate {
-    /// The certificate, in DER as the TPM holds it, or in PEM.
+    /// The certificate: in DER as the TPM holds it, in PEM, in base64, or as a vendor's service answers (JSON, which
+    /// older versions of `tpm2_getekcertificate` keep). Certificates of CAs that follow it in a PEM may stand
+    /// between it and a root.
     #[arg(value_name = "FILE")]
     certificate: PathBuf,
     /// A folder of CA certificates, in PEM or DER, that count instead of those of TPM vendors that come with this
-    /// program: those that issued themselves are roots, all others intermediates.
+    /// program: those that issued themselves are roots, all others intermediates. Other files in it are skipped.
     #[arg(long, value_name = "FOLDER")]
     roots: Option<PathBuf>,
+    /// Counts the roots of TPM vendors that come with this program beside those of `--roots`, each for its vendor's TPMs.
+    #[arg(long, requires = "roots")]
+    vendor_roots: bool,
+    /// A folder of CA certificates, in PEM or DER, that may stand between the certificate and a root. None of them is
+    /// trusted by itself.
+    #[arg(long, value_name = "FOLDER")]
+    intermediates: Option<PathBuf>,
     /// Takes certificates whose time is over, as those of old TPMs are.
     #[arg(long)]
     allow_expired: bool,
@@ -44,6 +57,8 @@ pub(super) struct Report {
     pub(super) model: String,
     pub(super) version: String,
     pub(super) roots: usize,
+    /// Files of the folders that hold no certificate.
+    pub(super) skipped: Vec<String>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -55,73 +70,67 @@ impl EkCertificate {
     }
 
     pub(super) fn report(&self, now: i64) -> Result<Report, CommandError> {
-        let roots = self.read_roots()?;
-        let mut report = Report {
-            roots: roots.len(),
-            ..Report::default()
-        };
-        let refused = Certificate::parse(&super::der(&read(&self.certificate)?))
+        let mut report = Report::default();
+        let roots = self.read_roots(&mut report)?;
+        let (leaf, sent) = self.read_certificates()?;
+        report.roots = roots.len();
+        let refused = Certificate::parse(&leaf)
             .and_then(|certificate| {
                 report.describe(&certificate);
-                roots.verify(certificate, &[], now)
+                roots.verify(certificate, &sent, now)
             })
             .err();
         report.findings.extend(refused.map(Finding::refused));
         Ok(report)
     }
 
-    fn read_roots(&self) -> Result<EkRoots, CommandError> {
+    /// The certificate, and those of CAs that follow it in a PEM.
+    fn read_certificates(&self) -> Result<(Vec<u8>, Vec<CaCertificate>), CommandError> {
+        let path = &self.certificate;
+        let bytes = read(path)?;
+        let ders = ca_folder::pem_certificates(&bytes).map_err(|error| unusable(path, error))?;
+        let Some((leaf, following)) = ders.split_first() else {
+            let decoded = ek_file::decode(&bytes);
+            return Ok((decoded.unwrap_or_else(|| super::der(&bytes)), Vec::new()));
+        };
+        let sent: Result<_, _> = following.iter().map(|der| ca_folder::ca(path, der)).collect();
+        Ok((leaf.clone(), sent?))
+    }
+
+    fn read_roots(&self, report: &mut Report) -> Result<EkRoots, CommandError> {
         let mut roots = EkRoots::new(if self.allow_expired {
             Expiry::Ignored
         } else {
             Expiry::Enforced
         });
-        let Some(folder) = &self.roots else {
+        if self.roots.is_none() || self.vendor_roots {
             roots.add_shipped();
-            return Ok(roots);
-        };
-        for path in files(folder)? {
-            let bytes = read(&path)?;
-            let ders = match pem::parse_many(&bytes) {
-                Ok(pems) if !pems.is_empty() => pems.into_iter().map(pem::Pem::into_contents).collect(),
-                _ => vec![bytes],
-            };
-            for der in ders {
-                let certificate = CaCertificate::parse(&der).map_err(|error| CommandError::Evidence {
-                    path: path.clone(),
-                    source: std::io::Error::other(error),
-                })?;
-                if certificate.is_self_issued() {
-                    roots.add_root(certificate);
-                } else {
-                    roots.add_intermediate(certificate);
-                }
-            }
         }
-        if roots.is_empty() {
-            return Err(CommandError::Evidence {
-                path: folder.clone(),
-                source: std::io::Error::other("no root is in it"),
-            });
+        let mut read_folder = |folder: &Path| {
+            let CaFolder {
+                certificates,
+                skipped,
+            } = CaFolder::read(folder)?;
+            let skipped = skipped.iter().map(|path| path.display().to_string());
+            report.skipped.extend(skipped);
+            Ok::<_, CommandError>(certificates)
+        };
+        if let Some(folder) = &self.roots {
+            let (own, between): (Vec<_>, Vec<_>) = read_folder(folder)?
+                .into_iter()
+                .partition(CaCertificate::is_self_issued);
+            if own.is_empty() {
+                return Err(unusable(folder, "no root is in it"));
+            }
+            own.into_iter().for_each(|root| roots.add_root(root));
+            between.into_iter().for_each(|ca| roots.add_intermediate(ca));
+        }
+        if let Some(folder) = &self.intermediates {
+            let known = read_folder(folder)?.into_iter();
+            known.for_each(|ca| roots.add_intermediate(ca));
         }
         Ok(roots)
     }
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
-    let unusable = |source| CommandError::Evidence {
-        path: folder.into(),
-        source,
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unusable)? {
-        let path = entry.map_err(unusable)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 impl Report {
@@ -143,7 +152,15 @@ impl fmt::Display for Report {
         writeln!(f, "Issuer        : {issuer}")?;
         writeln!(f, "Serial number : {}", self.serial_number)?;
         writeln!(f, "TPM           : {manufacturer} {model} {version}")?;
-        writeln!(f, "Roots         : {}\n", self.roots)?;
+        writeln!(f, "Roots         : {}", self.roots)?;
+        for file in &self.skipped {
+            writeln!(
+                f,
+                "Skipped       : {}, which holds no certificate",
+                printable(file.as_bytes())
+            )?;
+        }
+        writeln!(f)?;
         if self.findings.is_empty() {
             writeln!(f, "Nothing was found.")?;
         }

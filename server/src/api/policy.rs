@@ -216,7 +216,7 @@ impl PolicyService {
         }
     }
 
-    /// Makes a change, if no more hosts fall out than may.
+    /// Makes a change, if no more hosts fall out than may, or might.
     async fn change(
         &self,
         order: Order,
@@ -226,8 +226,10 @@ impl PolicyService {
         let caution = caution.unwrap_or_default();
         let snapshot = self.registry.snapshot();
         let fall_out = self.foresee(&snapshot, &order).await?;
-        let count = u32::try_from(fall_out.count).unwrap_or(u32::MAX);
-        let is_done = !caution.dry_run && count <= caution.accept_fall_out;
+        let [count, unknown] =
+            [fall_out.count, fall_out.unknown].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let is_accepted = count <= caution.accept_fall_out && unknown <= caution.accept_unknown;
+        let is_done = is_accepted && !caution.dry_run;
         let names = if is_done {
             let made = self
                 .registry
@@ -241,7 +243,8 @@ impl PolicyService {
             policies: self.shown(&names),
             fall_out: convert::fall_out_to_wire(&fall_out),
             fall_out_count: count,
-            unknown: u32::try_from(fall_out.unknown).unwrap_or(u32::MAX),
+            unknown,
+            unknown_hosts: convert::unknown_to_wire(&fall_out),
         }))
     }
 

@@ -158,3 +158,15 @@ pub fn fall_out_to_wire(fall_out: &FallOut) -> Vec<wire::FallOut> {
     });
     host.collect()
 }
+
+/// Writes of whom too little is on record to tell whether they fall out by a change.
+#[must_use]
+pub fn unknown_to_wire(fall_out: &FallOut) -> Vec<wire::UnknownHost> {
+    let hosts = fall_out.unknown_hosts.iter();
+    let host = hosts.map(|(host, why)| wire::UnknownHost {
+        host_id: host.id.as_ref().into(),
+        host_name: host.name.clone(),
+        missing: why.to_string(),
+    });
+    host.collect()
+}

@@ -238,7 +238,7 @@ fn a_command_says_whom_or_what_it_is_about() {
     check("assign --set base", Err(MissingRequiredArgument));
     check("assign --all --host x", Err(ArgumentConflict));
     check(
-        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3",
+        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3 --accept-unknown 1",
         Ok(()),
     );
     check("promote", Err(MissingRequiredArgument));

@@ -12,7 +12,10 @@ use tracing::{error, info};
 
 use crate::{
     api::Verdicts,
-    registry::{EventLogError, EventLogs, HostId, Hosts, Registry, Snapshot, verdict_changes},
+    registry::{
+        EventLogError, EventLogs, HostId, Hosts, Registry, Snapshot,
+        verdict_changes::{self, Basis},
+    },
 };
 
 /// How often it is looked whether hosts are held to something new.
@@ -225,9 +228,9 @@ async fn look(registry: &Registry, logs: &EventLogs, verdicts: &Verdicts, clock:
         return true;
     };
     let policies = snapshot.policies.of(&host);
-    let (generation, logs, row) = (policies.generation(), logs.clone(), Arc::clone(&host));
+    let (held_to, logs, row) = (policies.clone(), logs.clone(), Arc::clone(&host));
     let now = clock.now();
-    let judged = tokio::task::spawn_blocking(move || appraise(&row, &policies, &logs, now)).await;
+    let judged = tokio::task::spawn_blocking(move || appraise(&row, &held_to, &logs, now)).await;
     let outcome = match judged {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(Unjudged::Broken(error))) => {
@@ -239,16 +242,20 @@ async fn look(registry: &Registry, logs: &EventLogs, verdicts: &Verdicts, clock:
     };
     let changed = match outcome.check() {
         Ok(()) => {
-            let (id, revision) = (Arc::clone(id), host.revision);
+            let id = Arc::clone(id);
+            let basis = Basis {
+                revision: host.revision,
+                policy_generation: policies.generation(),
+            };
             let noted = registry.change(move |draft| {
-                verdict_changes::reappraise(draft, &id, revision, generation, outcome);
+                verdict_changes::reappraise(draft, &id, basis, outcome);
             });
             noted.await
         }
         Err(not_met) => {
             info!(host_id = %id, error = %not_met, "Host does not meet a policy");
             verdicts
-                .condemn(&Refusal::from(not_met).said_by(&host), "server")
+                .condemn(&Refusal::from(not_met).said_by(&host, &policies), "server")
                 .await
         }
     };

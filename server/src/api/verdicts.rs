@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge::Chain;
-use plugin_api::{HostEvent, Offence, Refusal};
+use plugin_api::{Offence, Refusal};
 use tracing::{error, info};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         ChangeError, HostId, Registry, Snapshot,
         alarms::{self, Alarming},
         authorized_entries,
-        verdict_changes::{self, Judgement, judge},
+        verdict_changes::{self, Basis, Judgement},
     },
 };
 
@@ -45,7 +45,7 @@ impl Verdicts {
                 actor: "server",
                 exposure: None,
             };
-            judge(draft, &id, HostEvent::Answered, &judgement).is_some()
+            verdict_changes::hear(draft, &id, &judgement).is_some()
         });
         if healed.await? {
             info!(host_id = %host, "Host verified again");
@@ -53,7 +53,8 @@ impl Verdicts {
         Ok(())
     }
 
-    /// Quarantines the host that surely said what is refused, if one did and its row is as it was. `address` is from where it came.
+    /// Quarantines the host that surely said what is refused, if one did, and its row and what it is held to are as they
+    /// were. `address` is from where it came.
     pub(crate) async fn condemn(&self, refusal: &Refusal, address: &str) -> Result<(), ChangeError> {
         let Some(id) = &refusal.said_by else {
             return Ok(());
@@ -63,13 +64,17 @@ impl Verdicts {
             difference: Chain(&*refusal.source).to_string(),
         };
         let exposure = self.exposure(&self.registry.snapshot(), id);
-        let (host, actor, revision) = (Arc::clone(id), address.to_owned(), refusal.revision);
+        let (host, actor) = (Arc::clone(id), address.to_owned());
+        let basis = Basis {
+            revision: refusal.revision,
+            policy_generation: refusal.policy_generation,
+        };
         let condemned = self.registry.change(move |draft| {
             let judgement = Judgement {
                 actor: &actor,
                 exposure: Some(exposure),
             };
-            verdict_changes::condemn(draft, &host, revision, offence, &judgement)
+            verdict_changes::condemn(draft, &host, basis, offence, &judgement)
         });
         let Some(host) = condemned.await? else {
             return Ok(());

@@ -371,15 +371,16 @@ fn hosts_that_are_held_to_something_new_are_looked_at_unless_they_show_themselve
     let policies = world.state.policies.of(world.state.hosts.get("good").unwrap());
     let host = Arc::clone(world.state.hosts.get("good").unwrap());
     let outcome = appraise(&host, &policies, &world.logs(), NOW).unwrap();
-    let generation = policies.generation();
-    let moved = outcome.clone();
-    world.change(|draft| {
-        verdict_changes::reappraise(draft, "good", host.revision + 1, generation, moved);
-    });
-    assert_eq!(world.due(), ["good"], "a row that has moved is looked at again");
-    world.change(|draft| {
-        verdict_changes::reappraise(draft, "good", host.revision, generation, outcome);
-    });
+    let basis = |more_revision, more_generation| Basis {
+        revision: host.revision + more_revision,
+        policy_generation: policies.generation().wrapping_add(more_generation),
+    };
+    for (moved, what) in [(basis(1, 0), "row"), (basis(0, 1), "policy")] {
+        let outcome = outcome.clone();
+        world.change(|draft| verdict_changes::reappraise(draft, "good", moved, outcome));
+        assert_eq!(world.due(), ["good"], "what has another {what} is looked at again");
+    }
+    world.change(|draft| verdict_changes::reappraise(draft, "good", basis(0, 0), outcome));
     assert_eq!(world.due(), [""; 0]);
     let needed: PcrSet = [11].into_iter().collect();
     assert_eq!(policies.needed_pcrs(), needed);

@@ -153,7 +153,10 @@ pub fn appraise(
         list: None,
     };
     let outcome = policies.appraise(&shown, Some(appraised), now);
-    Ok(outcome.map_err(EventLogError::from)?)
+    let mut outcome = outcome.map_err(EventLogError::from)?;
+    // As where the host shows itself: what the list says of the node, and of the PCRs that it extends, is what the row has.
+    outcome.set_list(appraised.kernel_list.as_ref());
+    Ok(outcome)
 }
 
 /// What a host does not meet that was accepted without a log.

@@ -1,8 +1,9 @@
 use std::path::Path;
 
 use attest::{
-    HashAlg, PcrSelection, PcrSet,
+    Digest, HashAlg, PcrSelection, PcrSet, PcrValues,
     event_log::EventLog,
+    ima::Progress,
     policy::{Generation, Generations, Policy, Stage},
 };
 use plugin_api::{KernelList, KnownLog, Offence, PolicyJudgement, PolicyStanding, Verdict};
@@ -310,6 +311,31 @@ fn what_falls_out_is_said_with_what_differs() {
     let good = world.state.hosts.get("good").unwrap();
     let outcome = appraise(good, &policies, &world.logs(), NOW).unwrap();
     assert!(outcome.check().is_ok() && outcome.selectors.contains(&"policy:vm".into()));
+}
+
+/// What was said of its list is neither lost nor older than the row; its PCR goes on, and says nothing.
+#[test]
+fn a_host_that_showed_its_list_is_called_as_if_it_showed_itself() {
+    let mut world = World::new();
+    world.host("listed", &log("vm-sb-56c.bin"), "sha256:0-10");
+    let mut check = |violations, expected: &[&str]| {
+        world.accept("listed", |appraised| {
+            let mut extended = PcrValues::default();
+            extended.set(HashAlg::Sha256, 10, Digest::filled(7, HashAlg::Sha256));
+            appraised.kernel_list = Some(KernelList {
+                progress: Progress::resumed(1, 12, &extended),
+                bytes: 1200,
+                violations,
+            });
+        });
+        let host = world.state.hosts.get("listed").unwrap();
+        let outcome = appraise(host, &HostPolicies::default(), &world.logs(), NOW).unwrap();
+        let of_list = |selector: &&String| selector.starts_with("ima:") || selector.contains(":10:");
+        let found: Vec<_> = outcome.selectors.iter().filter(of_list).collect();
+        assert_eq!(found, expected);
+    };
+    check(0, &["ima:clean", "ima:proven"]);
+    check(1, &["ima:proven"]);
 }
 
 #[test]

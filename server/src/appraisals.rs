@@ -101,7 +101,9 @@ pub fn fall_out(
         }
         let unjudged = match appraise(host, &policies, logs, now) {
             Ok(outcome) => {
-                outcome.check().unwrap_or_else(|not_met| fall_out.add(host, not_met));
+                outcome
+                    .check()
+                    .unwrap_or_else(|not_met| fall_out.add(host, not_met));
                 continue;
             }
             Err(unjudged) => unjudged,
@@ -122,14 +124,12 @@ pub fn fall_out(
 
 /// What follows where a host was looked at under these very generations, at other stages: of what it showed then, not all
 /// may be on record.
-fn as_noted(
-    host: &Host,
-    before: &HostPolicies,
-    after: &HostPolicies,
-) -> Option<Result<(), PolicyNotMet>> {
+fn as_noted(host: &Host, before: &HostPolicies, after: &HostPolicies) -> Option<Result<(), PolicyNotMet>> {
     let appraised = host.appraised.as_ref()?;
     let is_latest = appraised.policy_generation == before.generation();
-    is_latest.then(|| after.check_noted(&appraised.policies)).flatten()
+    is_latest
+        .then(|| after.check_noted(&appraised.policies))
+        .flatten()
 }
 
 /// What the evidence on record of `host` comes to. Blocks.
@@ -163,7 +163,10 @@ pub fn appraise(
 fn without_log(host: &Host, policies: &HostPolicies) -> Option<Result<(), PolicyNotMet>> {
     let appraised = host.appraised.as_ref()?;
     let has_none = appraised.event_log.is_none();
-    has_none.then(|| policies.not_met_without_log()).flatten().map(Err)
+    has_none
+        .then(|| policies.not_met_without_log())
+        .flatten()
+        .map(Err)
 }
 
 /// What is on record of `host`, if that is enough to compare it with `policies`.

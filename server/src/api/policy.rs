@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{gate, status};
 use crate::{
     appraisals::{FallOut, fall_out},
-    convert::{self, PolicyFieldError},
+    convert::{self, PolicyFieldError, Tallies},
     registry::{
         Draft, EventLogs, Registry, Snapshot,
         policy_changes::{self, NewPolicy, PolicyOrder, PolicyRefused},
@@ -52,23 +52,16 @@ impl policies_server::Policies for PolicyService {
         request: Request<ApplyPolicyRequest>,
     ) -> Result<Response<ApplyPolicyResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
-        let ApplyPolicyRequest { text, signature } = request.into_inner();
-        let policy = Policy::parse(text.as_bytes())
-            .map_err(|error| status::invalid("policy is not understood", &error))?;
-        let (policy, is_signed) = self.check_signature(policy, &signature)?;
-        let (name, generation) = (policy.name.clone(), policy.generation_id().to_string());
-        let new = NewPolicy {
-            policy,
-            text,
-            is_signed,
-        };
+        let (keys, request) = (Arc::clone(&self.keys), request.into_inner());
+        let new = aside(move || read(&keys, request)).await??;
+        let (name, generation) = (new.policy.name.clone(), new.policy.generation_id().to_string());
         let applied = self
             .registry
             .change(move |draft| policy_changes::apply(draft, new, &actor));
         let applied = applied.await.map_err(|error| status::not_changed(&error))?;
         let (_, changes) = applied.map_err(|refused| status::policy_refused(&refused))?;
         Ok(Response::new(ApplyPolicyResponse {
-            policy: self.shown(&[name]).pop(),
+            policy: self.shown(vec![name]).await?.pop(),
             generation,
             changes,
         }))
@@ -79,19 +72,24 @@ impl policies_server::Policies for PolicyService {
         _request: Request<ListPoliciesRequest>,
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         let snapshot = self.registry.snapshot();
-        let policies = snapshot.policies.iter();
-        let policies = policies.map(|policy| convert::policy_to_wire(&snapshot, policy, false));
+        let policies = aside(move || {
+            let tallies = Tallies::of(&snapshot);
+            let policies = snapshot.policies.iter();
+            let policies = policies.map(|policy| convert::policy_to_wire(policy, &tallies, false));
+            policies.collect()
+        });
         Ok(Response::new(ListPoliciesResponse {
-            policies: policies.collect(),
+            policies: policies.await?,
         }))
     }
 
     async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<WirePolicy>, Status> {
         let name = convert::policy_name(&request.get_ref().name).map_err(|error| malformed(&error))?;
         let snapshot = self.registry.snapshot();
-        let policy = snapshot.policies.get(&name);
+        let policy = snapshot.policies.get(&name).cloned();
         let policy = policy.ok_or_else(|| status::policy_refused(&PolicyRefused::NoPolicy(name)))?;
-        Ok(Response::new(convert::policy_to_wire(&snapshot, policy, true)))
+        let shown = aside(move || convert::policy_to_wire(&policy, &Tallies::of(&snapshot), true));
+        Ok(Response::new(shown.await?))
     }
 
     async fn promote_policy(
@@ -161,7 +159,7 @@ impl policies_server::Policies for PolicyService {
         };
         let logs = self.logs.clone();
         let pins = pins.unwrap_or_else(Learned::usual_pins);
-        let learning = spawn_blocking(move || {
+        let learning = aside(move || {
             learned(&host, &logs, |evidence| {
                 let evidence = if request.command_line.is_empty() {
                     evidence
@@ -171,7 +169,7 @@ impl policies_server::Policies for PolicyService {
                 learn(&name, version, &evidence, pins).text
             })
         });
-        let text = learning.await.map_err(|_| stopping())??;
+        let text = learning.await??;
         Ok(Response::new(LearnPolicyResponse { text }))
     }
 }
@@ -200,22 +198,39 @@ fn learned(
     ))
 }
 
-impl PolicyService {
-    /// Where keys are configured, one of them has to have signed it.
-    fn check_signature(&self, policy: Policy, signature: &[u8]) -> Result<(Policy, bool), Status> {
-        if self.keys.is_empty() {
-            return Ok((policy, false));
-        }
-        let mut signed = self
-            .keys
-            .iter()
-            .filter_map(|key| key.verify(policy.clone(), signature).ok());
-        match signed.next() {
-            Some(signed) => Ok((signed.policy().clone(), true)),
-            None => Err(Status::permission_denied(NotSigned.to_string())),
-        }
-    }
+/// Reads a policy, and checks who signed it.
+fn read(keys: &[PolicyKey], request: ApplyPolicyRequest) -> Result<NewPolicy, Status> {
+    let ApplyPolicyRequest { text, signature } = request;
+    let policy = Policy::parse(text.as_bytes())
+        .map_err(|error| status::invalid("policy is not understood", &error))?;
+    let (policy, is_signed) = check_signature(keys, policy, &signature)?;
+    Ok(NewPolicy {
+        policy,
+        text,
+        is_signed,
+    })
+}
 
+/// Where keys are configured, one of them has to have signed it.
+fn check_signature(keys: &[PolicyKey], policy: Policy, signature: &[u8]) -> Result<(Policy, bool), Status> {
+    if keys.is_empty() {
+        return Ok((policy, false));
+    }
+    let mut signed = keys
+        .iter()
+        .filter_map(|key| key.verify(policy.clone(), signature).ok());
+    match signed.next() {
+        Some(signed) => Ok((signed.policy().clone(), true)),
+        None => Err(Status::permission_denied(NotSigned.to_string())),
+    }
+}
+
+/// Does what takes long where nobody waits for it: operators and health are answered by one thread.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    spawn_blocking(work).await.map_err(|_| stopping())
+}
+
+impl PolicyService {
     /// Makes a change, if no more hosts fall out than may, or might.
     async fn change(
         &self,
@@ -240,7 +255,7 @@ impl PolicyService {
         };
         Ok(Response::new(ChangeResponse {
             is_done,
-            policies: self.shown(&names),
+            policies: self.shown(names).await?,
             fall_out: convert::fall_out_to_wire(&fall_out),
             fall_out_count: count,
             unknown,
@@ -261,7 +276,7 @@ impl PolicyService {
             Order::Policies(order) => policy_changes::foreseen(&before.policies, order, now),
         };
         let foreseen = foreseen.map_err(|refused| status::policy_refused(&refused))?;
-        let looking = spawn_blocking(move || {
+        let looking = aside(move || {
             let held_to_before = |host: &Host| before.policies.of(host);
             let held_to_after = |host: &Host| match &order {
                 Order::Assign(id, names) if *id == *host.id => foreseen.of(&Host {
@@ -272,15 +287,18 @@ impl PolicyService {
             };
             fall_out(&before.hosts, &logs, now, held_to_before, held_to_after)
         });
-        looking.await.map_err(|_| stopping())
+        looking.await
     }
 
-    fn shown(&self, names: &[PolicyName]) -> Vec<WirePolicy> {
+    async fn shown(&self, names: Vec<PolicyName>) -> Result<Vec<WirePolicy>, Status> {
         let snapshot = self.registry.snapshot();
-        let policies = names.iter().filter_map(|name| snapshot.policies.get(name));
-        policies
-            .map(|policy| convert::policy_to_wire(&snapshot, policy, false))
-            .collect()
+        let shown = aside(move || {
+            let tallies = Tallies::of(&snapshot);
+            let policies = names.iter().filter_map(|name| snapshot.policies.get(name));
+            let policies = policies.map(|policy| convert::policy_to_wire(policy, &tallies, false));
+            policies.collect()
+        });
+        shown.await
     }
 }
 
@@ -314,3 +332,6 @@ fn host_not_found() -> Status {
 fn stopping() -> Status {
     Status::unavailable("server is stopping")
 }
+
+#[cfg(test)]
+mod tests;

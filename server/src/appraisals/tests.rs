@@ -200,7 +200,9 @@ fn a_host_without_a_log_falls_out_when_something_is_enforced() {
 #[test]
 fn rules_about_files_are_for_hosts_to_show() {
     let mut world = fleet();
-    world.accept("good", |appraised| appraised.kernel_list = Some(KernelList::of_boot(1)));
+    world.accept("good", |appraised| {
+        appraised.kernel_list = Some(KernelList::of_boot(1))
+    });
     world.check(&held_to(files(Stage::Enforced)), (&["narrow", "other"], 1));
     world.check(&held_to(pinned(4, Stage::Enforced)), (&["other"], 0));
 }
@@ -248,9 +250,8 @@ fn a_change_that_demands_nothing_more_leaves_nobody_unknown() {
         );
         Generation::new(Policy::parse(text.as_bytes()).unwrap(), Stage::Enforced)
     };
-    let generations = |all: Vec<Generation>| {
-        HostPolicies::new(vec![Arc::new(Generations::new(all).unwrap())])
-    };
+    let generations =
+        |all: Vec<Generation>| HostPolicies::new(vec![Arc::new(Generations::new(all).unwrap())]);
     let one = generations(vec![pinned(11, Stage::Enforced)]);
     let both = generations(vec![pinned(11, Stage::Enforced), second()]);
     let staged = generations(vec![pinned(11, Stage::Staged), second()]);
@@ -271,21 +272,22 @@ fn of_whom_too_little_is_on_record_is_said_with_what_is_missing() {
         log.unwrap().is_kept = false;
     });
     world.host("listed", &log("vm-sb-56c.bin"), "sha256:0-9,11");
-    world.accept("listed", |appraised| appraised.kernel_list = Some(KernelList::of_boot(1)));
+    world.accept("listed", |appraised| {
+        appraised.kernel_list = Some(KernelList::of_boot(1))
+    });
     let said = |policies: &HostPolicies| {
         let fall_out = world.fall_out(&HostPolicies::default(), policies);
         let unknown = fall_out.unknown_hosts.iter();
         let said = unknown.map(|(host, why)| format!("{}: {why}", host.id));
         said.collect::<Vec<_>>()
     };
-    let unshown = ["new: it has not attested", "silent: its event log is not on record"];
+    let unshown = [
+        "new: it has not attested",
+        "silent: its event log is not on record",
+    ];
     assert_eq!(
         said(&held_to(pinned(11, Stage::Enforced))),
-        [
-            "narrow: it was not asked for PCR 11 yet",
-            unshown[0],
-            unshown[1]
-        ]
+        ["narrow: it was not asked for PCR 11 yet", unshown[0], unshown[1]]
     );
     assert_eq!(
         said(&held_to(files(Stage::Enforced))),
@@ -404,7 +406,11 @@ fn hosts_that_are_held_to_something_new_are_looked_at_unless_they_show_themselve
     for (moved, what) in [(basis(1, 0), "row"), (basis(0, 1), "policy")] {
         let outcome = outcome.clone();
         world.change(|draft| verdict_changes::reappraise(draft, "good", moved, outcome));
-        assert_eq!(world.due(), ["good"], "what has another {what} is looked at again");
+        assert_eq!(
+            world.due(),
+            ["good"],
+            "what has another {what} is looked at again"
+        );
     }
     world.change(|draft| verdict_changes::reappraise(draft, "good", basis(0, 0), outcome));
     assert_eq!(world.due(), [""; 0]);

@@ -701,7 +701,11 @@ fn a_host_is_condemned_for_what_was_said_of_its_row_as_it_is() {
             .0
     };
     assert_eq!(said_of(host.revision + 1, 0), None);
-    assert_eq!(said_of(host.revision, 7), None, "of policies that it is not held to");
+    assert_eq!(
+        said_of(host.revision, 7),
+        None,
+        "of policies that it is not held to"
+    );
     assert!(said_of(host.revision, 0).is_some());
 }
 
@@ -744,7 +748,10 @@ fn evidence_counts_under_the_policies_that_it_was_looked_at_under() {
         exposure: None,
     };
     let silent = |world: &mut World| {
-        world.change(|draft| judge(draft, "row-1", HostEvent::Silent, &by)).0.unwrap()
+        world
+            .change(|draft| judge(draft, "row-1", HostEvent::Silent, &by))
+            .0
+            .unwrap()
     };
     let host = silent(&mut world);
     assert!(world.change(|draft| hear(draft, "row-1", &by)).0.is_none());

@@ -23,7 +23,7 @@ pub mod webhook;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api::{Api, Verdicts};
+use api::{AlarmRates, Api, Verdicts};
 use aside::Aside;
 use attest::policy::PolicyKey;
 use backup::RestoreError;
@@ -224,6 +224,7 @@ impl Server {
             pulses: pulses.clone(),
             lifetimes: config.lifetimes(),
             meters: meters.clone(),
+            alarm_rates: AlarmRates::default(),
         };
         let (ready_sender, ready) = watch::channel(false);
         let (course, followed) = watch::channel(Course::Serve);

@@ -4,6 +4,7 @@
 mod admin;
 mod admission;
 mod agent;
+mod alarm_rates;
 mod attest;
 mod authority;
 mod bundle;
@@ -76,6 +77,7 @@ use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
 use serials::Serials;
+pub(crate) use alarm_rates::AlarmRates;
 pub use verdicts::Verdicts;
 
 use crate::{

@@ -185,6 +185,7 @@ fn check_owner(draft: &mut Draft, id: &str, key: &EnrolledEk, actor: &str) -> Re
     let alarming = Alarming {
         code: "ek_of_other_host",
         text: format!("host {id} was to be known by an endorsement key of this host"),
+        held_back: 0,
     };
     alarms::raise(draft, &owner.id, &alarming, actor);
     Err(KeysRefused::KeyTaken(Arc::clone(&owner.id)))

@@ -34,7 +34,7 @@ pub fn order_replacement(
     with_consent(draft, id, &what, by, order)
 }
 
-/// As [`add_key`], once as many people ordered it as it takes.
+/// As [`add_key`], once as many people ordered it as it takes; what changes nothing takes nobody else.
 ///
 /// # Errors
 ///
@@ -45,6 +45,10 @@ pub fn order_addition(
     key: &EnrolledEk,
     by: &Orderer,
 ) -> Result<Arc<Host>, KeysRefused> {
+    let known = draft.state().hosts.get(id);
+    if let Some(host) = known.filter(|host| host.is_enrolled() && has_all_of(host, key)) {
+        return Ok(Arc::clone(host));
+    }
     let what = format!("add endorsement key {}", name_of_key(key));
     let order = |draft: &mut Draft| add_key(draft, id, key.clone(), &by.actor);
     with_consent(draft, id, &what, by, order)
@@ -163,6 +167,12 @@ pub fn remove_key(
     let given = vouched.then(|| void(draft, &mut host)).flatten();
     audit(draft, "host_ek_removed", &host, given, actor);
     Ok(draft.put_host(host))
+}
+
+/// Whether there is nothing new in `key`.
+fn has_all_of(host: &Host, key: &EnrolledEk) -> bool {
+    let mut keys = host.endorsement_keys.clone();
+    complete(&mut keys, key) && keys == host.endorsement_keys
 }
 
 fn enrolled(draft: &Draft, id: &str) -> Result<Host, KeysRefused> {

@@ -68,6 +68,7 @@ use tokio::{
 use tonic::service::Routes;
 
 use admission::Admission;
+pub(crate) use alarm_rates::AlarmRates;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};
@@ -77,7 +78,6 @@ use listen::Door;
 pub use proofs::Proofs;
 pub use proxy::{BadHeader, read_header};
 use serials::Serials;
-pub(crate) use alarm_rates::AlarmRates;
 pub use verdicts::Verdicts;
 
 use crate::{

@@ -150,6 +150,10 @@ fn pinned(pcr: u8, stage: Stage) -> Generation {
     Generation::new(Policy::parse(text.as_bytes()).unwrap(), stage)
 }
 
+fn with_list(appraised: &mut Appraised) {
+    appraised.kernel_list = Some(KernelList::of_boot(1));
+}
+
 /// A rule about files.
 fn files(stage: Stage) -> Generation {
     let rule = Policy::parse(b"format = 1\nname = \"vm\"\nversion = 1\n[ima]\n").unwrap();
@@ -200,9 +204,7 @@ fn a_host_without_a_log_falls_out_when_something_is_enforced() {
 #[test]
 fn rules_about_files_are_for_hosts_to_show() {
     let mut world = fleet();
-    world.accept("good", |appraised| {
-        appraised.kernel_list = Some(KernelList::of_boot(1))
-    });
+    world.accept("good", with_list);
     world.check(&held_to(files(Stage::Enforced)), (&["narrow", "other"], 1));
     world.check(&held_to(pinned(4, Stage::Enforced)), (&["other"], 0));
 }
@@ -272,9 +274,7 @@ fn of_whom_too_little_is_on_record_is_said_with_what_is_missing() {
         log.unwrap().is_kept = false;
     });
     world.host("listed", &log("vm-sb-56c.bin"), "sha256:0-9,11");
-    world.accept("listed", |appraised| {
-        appraised.kernel_list = Some(KernelList::of_boot(1))
-    });
+    world.accept("listed", with_list);
     let said = |policies: &HostPolicies| {
         let fall_out = world.fall_out(&HostPolicies::default(), policies);
         let unknown = fall_out.unknown_hosts.iter();

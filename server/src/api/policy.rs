@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use attest::policy::{Evidence, Learned, Policy, PolicyKey, PolicyName, learn};
+use attest::{
+    PcrValues,
+    ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
+    policy::{Evidence, Learned, Policy, PolicyKey, PolicyName, learn},
+};
 use edge::Clock;
-use plugin_api::Host;
+use plugin_api::{Appraised, Host};
 use proto::plastron::policy::v1::{
     ApplyPolicyRequest, ApplyPolicyResponse, AssignPoliciesRequest, Caution, ChangeResponse,
     GetPolicyRequest, LearnPolicyRequest, LearnPolicyResponse, ListPoliciesRequest, ListPoliciesResponse,
@@ -160,7 +164,7 @@ impl policies_server::Policies for PolicyService {
         let logs = self.logs.clone();
         let pins = pins.unwrap_or_else(Learned::usual_pins);
         let learning = aside(move || {
-            learned(&host, &logs, |evidence| {
+            learned(&host, &logs, &request.kernel_list, |evidence| {
                 let evidence = if request.command_line.is_empty() {
                     evidence
                 } else {
@@ -174,10 +178,11 @@ impl policies_server::Policies for PolicyService {
     }
 }
 
-/// What `teach` makes of the evidence on record of `host`.
+/// What `teach` makes of the evidence on record of `host`, and of its kernel's list, where that is not empty.
 fn learned(
     host: &Host,
     logs: &EventLogs,
+    kernel_list: &[u8],
     teach: impl FnOnce(Evidence<'_>) -> String,
 ) -> Result<String, Status> {
     let nothing = || {
@@ -193,9 +198,31 @@ fn learned(
     let known = appraised.event_log.as_ref().ok_or_else(nothing)?;
     let evidence = Evidence::recorded(&known.values, &log)
         .map_err(|error| status::invalid("cannot learn from this host", &error))?;
-    Ok(teach(
-        evidence.with_tpm_firmware(appraised.standing.firmware_version),
-    ))
+    let evidence = evidence.with_tpm_firmware(appraised.standing.firmware_version);
+    if kernel_list.is_empty() {
+        return Ok(teach(evidence));
+    }
+    let list = proven_list(appraised, &known.values, kernel_list)?;
+    Ok(teach(evidence.with_ima(&list)))
+}
+
+/// A list that an operator brings, as far as it adds up to what was proven of the host's.
+fn proven_list(appraised: &Appraised, boot: &PcrValues, content: &[u8]) -> Result<ProvenList, Status> {
+    let shown = appraised.kernel_list.as_ref().ok_or_else(|| {
+        Status::failed_precondition("this host showed no measurement list; `ima` of the server is about that")
+    })?;
+    let (progress, start) = (&shown.progress, Progress::of_boot(shown.progress.reset_count()));
+    let prove = || {
+        let list = MeasurementList::parse(content)?;
+        let values = Quoted::Values(progress.pcrs());
+        explain(list, 0, &start, progress.reset_count(), &values)?.from_this_boot(boot)
+    };
+    prove().map_err(|reject| {
+        status::invalid(
+            "this is not the measurement list that the host showed last",
+            &reject,
+        )
+    })
 }
 
 /// Reads a policy, and checks who signed it.

@@ -5,7 +5,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use plugin_api::Host;
+use attest::{HashAlg, event_log::EventLog, ima::Hashing};
+use plugin_api::{Host, KernelList, KnownLog};
 use policies_server::Policies as _;
 use svid::{Timestamp, TrustDomain};
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ use crate::{
     api::methods,
     authorize::{Presented, authorize},
     journal::Journal,
-    registry::Owner,
+    registry::{Owner, full_host},
     store::{Config, Store},
 };
 
@@ -29,6 +30,11 @@ struct World {
 
 /// A server on `runtime`.
 fn world(runtime: &Runtime) -> World {
+    let _on_it = runtime.enter();
+    world_here()
+}
+
+fn world_here() -> World {
     let folder = TempDir::new().unwrap();
     let clock = Clock::pinned(Timestamp::from_unix(1000));
     let store = Arc::new(Store::open(folder.path(), Config::default()).unwrap());
@@ -37,7 +43,7 @@ fn world(runtime: &Runtime) -> World {
     let trust_domain = TrustDomain::parse("td").unwrap();
     let logs = EventLogs::new(Arc::clone(&store));
     let (owner, registry) = Owner::load(store, journal, trust_domain, clock, publications).unwrap();
-    runtime.spawn(async move {
+    tokio::spawn(async move {
         let _nobody_follows = receiver;
         owner.run().await;
     });
@@ -168,4 +174,78 @@ fn a_change_is_made_if_no_more_hosts_fall_out_or_might_than_is_accepted() {
             assert_eq!(ids, ["one", "two"]);
         }
     });
+}
+
+/// The machine of these captures: its row, once it showed log and list.
+fn measuring(log: &[u8], list: &[u8]) -> Host {
+    let boot = EventLog::parse(log).unwrap().replay(HashAlg::Sha256).unwrap();
+    let list = MeasurementList::parse(list).unwrap();
+    let extended = list.replay(HashAlg::Sha256, Hashing::Whole);
+    let appraised = Appraised {
+        event_log: Some(KnownLog {
+            sha256: *HashAlg::Sha256.digest(&[log]).as_bytes().first_chunk().unwrap(),
+            values: boot.select(&"sha256:0-9,14".parse().unwrap()),
+            is_kept: true,
+        }),
+        kernel_list: Some(KernelList {
+            progress: Progress::resumed(1, list.len().into(), &extended),
+            bytes: 0,
+            violations: 0,
+        }),
+        ..full_host().appraised.unwrap()
+    };
+    Host {
+        appraised: Some(appraised),
+        ..Host::enrolled("golden".into(), Timestamp::from_unix(1000))
+    }
+}
+
+#[tokio::test]
+async fn rules_about_files_are_learned_of_the_list_that_the_host_showed() {
+    let captured = |kind: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../attest/testdata");
+        std::fs::read(folder.join(kind).join("vm-sb-56c.bin")).unwrap()
+    };
+    let (log, list) = (captured("eventlogs"), captured("ima"));
+    let world = world_here();
+    let host = measuring(&log, &list);
+    let put = world.service.registry.change(move |draft| {
+        let sha256 = host
+            .appraised
+            .as_ref()
+            .unwrap()
+            .event_log
+            .as_ref()
+            .unwrap()
+            .sha256;
+        draft.keep_log(&sha256, &log);
+        draft.put_host(host);
+    });
+    put.await.unwrap();
+    let learn = async |kernel_list: &[u8]| {
+        let request = LearnPolicyRequest {
+            host_id: "golden".into(),
+            name: "vm".into(),
+            kernel_list: kernel_list.to_vec(),
+            ..LearnPolicyRequest::default()
+        };
+        let learned = world.service.learn_policy(world.request(request)).await;
+        learned.map(|learned| Policy::parse(learned.get_ref().text.as_bytes()).unwrap())
+    };
+    assert_eq!(learn(b"").await.unwrap().ima, None);
+    let files = learn(&list).await.unwrap().ima.unwrap().allow.unwrap();
+    assert!(files.len() > 10, "{files:?}");
+    // What came after the host was asked last is not proven, and nothing is learned of it.
+    let parsed = MeasurementList::parse(&list).unwrap();
+    let (shorter, last) = list.split_at(parsed.len_of(parsed.len() - 1));
+    let same = learn(&[&list, last].concat()).await.unwrap().ima.unwrap();
+    assert_eq!(same.allow.unwrap(), files);
+    for other in [shorter, b"no list".as_slice()] {
+        let refused = learn(other).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(
+            refused.message().contains("is not the measurement list"),
+            "{refused}"
+        );
+    }
 }

@@ -275,6 +275,6 @@ mod tests {
 
         advance(Duration::from_secs(60)).await;
         show("19").await;
-        assert_eq!(alarmed(), (9, Some(1), Some(2)));
+        assert_eq!(alarmed(), (9, Some(21), Some(2)));
     }
 }

@@ -233,9 +233,8 @@ async fn what_there_is_no_room_for_is_dropped_counted_and_said_once() {
     let (webhook, mut sending, metrics) = listener.webhook(1);
     let sentences = Sentences::default();
     let tell = || {
-        with_default(sentences.clone(), || {
-            webhook.tell(webhook.notices(&records(), NOW))
-        })
+        let told = webhook.notices(&records(), NOW);
+        with_default(sentences.clone(), || webhook.tell(told));
     };
     for _ in 0..QUEUE {
         tell();

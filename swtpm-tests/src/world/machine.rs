@@ -78,7 +78,18 @@ impl Machine {
         }
     }
 
-    /// The same, with a kernel that measures what is run.
+    /// Resets its TPM under whatever runs on it, and has the same measured again: nothing that was kept of the TPM's keys
+    /// outside of it is of any more use.
+    ///
+    /// # Panics
+    ///
+    /// The TPM does not start again.
+    pub fn reset_tpm(&mut self) {
+        self.tpm.power_cycle();
+        self.tpm.replay(&read_log(&fs::read(&self.log).unwrap()));
+    }
+
+    /// A machine with a TPM of its own, and with a kernel that measures what is run.
     ///
     /// # Panics
     ///

@@ -1,7 +1,10 @@
 //! The host's TPM, as the configuration says to reach it. Only here does the agent know the crate `tpm`.
 
 use ::attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmError, TpmIdentity, TpmKey};
+use plugin_api::{
+    Activation, RawCertification, RawQuote, Sealed, SealedKey, Sealing, TpmDevice, TpmError, TpmIdentity,
+    TpmKey,
+};
 use plugin_catalog::{OpenTpm, TpmConfig};
 use svid::TrustDomain;
 use tpm::SecretFile;
@@ -71,5 +74,15 @@ impl TpmDevice for Metered {
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
         let _timer = self.seconds.certify.timer();
         self.device.certify(key, extra_data)
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        let _timer = self.seconds.seal.timer();
+        self.device.seal(key, sealing)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let _timer = self.seconds.unseal.timer();
+        self.device.unseal(sealed)
     }
 }

@@ -3,7 +3,10 @@
 use std::{sync::mpsc, thread};
 
 use attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
+use plugin_api::{
+    Activation, RawCertification, RawQuote, Sealed, SealedKey, Sealing, TpmDevice, TpmEk, TpmError,
+    TpmIdentity, TpmKey,
+};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
@@ -11,7 +14,6 @@ use crate::{
     device::{Device, Open},
     ek::Ek,
     error,
-    seal::{Sealed, SealedKey},
 };
 
 /// Requests that may wait; whoever comes later blocks before it is queued, instead of after.
@@ -46,31 +48,6 @@ impl Handle {
     /// The TPM can't be used; the error says what to do.
     pub fn endorsement_keys(&self) -> Result<Vec<TpmEk>, TpmError> {
         self.ask(|device| device.run(|open| Ok(open.endorsement_keys()?.iter().map(Ek::describe).collect())))
-    }
-
-    /// Seals a key to `values` of `pcrs`, whatever these hold now: this TPM alone gives it back, while they hold that.
-    ///
-    /// # Errors
-    ///
-    /// The TPM can't be used; the error says what to do.
-    pub fn seal(
-        &self,
-        secret: &SealedKey,
-        pcrs: &PcrSelection,
-        values: &PcrValues,
-    ) -> Result<Sealed, TpmError> {
-        let (secret, pcrs, values) = (secret.clone(), pcrs.clone(), values.clone());
-        self.ask(move |device| device.run(|open| open.seal(&secret, &pcrs, &values)))
-    }
-
-    /// The key that was sealed; `None` if the PCRs hold something else, or another TPM sealed it.
-    ///
-    /// # Errors
-    ///
-    /// The TPM can't be used; the error says what to do.
-    pub fn unseal(&self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
-        let sealed = sealed.clone();
-        self.ask(move |device| device.run(|open| open.unseal(&sealed)))
     }
 
     fn ask<T, F>(&self, request: F) -> Result<T, TpmError>
@@ -131,5 +108,15 @@ impl TpmDevice for Handle {
         let trust_domain = self.identified("TPM2_Certify")?;
         let (key, extra_data) = (key.clone(), *extra_data);
         self.ask(move |device| device.run(|open| open.certify(&trust_domain, &key, &extra_data)))
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        let (key, sealing) = (key.clone(), sealing.clone());
+        self.ask(move |device| device.run(|open| open.seal(&key, &sealing)))
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let sealed = sealed.clone();
+        self.ask(move |device| device.run(|open| open.unseal(&sealed)))
     }
 }

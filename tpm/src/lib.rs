@@ -32,7 +32,6 @@ mod template;
 use plugin_api::TpmError;
 
 pub use handle::Handle;
-pub use seal::{Sealed, SealedKey};
 pub use secret::SecretFile;
 pub use silence::silence_library;
 

@@ -146,6 +146,17 @@ impl HostPolicies {
             .collect()
     }
 
+    /// Those of [`needed_pcrs`](Self::needed_pcrs) that generations need from which something follows.
+    #[must_use]
+    pub fn enforced_pcrs(&self) -> PcrSet {
+        let generations = self.all.iter().flat_map(|policy| policy.iter());
+        generations
+            .filter(|generation| generation.stage == Stage::Enforced)
+            .flat_map(|generation| generation.policy.needed_pcrs().iter().collect::<Vec<_>>())
+            .filter(|pcr| *pcr != IMA_PCR)
+            .collect()
+    }
+
     /// Whether a quote over `selection` covers what they need, in each of its banks.
     #[must_use]
     pub fn is_covered_by(&self, selection: &PcrSelection) -> bool {

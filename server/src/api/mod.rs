@@ -29,6 +29,7 @@ mod proxy;
 mod refusals;
 mod revocation;
 mod rounds;
+mod sealing;
 mod serials;
 mod session;
 mod shares;

@@ -145,7 +145,7 @@ impl SealedState {
         if self.with.mode == Mode::Auto && cache.is_synced {
             self.follow(&cache).await;
         }
-        if self.retry_at.is_none() {
+        if !matches!(self.held, Held::Unknown) {
             self.settled.send_replace(cache.number);
         }
     }
@@ -176,7 +176,10 @@ impl SealedState {
             self.delete().await;
             return;
         };
-        let content = encode(&cache, self.with.clock.now());
+        let (content, pcrs) = (
+            encode(&cache, self.with.clock.now()),
+            sealed.sealing.pcrs().clone(),
+        );
         let (disk, trust_domain) = (self.disk.clone(), self.with.trust_domain.clone());
         let written = blocking(move || -> Result<(), Unwritten> {
             Ok(disk.write(&sealed.close(&key, content, &trust_domain)?)?)
@@ -185,7 +188,7 @@ impl SealedState {
             Ok(()) => {
                 self.note("written");
                 self.with.meters.svids.set(cache.svids.len());
-                debug!(count = cache.svids.len(), "Sealed state written");
+                debug!(count = cache.svids.len(), %pcrs, "Sealed state written");
                 (self.held, self.retry_at) = (Held::State(Arc::new(cache)), None);
             }
             Err(error) => {

@@ -90,6 +90,8 @@ pub const TARGETS: &[Target] = &[
     target("journal", state::journal, 16 * KB),
     target("keys_file", state::keys_file, 8 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),
+    target("sealed_content", state::sealed_content, 8 * KB),
+    target("sealed_file", state::sealed_file, 8 * KB),
     seeded("server_config", config::server, 16 * KB, "deploy/config"),
     target("store_authorities", state::authorities, 8 * KB),
     target("store_frame", state::frame, 4 * KB),

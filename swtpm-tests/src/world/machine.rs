@@ -29,6 +29,8 @@ pub struct Machine {
     list: PathBuf,
     /// Further lines for `[plugins.node-tpm]` of an agent on it.
     pub agent_settings: &'static str,
+    /// Further lines for `[agent]` of an agent on it.
+    pub agent_lines: &'static str,
     keys: OnceLock<Value>,
 }
 
@@ -74,6 +76,7 @@ impl Machine {
             log,
             list: dir.join("binary_runtime_measurements"),
             agent_settings: "",
+            agent_lines: "",
             keys: OnceLock::new(),
         }
     }
@@ -170,9 +173,9 @@ impl Machine {
     #[must_use]
     pub fn settings(&self) -> String {
         let (device, log, list) = (self.proxy.tcti(), self.log.display(), self.list.display());
-        let more = self.agent_settings;
+        let (lines, more) = (self.agent_lines, self.agent_settings);
         format!(
-            "[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
+            "{lines}[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
         )
     }
 }

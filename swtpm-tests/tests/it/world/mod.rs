@@ -29,6 +29,7 @@ mod python;
 mod resumption;
 mod rotation;
 mod rust;
+mod sealed;
 mod server_clock;
 mod supervision;
 mod svid_key;

@@ -6,7 +6,10 @@ use attest::{
     AttestationKey, CapturedKey, CapturedQuote, Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues,
     Quote, Reject,
     credential::IssuedCredential,
-    ek::{CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry},
+    ek::{
+        CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry,
+        PlatformCertificate, PlatformHolder, PlatformRoots,
+    },
     event_log::{self, EventLog, Handover, Measurement, Measurements, SecureBoot},
     ima::{self, Entry, MeasurementList, Progress, Quoted},
     wire::{Attest, Attested, Public, Signature},
@@ -182,6 +185,24 @@ pub fn ca_certificate(bytes: &[u8]) {
     let mut roots = EkRoots::new(Expiry::Enforced);
     roots.add_root(certificate);
     assert_eq!(roots.len(), 1);
+}
+
+/// [`PlatformCertificate::parse`].
+pub fn platform_certificate(bytes: &[u8]) {
+    let Ok(certificate) = PlatformCertificate::parse(bytes) else {
+        return;
+    };
+    let chassis = certificate.chassis();
+    let names = [&chassis.manufacturer, &chassis.model, &chassis.version];
+    let length: usize = names.iter().map(|name| name.len()).sum();
+    assert!(length <= bytes.len(), "what it says is no longer than it is");
+    if let PlatformHolder::Certificate(id) = certificate.holder() {
+        assert_eq!(CertificateId::new(id.issuer(), id.serial()), *id);
+    }
+    let mut roots = PlatformRoots::new(Expiry::Ignored);
+    roots.add(bytes).ok();
+    let unknown = roots.verify(certificate, NOW);
+    assert!(unknown.is_err(), "without other roots nothing is trusted");
 }
 
 /// A certificate and those sent along, up to real roots: [`EkRoots::verify`].

@@ -23,6 +23,7 @@ mod limits;
 mod meetings;
 mod metrics;
 mod overload;
+mod platform;
 mod policy;
 mod python;
 mod resumption;

@@ -197,6 +197,9 @@ pub enum Reject {
     /// (52) No hand-over from firmware to a loader: applications ran before or after what the log shows.
     #[error("event log does not show that firmware called a boot option and then ended")]
     LogHandover,
+    /// (53) A boot loader measured what is no text of its, or the text was taken out: another kernel or command line hides.
+    #[error("event {0} is no text that the boot loader measures")]
+    LogBootLoader(u32),
     /// (53) PCR 11 holds what is no section of a kernel image: a kernel, initrd or command line was swapped.
     #[error("event {0} is no section of a unified kernel image")]
     LogSections(u32),
@@ -206,6 +209,9 @@ pub enum Reject {
     /// (50) Off, in setup or audit mode, or open to debuggers: anything is started.
     #[error("Secure Boot is not enforced")]
     SecureBootOff,
+    /// (51) The level of revocations is malformed, or could be hidden: what one parser skips, another trusts.
+    #[error("no SBAT level that can be relied on was measured")]
+    SecureBootSbat,
     /// (50) Variables are missing, double or measured after firmware ended: Secure Boot is faked.
     #[error("variables of Secure Boot were not measured once each by firmware")]
     SecureBootVariable,
@@ -343,6 +349,7 @@ impl Reject {
             Self::ImaWeakHash => "ima_weak_hash",
             Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
+            Self::LogBootLoader(_) => "log_boot_loader",
             Self::LogEventData(_) => "log_event_data",
             Self::LogHandover => "log_handover",
             Self::LogLimit => "log_limit",
@@ -371,6 +378,7 @@ impl Reject {
             Self::QualifiedSigner => "qualified_signer",
             Self::SecureBootKeys => "secure_boot_keys",
             Self::SecureBootOff => "secure_boot_off",
+            Self::SecureBootSbat => "secure_boot_sbat",
             Self::SecureBootVariable => "secure_boot_variable",
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureScheme => "signature_scheme",
@@ -425,9 +433,9 @@ impl Reject {
             Self::LogEventData(_) => Some(48),
             Self::LogSeparator(_) => Some(49),
             Self::SecureBootOff | Self::SecureBootVariable => Some(50),
-            Self::SecureBootKeys => Some(51),
+            Self::SecureBootKeys | Self::SecureBootSbat => Some(51),
             Self::LogHandover => Some(52),
-            Self::LogSections(_) => Some(53),
+            Self::LogBootLoader(_) | Self::LogSections(_) => Some(53),
             Self::LogBank(_) | Self::LogBanks(_) => Some(54),
             Self::PcrDynamicLaunch(_) => Some(55),
             Self::ImaMissing | Self::ImaPcr(_) | Self::ImaTrailing | Self::ImaUnexplained(_) => Some(56),

@@ -49,6 +49,7 @@ ima_violation | 57
 ima_weak_hash | 37, 57
 log_bank | 54
 log_banks | 54
+log_boot_loader | 53
 log_event_data | 48
 log_handover | 52
 log_limit | 45
@@ -77,6 +78,7 @@ platform_chain_weak | 61
 qualified_signer | 30, 44
 secure_boot_keys | 51
 secure_boot_off | 50
+secure_boot_sbat | 51
 secure_boot_variable | 50
 signature_invalid | 24
 signature_scheme | 23

@@ -10,7 +10,7 @@ use attest::{
         CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry,
         PlatformCertificate, PlatformHolder, PlatformRoots,
     },
-    event_log::{self, EventLog, Handover, Measurement, Measurements, SecureBoot},
+    event_log::{self, EventLog, Handover, Measurement, Measurements, SbatLevel, SecureBoot},
     ima::{self, Entry, MeasurementList, Progress, Quoted},
     wire::{Attest, Attested, Public, Signature},
 };
@@ -282,6 +282,9 @@ fn measure(log: &EventLog, alg: HashAlg, len: usize) {
     assert!(shown <= len, "no more is shown than there is");
     let _handover = Handover::of(&measurements);
     let _sections = event_log::uki_sections(&measurements);
+    let _levels = SbatLevel::all(&measurements);
+    let texts = event_log::boot_texts(&measurements).unwrap_or_default();
+    assert!(texts.len() <= len, "each text is of an event");
     if let Ok(state) = SecureBoot::of(&measurements) {
         let lists = [&state.pk, &state.kek, &state.db, &state.dbx];
         let held: usize = lists.into_iter().flatten().map(|key| key.data.len()).sum();

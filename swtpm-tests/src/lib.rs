@@ -36,7 +36,7 @@ pub use kernel::KernelEntry;
 pub use log::{Extend, Measured, read_log};
 pub use ports::free as free_port;
 pub use proxy::Proxy;
-pub use software::{SoftwareTpm, structures, vendor};
+pub use software::{SoftwareTpm, platform, structures, vendor};
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::{new_dir, run, work_in};
 pub use world::{

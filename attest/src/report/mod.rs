@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::Reject;
 
 pub use ima::{EntryRow, ImaReport, Proven};
-pub use log::{EventRow, LogReport, PcrRow, SectionRow, SecureBootRow};
+pub use log::{BootTextRow, EventRow, LogReport, PcrRow, SbatRow, SectionRow, SecureBootRow};
 pub use quote::{Captured, KeyRow, QuoteReport, StatementRow};
 
 /// Something that a check found.

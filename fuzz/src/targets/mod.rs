@@ -40,6 +40,12 @@ pub const TARGETS: &[Target] = &[
     target("name", attest::name, 256),
     target("pcr_file", attest::pcr_file, 8 * KB),
     target("pcr_selection", attest::pcr_selection, 256),
+    seeded(
+        "platform_certificate",
+        attest::platform_certificate,
+        8 * KB,
+        "attest/testdata/ek/platform",
+    ),
     target("policy", policy::text, 16 * KB),
     seeded(
         "policy_learned",

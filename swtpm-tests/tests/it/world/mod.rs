@@ -24,6 +24,7 @@ mod limits;
 mod meetings;
 mod metrics;
 mod overload;
+mod platform;
 mod policy;
 mod python;
 mod resumption;

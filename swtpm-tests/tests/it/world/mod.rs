@@ -31,6 +31,7 @@ mod rust;
 mod server_clock;
 mod supervision;
 mod svid_key;
+mod tools;
 mod tpm;
 mod upstream;
 mod verdict;

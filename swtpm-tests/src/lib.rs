@@ -40,6 +40,6 @@ pub use software::{SoftwareTpm, platform, structures, vendor};
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tool::{new_dir, run, work_in};
 pub use world::{
-    Agent, Cable, Daemon, Host, Machine, World, agent_cli, agent_id, go_client, python_client, server_cli,
-    uid,
+    Agent, Cable, Daemon, Host, Machine, World, agent_cli, agent_id, agent_outcome, go_client, python_client,
+    server_cli, uid,
 };

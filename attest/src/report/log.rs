@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Finding, compared::Compared, printable, write_findings};
+use super::{Finding, compared::Compared, pcr::PcrRow, printable, write_findings};
 use crate::{
-    Digest, HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
+    HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
     event_log::{
         BootText, Content, Event, EventLog, Format, Handover, Measurements, SbatLevel, SecureBoot, UKI_PCR,
         UkiSection, boot_phases, boot_texts, uki_sections,
@@ -28,7 +28,7 @@ pub struct LogReport {
     pub compared: Option<Vec<u8>>,
     /// All events that extended a PCR.
     pub events: Vec<EventRow>,
-    /// What the events leave in the PCRs of every bank; of those alone whose values are known, if any are.
+    /// What the events leave in the PCRs of every bank, and whether that is what is known of them.
     pub pcrs: Vec<PcrRow>,
     /// Secure Boot, if PCR 7 tells.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,20 +65,6 @@ pub struct EventRow {
     pub content: &'static str,
     /// What the data says.
     pub remark: String,
-}
-
-/// A PCR.
-#[derive(Clone, Debug, Serialize)]
-pub struct PcrRow {
-    /// The bank.
-    pub bank: String,
-    /// The PCR.
-    pub index: u8,
-    /// What the events leave in it.
-    pub value: String,
-    /// What it holds, where that is known and something else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actual: Option<String>,
 }
 
 /// Secure Boot.
@@ -134,7 +120,8 @@ pub struct SectionRow {
 }
 
 impl LogReport {
-    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing is shown of other PCRs.
+    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing that other PCRs
+    /// would tell is believed.
     #[must_use]
     pub fn of(log: &[u8], actual: Option<&PcrValues>) -> Self {
         Self::compared(log, actual.map_or(Compared::Nothing, Compared::Read))
@@ -199,25 +186,44 @@ impl LogReport {
             }
         };
         let Some(actual) = compared.values() else {
-            let rows = replayed
-                .iter()
-                .map(|(alg, pcr, value)| PcrRow::of(alg, pcr, value, None));
-            self.pcrs.extend(rows);
+            self.pcrs.extend(PcrRow::unproven(&replayed));
             return covered;
         };
+        let first = self.pcrs.len();
+        let explained = self.compare(log, &replayed, alg, compared, actual);
+        let others = (0..PcrSet::COUNT).filter(|pcr| !covered.contains(*pcr));
+        match log.replay_of(alg, others.collect()) {
+            Ok(others) => self.pcrs.extend(PcrRow::unproven(&others)),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
+        }
+        if let Some(rows) = self.pcrs.get_mut(first..) {
+            rows.sort_by_key(|row| row.index);
+        }
+        explained
+    }
+
+    /// Compares what the log leaves in PCRs of a bank with what these hold, and gives those that it explains.
+    fn compare(
+        &mut self,
+        log: &EventLog,
+        replayed: &PcrValues,
+        alg: HashAlg,
+        compared: Compared<'_>,
+        actual: &PcrValues,
+    ) -> PcrSet {
         let phases = boot_phases(log, actual, alg).is_some();
-        let Ok(selection) = PcrSelection::new(vec![(alg, covered)]) else {
+        let Ok(selection) = PcrSelection::new(vec![(alg, compared.covered(alg))]) else {
             return PcrSet::default();
         };
         let mut explained = Vec::new();
         for (_, index, value) in replayed.select(&selection).iter() {
-            let other = actual.get(alg, index).filter(|actual| *actual != value);
-            self.pcrs.push(PcrRow::of(alg, index, value, other));
-            if other.is_none() || index == UKI_PCR && phases {
+            let row = PcrRow::compared(alg, index, value, actual.get(alg, index));
+            if row.actual.is_none() || index == UKI_PCR && phases {
                 explained.push(index);
             } else {
-                self.findings.push(compared.mismatch(alg, index));
+                self.findings.extend(compared.mismatch(alg, index));
             }
+            self.pcrs.push(row);
         }
         explained.into_iter().collect()
     }
@@ -321,17 +327,6 @@ impl SectionRow {
     }
 }
 
-impl PcrRow {
-    fn of(alg: HashAlg, index: u8, value: &Digest, actual: Option<&Digest>) -> Self {
-        Self {
-            bank: alg.to_string(),
-            index,
-            value: value.to_string(),
-            actual: actual.map(ToString::to_string),
-        }
-    }
-}
-
 impl EventRow {
     /// By the digest of `alg`, if that proves anything.
     fn of(event: &Event<'_>, alg: Option<HashAlg>) -> Self {
@@ -383,8 +378,9 @@ impl SecureBootRow {
     }
 }
 
-impl fmt::Display for LogReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LogReport {
+    /// All but the findings.
+    pub(super) fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "Event log     : {}, {}, {} events",
@@ -439,12 +435,15 @@ impl fmt::Display for LogReport {
         }
         writeln!(f)?;
         for pcr in &self.pcrs {
-            writeln!(f, "{:6} PCR {:2} : {}", pcr.bank, pcr.index, pcr.value)?;
-            if let Some(actual) = &pcr.actual {
-                writeln!(f, "         holds : {actual}")?;
-            }
+            write!(f, "{pcr}")?;
         }
-        writeln!(f)?;
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for LogReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_facts(f)?;
         write_findings(f, &self.findings)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     sync::OnceLock,
 };
 
@@ -194,8 +194,17 @@ fn captured(name: &str) -> PathBuf {
 /// It fails.
 #[must_use]
 pub fn agent_cli(words: &[&str]) -> Value {
+    let words = [words, &["--output", "json"]].concat();
+    read_json(&checked(agent_outcome(&words)))
+}
+
+/// The same, whatever comes of it.
+///
+/// # Panics
+///
+/// It can't be started.
+#[must_use]
+pub fn agent_outcome(words: &[&str]) -> Output {
     let mut command = Command::new(program("plastron-agent"));
-    read_json(&checked(
-        command.args(words).args(["--output", "json"]).output().unwrap(),
-    ))
+    command.args(words).output().unwrap()
 }

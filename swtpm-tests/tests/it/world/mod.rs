@@ -34,6 +34,7 @@ mod sealed;
 mod server_clock;
 mod supervision;
 mod svid_key;
+mod tools;
 mod tpm;
 mod upstream;
 mod verdict;

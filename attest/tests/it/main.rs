@@ -27,6 +27,7 @@ mod mutated_logs;
 mod policies;
 mod quoted_pcrs;
 mod quotes;
+mod tampering;
 mod testdata;
 mod uki_boots;
 

@@ -77,6 +77,12 @@ fn acquainted(config: &Config) -> (Machine, Server, HostKey, Wire) {
     (machine, server, key, wire)
 }
 
+/// The same, by the settings that a server begins with.
+pub(crate) fn acquainted_with_key() -> (Machine, Server, Wire) {
+    let (machine, server, _, wire) = acquainted(&Config::default());
+    (machine, server, wire)
+}
+
 /// A first message with its certification changed.
 fn changed(payload: &[u8], change: impl FnOnce(&mut wire::Certification)) -> Vec<u8> {
     let mut evidence = wire::Evidence::decode(payload).unwrap();

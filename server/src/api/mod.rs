@@ -32,6 +32,8 @@ mod rounds;
 mod serials;
 mod session;
 mod shares;
+#[cfg(test)]
+mod silence;
 mod status;
 mod svid;
 mod sync;

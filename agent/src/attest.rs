@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edge::tls::Exporter;
-use plugin_api::{Binding, NodeProver, ProverError};
+use plugin_api::{Binding, NodeProver, ProverError, Sealed, SealedKey, Sealing};
 use prost::Message;
 use proto::{
     plastron::attest::v1::Evidence,
@@ -133,6 +133,24 @@ impl Prover {
     pub async fn recognise(&self, endorsement_key_name: Vec<u8>) -> Result<(), AttestError> {
         self.with(move |prover| prover.recognise(&endorsement_key_name))
             .await
+    }
+
+    /// Seals a key to what the server accepted; `None` where nothing seals.
+    ///
+    /// # Errors
+    ///
+    /// What seals can't be used.
+    pub async fn seal(&self, key: SealedKey, sealing: Sealing) -> Result<Option<Sealed>, AttestError> {
+        self.with(move |prover| prover.seal(&key, &sealing)).await
+    }
+
+    /// The key that was sealed; `None` if it is not for this host, or not in this state.
+    ///
+    /// # Errors
+    ///
+    /// What sealed it can't be used.
+    pub async fn unseal(&self, sealed: Sealed) -> Result<Option<SealedKey>, AttestError> {
+        self.with(move |prover| prover.unseal(&sealed)).await
     }
 
     /// Has the prover forget what it remembers: the server refused it.

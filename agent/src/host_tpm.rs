@@ -1,7 +1,10 @@
 //! The host's TPM, as the configuration says to reach it. Only here does the agent know the crate `tpm`.
 
 use ::attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmError, TpmIdentity, TpmKey};
+use plugin_api::{
+    Activation, RawCertification, RawQuote, Sealed, SealedKey, Sealing, TpmDevice, TpmError, TpmIdentity,
+    TpmKey,
+};
 use plugin_catalog::{OpenTpm, TpmConfig};
 use svid::TrustDomain;
 use tokio::sync::watch;
@@ -116,5 +119,15 @@ mod tests {
         check(Err(TpmError::NoMemory), true);
         check(Err(missing()), false);
         check(Ok(()), true);
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        let _timer = self.seconds.seal.timer();
+        self.device.seal(key, sealing)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let _timer = self.seconds.unseal.timer();
+        self.device.unseal(sealed)
     }
 }

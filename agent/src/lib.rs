@@ -11,6 +11,7 @@ mod host_tpm;
 pub mod link;
 pub mod meters;
 pub mod refusal;
+pub mod sealed;
 pub mod session;
 pub mod sign;
 pub mod standing;
@@ -30,6 +31,7 @@ use edge::{Clock, grpc::Course, health, local, metrics, notify, otlp};
 use link::Address;
 use meters::Meters;
 use plugin_catalog::AgentPluginError;
+use sealed::{SealedState, SealedWith};
 use standing::{Reach, Standing, Unkept};
 use state::{DataDir, StateError};
 use svid::Timestamp;
@@ -133,6 +135,19 @@ impl Agent {
             host: config.agent.server_address.clone(),
             port: config.agent.server_port,
         };
+        let (sealed, sealed_handle) = SealedState::new(SealedWith {
+            mode: if config.plugins.node_tpm.is_some() {
+                config.agent.sealed_state
+            } else {
+                sealed::Mode::Off
+            },
+            path: data_dir.sealed_state(),
+            trust_domain: config.agent.trust_domain.clone(),
+            prover: prover.clone(),
+            keeper: handle.clone(),
+            meters: meters.sealed.clone(),
+            clock,
+        });
         let (ends, standing_ends) = watch::channel(None);
         let standing = Standing {
             reach: Reach {
@@ -149,6 +164,7 @@ impl Agent {
             client,
             ends,
             unkept: Unkept::default(),
+            sealed: sealed_handle,
         };
 
         let listener = local::listen(&config.agent.socket_path, 0o777)?;
@@ -168,6 +184,7 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("cache", keeper.run()));
         tasks.spawn(named("standing", standing.run()));
+        tasks.spawn(named("sealed state", sealed.run()));
         tasks.spawn(named(
             "ready",
             tell_readiness(cache, standing_ends, ready_sender, clock),

@@ -1,7 +1,10 @@
 //! The handle by which everybody uses the TPM that a thread owns.
 
 use attest::{PcrSelection, PcrValues};
-use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
+use plugin_api::{
+    Activation, RawCertification, RawQuote, Sealed, SealedKey, Sealing, TpmDevice, TpmEk, TpmError,
+    TpmIdentity, TpmKey,
+};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
@@ -11,7 +14,6 @@ use crate::{
     ek::Ek,
     error,
     owner::{Operation, Owner},
-    seal::{Sealed, SealedKey},
 };
 
 /// Asks the thread that owns the TPM. Clones share the TPM, and each keeps the trust domain that it identified for.
@@ -48,31 +50,6 @@ impl Handle {
         self.ask(Operation::EndorsementKeys, |open| {
             Ok(open.endorsement_keys()?.iter().map(Ek::describe).collect())
         })
-    }
-
-    /// Seals a key to `values` of `pcrs`, whatever these hold now: this TPM alone gives it back, while they hold that.
-    ///
-    /// # Errors
-    ///
-    /// The TPM can't be used; the error says what to do.
-    pub fn seal(
-        &self,
-        secret: &SealedKey,
-        pcrs: &PcrSelection,
-        values: &PcrValues,
-    ) -> Result<Sealed, TpmError> {
-        let (secret, pcrs, values) = (secret.clone(), pcrs.clone(), values.clone());
-        self.ask(Operation::Seal, move |open| open.seal(&secret, &pcrs, &values))
-    }
-
-    /// The key that was sealed; `None` if the PCRs hold something else, or another TPM sealed it.
-    ///
-    /// # Errors
-    ///
-    /// The TPM can't be used; the error says what to do.
-    pub fn unseal(&self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
-        let sealed = sealed.clone();
-        self.ask(Operation::Unseal, move |open| open.unseal(&sealed))
     }
 
     fn ask<T, F>(&self, operation: Operation, request: F) -> Result<T, TpmError>
@@ -133,5 +110,15 @@ impl TpmDevice for Handle {
         self.ask(Operation::Certify, move |open| {
             open.certify(&trust_domain, &key, &extra_data)
         })
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        let (key, sealing) = (key.clone(), sealing.clone());
+        self.ask(Operation::Seal, move |open| open.seal(&key, &sealing))
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let sealed = sealed.clone();
+        self.ask(Operation::Unseal, move |open| open.unseal(&sealed))
     }
 }

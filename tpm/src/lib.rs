@@ -36,7 +36,6 @@ use std::time::Duration;
 use plugin_api::TpmError;
 
 pub use handle::Handle;
-pub use seal::{Sealed, SealedKey};
 pub use secret::SecretFile;
 pub use silence::silence_library;
 

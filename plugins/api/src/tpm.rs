@@ -6,6 +6,8 @@ use attest::{Name, PcrSelection, PcrValues};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
+use crate::{Sealed, SealedKey, Sealing};
+
 /// The host's TPM. Calls block for as long as the TPM takes: up to seconds on real hardware.
 pub trait TpmDevice: Send {
     /// The endorsement keys with their certificates, and the attestation key of `trust_domain`, which is made
@@ -59,6 +61,20 @@ pub trait TpmDevice: Send {
     ///
     /// The key is gone, or the TPM can't be used.
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError>;
+
+    /// Seals a key, whatever the PCRs hold now: this TPM alone gives it back, while they hold what `sealing` says.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError>;
+
+    /// The key that was sealed; `None` if the PCRs hold something else, another TPM sealed it, or none.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError>;
 }
 
 /// The keys by which a TPM is known.

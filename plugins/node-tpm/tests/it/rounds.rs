@@ -25,7 +25,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let machine = Machine::new();
         let server = Server::of(&machine);
         Self::of(machine, server)
@@ -43,8 +43,8 @@ impl Session {
     }
 
     pub(crate) fn ask(&mut self) -> Asked {
-        self.asked += 1;
-        let context = self.server.context(WIRE, 100 + self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        let context = self.server.context(WIRE, self.asked.wrapping_add(100));
         let host = &self.server.hosts[0];
         let asked = self.server.attestor.begin_round(host, &self.binding, &context);
         asked.unwrap()
@@ -55,8 +55,8 @@ impl Session {
     }
 
     pub(crate) fn hear(&mut self, asked: Asked, answer: &[u8]) -> Result<Round, Refusal> {
-        self.asked += 1;
-        let context = self.server.context(WIRE, 100 + self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        let context = self.server.context(WIRE, self.asked.wrapping_add(100));
         asked.next.handle(answer, &context)
     }
 

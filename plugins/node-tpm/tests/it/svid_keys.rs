@@ -12,8 +12,8 @@ use std::{
 use attest::{EvidenceKind, HashAlg, PcrSelection, PcrValues, hello_digest};
 use node_tpm::{AgentConfig, Config, SvidKey, TpmProver};
 use plugin_api::{
-    Activation, Attested, HostKey, NodeProver, RawCertification, RawQuote, Refusal, RefusalKind, Step,
-    SvidKeyPlace, TpmDevice, TpmError, TpmIdentity, TpmKey,
+    Activation, Attested, HostKey, NodeProver, RawCertification, RawQuote, Refusal, RefusalKind, Sealed,
+    SealedKey, Sealing, Step, SvidKeyPlace, TpmDevice, TpmError, TpmIdentity, TpmKey,
 };
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -75,6 +75,12 @@ fn acquainted(config: &Config) -> (Machine, Server, HostKey, Wire) {
     let key = create_key(&mut machine);
     let wire = asking_for(&mut machine, &key);
     (machine, server, key, wire)
+}
+
+/// The same, by the settings that a server begins with.
+pub(crate) fn acquainted_with_key() -> (Machine, Server, Wire) {
+    let (machine, server, _, wire) = acquainted(&Config::default());
+    (machine, server, wire)
 }
 
 /// A first message with its certification changed.
@@ -412,6 +418,14 @@ impl TpmDevice for Moody {
 
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
         self.tpm.certify(key, extra_data)
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        self.0.seal(key, sealing)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        self.0.unseal(sealed)
     }
 }
 

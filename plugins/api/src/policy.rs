@@ -146,6 +146,17 @@ impl HostPolicies {
             .collect()
     }
 
+    /// Those of [`needed_pcrs`](Self::needed_pcrs) that generations need from which something follows.
+    #[must_use]
+    pub fn enforced_pcrs(&self) -> PcrSet {
+        let generations = self.all.iter().flat_map(|policy| policy.iter());
+        generations
+            .filter(|generation| generation.stage == Stage::Enforced)
+            .flat_map(|generation| generation.policy.needed_pcrs().iter().collect::<Vec<_>>())
+            .filter(|pcr| *pcr != IMA_PCR)
+            .collect()
+    }
+
     /// The PCRs that they need and that a quote over `selection` does not cover in each of its banks.
     #[must_use]
     pub fn pcrs_missing_in(&self, selection: &PcrSelection) -> PcrSet {

@@ -30,6 +30,7 @@ mod proxy;
 mod refusals;
 mod revocation;
 mod rounds;
+mod sealing;
 mod serials;
 mod session;
 mod shares;

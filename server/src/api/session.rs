@@ -32,6 +32,7 @@ use super::{
     outlived::{Outlived, Turn},
     refusals::Refusals,
     rounds::{Rounds, RoundsWith},
+    sealing::sealing,
     status,
     verdicts::Verdicts,
 };
@@ -233,6 +234,7 @@ impl SessionService {
         let name = host.and_then(|host| host.endorsement_key_name());
         Welcome {
             endorsement_key_name: name.map(|name| name.as_bytes().into()).unwrap_or_default(),
+            sealing: host.and_then(|host| sealing(host, &snapshot)),
         }
     }
 

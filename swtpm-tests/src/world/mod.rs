@@ -21,7 +21,7 @@ pub use agent::Agent;
 pub use cable::Cable;
 pub use daemon::Daemon;
 pub use host::Host;
-pub use machine::{Machine, agent_cli};
+pub use machine::{Machine, agent_cli, agent_outcome};
 pub(crate) use programs::program;
 pub use programs::{go_client, python_client, server_cli};
 

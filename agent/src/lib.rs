@@ -121,8 +121,10 @@ impl Agent {
         };
         let token = token(&config.agent, kept.is_some())?;
         let trust_domain = &config.agent.trust_domain;
+        let (tpm, tpm_answers) = watch::channel(true);
+        meters::register_tpm(&mut metrics, tpm_answers.clone());
         let prover = config.plugins.node_prover(trust_domain, token, |settings| {
-            host_tpm::opener(settings, meters.tpm.clone())
+            host_tpm::opener(settings, meters.tpm.clone(), tpm)
         })?;
         let prover = Prover::new(prover);
 
@@ -174,6 +176,7 @@ impl Agent {
             keeper: handle,
             attestors: config.plugins.workload_attestors(),
             ready: ready.clone(),
+            tpm_answers: config.plugins.node_tpm.as_ref().map(|_| tpm_answers),
             meters,
             clock,
         };

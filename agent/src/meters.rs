@@ -116,6 +116,16 @@ fn is_method(path: &str) -> bool {
     path.starts_with("/SpiffeWorkloadAPI/") || path.starts_with("/grpc.health.v1.Health/")
 }
 
+/// Adds whether the TPM, where one is used, hangs.
+pub fn register_tpm(metrics: &mut Registry, answers: watch::Receiver<bool>) {
+    metrics.add(
+        Kind::Gauge,
+        "plastron_agent_tpm_hangs",
+        "1 while the TPM has not answered a request within its limit, else 0.",
+        move |samples| samples.number(&[], u64::from(!*answers.borrow())),
+    );
+}
+
 /// Adds what is read of the agent's state at each look.
 pub fn register_state(
     metrics: &mut Registry,

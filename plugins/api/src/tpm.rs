@@ -1,6 +1,6 @@
 //! What a prover asks of the host's TPM.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use attest::{Name, PcrSelection, PcrValues};
 use svid::TrustDomain;
@@ -148,6 +148,12 @@ pub enum TpmError {
         /// The setting that names the password file.
         setting: &'static str,
     },
+    /// More is asked of the TPM than it can do.
+    #[error("the TPM is busy: {limit} requests wait for it already")]
+    Busy {
+        /// How many may wait.
+        limit: usize,
+    },
     /// The credential was not made for this TPM's keys.
     #[error("the server's credential was made for another TPM or attestation key")]
     Credential,
@@ -167,6 +173,18 @@ pub enum TpmError {
     /// A key that the TPM made signs no more.
     #[error("the TPM no longer takes this key: it was reset or cleared since it made the key")]
     KeyGone(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The TPM hangs: it let the limit of a request pass, and has not answered it since.
+    #[error(
+        "TPM `{tcti}` did not answer `{operation}` within {limit:?}; nothing else is asked of it until it does. If that lasts, see what the kernel says (`journalctl -k -g tpm`), and power the machine off and on"
+    )]
+    NoAnswer {
+        /// How it is addressed.
+        tcti: String,
+        /// What it was asked for.
+        operation: &'static str,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// There is no endorsement key of a known template.
     #[error("the TPM has no endorsement key of a known template (RSA-2048, ECC P-256, ECC P-384)")]
     NoEndorsementKey,

@@ -216,8 +216,10 @@ impl Rounds {
                 self.address,
                 since.as_secs()
             ),
+            held_back: 0,
         };
-        verdicts.alarm(&self.host, alarming, &self.address).await;
+        let hosts = vec![Arc::clone(&self.host)];
+        verdicts.alarm(hosts, &alarming, &self.address, None).await;
     }
 
     async fn heard(&self) -> Result<(), Status> {

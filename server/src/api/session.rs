@@ -195,7 +195,7 @@ impl SessionService {
                     let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
                 }
                 let named = agent.host.as_ref();
-                self.verdicts.alarm_of(&refusal, named, &address).await;
+                self.verdicts.alarm_of(&refusal, named, &address, source).await;
                 let condemned = self.verdicts.condemn(&refusal, &address).await;
                 condemned.map_err(|error| status::not_changed(&error))?;
                 Err(status::unproven(&refusal))

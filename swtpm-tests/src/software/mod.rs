@@ -2,6 +2,7 @@
 //! properties, and for evidence that no TPM would give; never the only proof that a check works.
 
 mod credential;
+pub mod platform;
 pub mod structures;
 pub mod vendor;
 

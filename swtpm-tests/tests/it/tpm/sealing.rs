@@ -5,6 +5,8 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+/// TPM_CC_Load.
+const LOAD: u32 = 0x157;
 const SECRET: [u8; 32] = *b"what nobody else is to know, now";
 
 fn pcrs() -> PcrSelection {
@@ -102,6 +104,26 @@ fn what_was_changed_does_not_unseal() {
     };
     check(&mut handle, &garbage, None);
     assert_nothing_loaded(&tpm);
+}
+
+#[test]
+fn what_names_another_storage_key_is_not_even_loaded() {
+    let (tpm, other) = (any_tpm(), Swtpm::start());
+    let proxy = Proxy::before(&tpm);
+    let mut handle = open(proxy.tcti());
+    let good = sealed(&mut handle);
+    let elsewhere = sealed(&mut open(other.tcti())).parent;
+    assert!(elsewhere.is_some());
+    for parent in [elsewhere, None] {
+        let renamed = Sealed {
+            parent,
+            ..good.clone()
+        };
+        check(&handle, &renamed, None);
+    }
+    assert_eq!(proxy.commands(LOAD).len(), 0);
+    check(&handle, &good, Some(SECRET));
+    assert_eq!(proxy.commands(LOAD).len(), 1);
 }
 
 #[test]

@@ -53,14 +53,9 @@ pub(super) fn recorded(world: &World, event: &str) -> Vec<Value> {
 
 /// Waits until the audit trail has `event` `times` times.
 pub(super) fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let found = recorded(world, event);
-        if found.len() >= times {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "no {event} in the trail");
-    }
+    let line = format!("\"event\":\"{event}\"");
+    world.follow_audit().wait_for_more(&line, times);
+    recorded(world, event)
 }
 
 /// The serial number of the workload's SVID.

@@ -5,6 +5,7 @@ mod compared;
 mod ima;
 mod log;
 mod quote;
+mod rows;
 
 use std::fmt;
 
@@ -13,8 +14,9 @@ use serde::Serialize;
 use crate::Reject;
 
 pub use ima::{EntryRow, ImaReport, Proven};
-pub use log::{BootTextRow, EventRow, LogReport, PcrRow, SbatRow, SectionRow, SecureBootRow};
+pub use log::LogReport;
 pub use quote::{Captured, KeyRow, QuoteReport, StatementRow};
+pub use rows::{BootTextRow, EventRow, PcrRow, SbatRow, SectionRow, SecureBootRow};
 
 /// Something that a check found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

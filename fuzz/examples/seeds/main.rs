@@ -10,6 +10,7 @@
 mod attestor;
 mod names;
 mod policy;
+mod sessions;
 mod state;
 mod tpm;
 mod wire;
@@ -23,6 +24,7 @@ fn main() {
     attestor::write();
     names::write();
     policy::write();
+    sessions::write();
     state::write();
     tpm::write();
     wire::write();

@@ -151,7 +151,10 @@ impl Stage {
             19 => self.hold(b),
             20 => self.hosts[host].show_log(connection % HOSTS),
             21 if c % 8 == 0 => self.hosts[host].hide_list(),
-            21 => self.hosts[host].show_list(if b < 128 { usize::MAX } else { usize::from(b % 8) }),
+            21 => {
+                self.hosts[host].show_list(if b < 128 { usize::MAX } else { usize::from(b % 8) });
+                self.hosts[host].look_again();
+            }
             22 => self.hosts[host].measure(b, true),
             _ => self.reconnect(host, connection),
         }

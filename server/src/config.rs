@@ -96,6 +96,9 @@ pub struct Server {
     /// of `admin_ids` is minted. It guards against mistakes, not against an administrator who makes others by entries.
     #[serde(default)]
     pub host_approvals: Approvals,
+    /// Whether an ID that node aliases give by selectors of `node-tpm` may be given to agents of other attestors, too.
+    #[serde(default)]
+    pub mixed: bool,
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,

@@ -175,6 +175,7 @@ impl Server {
         let event_logs = EventLogs::new(Arc::clone(&store));
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
         let owner = owner.metered(meters.store_commit.clone());
+        let owner = owner.mixing(config.server.mixed);
         let (owner, notices) = telling(owner, &config, &meters)?;
         meters::register_state(&mut metrics, &registry);
         let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);

@@ -111,10 +111,10 @@ fn stands_for_hardware(snapshot: &Snapshot, entry: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use svid::TrustDomain;
+    use svid::{Timestamp, TrustDomain, x509::SerialNumber};
 
     use super::{
-        super::{PathKey, entry::SERVER_PATH},
+        super::{AgentSvid, PathKey, authorized_entries, entry::SERVER_PATH, is_authorized},
         *,
     };
 
@@ -180,6 +180,60 @@ mod tests {
             assert_eq!(hardware, stands_in_the_way, "{parent} {path} {selectors:?}");
             snapshot.mixed = true;
             assert_eq!(check(&snapshot, &new), Ok(()), "{parent} {path} {selectors:?}");
+        }
+    }
+
+    /// What was there before the rule gives nobody but hardware anything, by whatever way.
+    #[test]
+    fn an_agent_without_a_tpm_reaches_nothing_through_hardware() {
+        let ids = |snapshot: &Snapshot, attestor: &str| {
+            let agent = agent(attestor);
+            let now = Timestamp::from_unix(0);
+            let listed = authorized_entries(snapshot, &agent, now);
+            for entry in snapshot.entries.after("") {
+                let is_listed = listed.iter().any(|other| other.id() == entry.id());
+                let is_authorized = is_authorized(snapshot, &agent, entry.id(), now).is_some();
+                assert_eq!(is_authorized, is_listed, "{attestor} {}", entry.id());
+            }
+            let mut ids: Vec<_> = listed.iter().map(|entry| entry.id().to_string()).collect();
+            ids.sort();
+            ids
+        };
+        let mut snapshot = snapshot();
+        for old in [
+            entry(
+                "alias",
+                SERVER_PATH,
+                "/vm",
+                &["spiffe_id:spiffe://td/spire/agent/join_token/a"],
+            ),
+            entry("own", TOKENS_AGENT, "/vm", &["unix:uid:1"]),
+            entry("web", "/ci", "/web", &["unix:uid:1"]),
+        ] {
+            snapshot.entries.insert(Arc::new(old));
+        }
+        assert_eq!(ids(&snapshot, "join_token"), ["web"]);
+        assert_eq!(ids(&snapshot, ATTESTOR), ["child", "own", "web"]);
+        snapshot.mixed = true;
+        assert_eq!(ids(&snapshot, "join_token"), ["child", "own", "web"]);
+    }
+
+    fn agent(attestation_type: &str) -> Agent {
+        Agent {
+            path: TOKENS_AGENT.into(),
+            attestation_type: attestation_type.into(),
+            current: AgentSvid {
+                serial: SerialNumber::from_bytes(&[1]),
+                not_after: Timestamp::from_unix(1000),
+            },
+            next: None,
+            banned: false,
+            can_reattest: false,
+            selectors: std::iter::once("spiffe_id:spiffe://td/spire/agent/join_token/a".parse().unwrap())
+                .collect(),
+            version: String::new(),
+            host: None,
+            attested_at: Timestamp::from_unix(0),
         }
     }
 

@@ -14,6 +14,7 @@ mod evidence;
 mod failures;
 mod fleet;
 mod go;
+mod hardware;
 mod health;
 mod http;
 mod join_token;

@@ -139,12 +139,17 @@ fn compare(log: &EventLog, alg: HashAlg, known: &PcrValues, tpm: Option<&str>) -
     match (is_known, extended.is_empty()) {
         (false, true) => "extends none".into(),
         (false, false) => format!("extends {extended}"),
-        (true, ..) => [("equal ", equal, ""), ("", listed, " by list"), ("", phases, " by phases"), ("not ", differ, "")]
-            .into_iter()
-            .filter(|(_, pcrs, _)| !pcrs.is_empty())
-            .map(|(before, pcrs, after)| format!("{before}{pcrs}{after}"))
-            .collect::<Vec<_>>()
-            .join(" "),
+        (true, ..) => [
+            ("equal ", equal, ""),
+            ("", listed, " by list"),
+            ("", phases, " by phases"),
+            ("not ", differ, ""),
+        ]
+        .into_iter()
+        .filter(|(_, pcrs, _)| !pcrs.is_empty())
+        .map(|(before, pcrs, after)| format!("{before}{pcrs}{after}"))
+        .collect::<Vec<_>>()
+        .join(" "),
     }
 }
 

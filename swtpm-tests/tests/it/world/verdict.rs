@@ -195,6 +195,32 @@ fn a_host_that_falls_silent_is_stale_and_heals_when_it_speaks() {
 }
 
 #[test]
+fn a_host_that_is_silent_for_long_is_lost_and_what_it_had_is_revoked() {
+    let times = "evidence_interval = \"1s\"\nevidence_ttl = \"3s\"\nlost_after = \"6s\"\n";
+    let (world, _machine, agent, host) = serving(times);
+    let serial = serial(&agent);
+
+    agent.daemon().signal("STOP");
+    audited(&world, "host_lost", 1);
+    is_revoked(&world, &serial);
+    let shown = verdict(&world, &host);
+    assert_eq!(
+        (&shown["finding"], &shown["code"]),
+        (&"FINDING_STALE".into(), &"lost".into()),
+        "{shown}"
+    );
+    agent.daemon().signal("CONT");
+
+    // It drops what is revoked, and gets anew what it may have.
+    let withdrawal = agent.daemon().wait_for("Server withdrew this host's standing");
+    assert!(withdrawal.contains("host_lost"), "{withdrawal}");
+    judged(&world, &host, "FINDING_VERIFIED");
+    agent.daemon().wait_for_more("SVID ready", 2);
+    assert_ne!(self::serial(&agent), serial);
+    assert_eq!(world.server().count("Host quarantined"), 0);
+}
+
+#[test]
 fn a_server_that_was_away_quarantines_nobody() {
     let (mut world, _machine, agent, host) = serving(OFTEN);
 

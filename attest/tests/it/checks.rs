@@ -209,6 +209,58 @@ fn each_check_has_a_row_with_its_codes() {
     assert_eq!(without, WITHOUT_CODE);
 }
 
+/// The codes that the row of a check names, in its fourth column.
+fn codes_of(row: &str) -> impl Iterator<Item = &str> {
+    let column = row.split('|').nth(4).unwrap_or_default();
+    column
+        .split(',')
+        .map(|code| code.trim_matches([' ', '`']))
+        .filter(|code| !code.is_empty())
+}
+
+#[test]
+fn security_names_all_codes_and_no_others() {
+    let security = read(&here().join("../SECURITY.md"));
+    let variants = variants();
+    for Variant { code, .. } in &variants {
+        assert!(
+            security.contains(&format!("`{code}`")),
+            "`{code}` is not explained"
+        );
+    }
+    for number in 1..=64 {
+        for code in codes_of(row(&security, number)) {
+            let is_one = variants.iter().any(|variant| variant.code == code);
+            assert!(is_one, "row {number} names `{code}`, which nothing refuses with");
+        }
+    }
+}
+
+#[test]
+fn each_difference_from_a_policy_is_explained_and_has_a_test() {
+    let security = read(&here().join("../SECURITY.md"));
+    let source = read(&here().join("src/policy/difference.rs"));
+    let codes: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
+        .map(|(_, code)| code.trim_end_matches("\","))
+        .collect();
+    assert!(codes.len() > 19, "{codes:?}");
+    let folders = ["tests/it", "tests/it/policies"].map(|folder| sources(&here().join(folder)));
+    let tests: String = folders.iter().flatten().map(|path| read(path)).collect();
+    for code in codes {
+        assert!(
+            security.contains(&format!("`{code}`")),
+            "`{code}` is not explained"
+        );
+        // Perhaps with what it is about behind it.
+        let is_tested = [format!("\"{code}\""), format!("\"{code} ")]
+            .iter()
+            .any(|text| tests.contains(text));
+        assert!(is_tested, "no test differs with `{code}`");
+    }
+}
+
 #[test]
 fn each_code_has_a_test() {
     let mut tests = String::new();

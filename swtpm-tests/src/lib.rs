@@ -38,11 +38,11 @@ pub use kernel::KernelEntry;
 pub use log::{Extend, Measured, read_log};
 pub use ports::free as free_port;
 pub use proxy::Proxy;
-pub use software::{SoftwareTpm, structures, vendor};
+pub use software::{SoftwareTpm, platform, structures, vendor};
 pub use swtpm::{Options, Startup, Swtpm};
 pub use tampering::{Change, Tampered, flipped, tampered};
 pub use tool::{new_dir, run, work_in};
 pub use world::{
-    Agent, Cable, Daemon, Host, Machine, World, agent_cli, agent_id, go_client, python_client, server_cli,
-    uid,
+    Agent, Cable, Daemon, Host, Machine, World, agent_cli, agent_id, agent_outcome, go_client, python_client,
+    server_cli, uid,
 };

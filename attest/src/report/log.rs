@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Finding, compared::Compared, printable, write_findings};
+use super::{Finding, compared::Compared, pcr::PcrRow, printable, write_findings};
 use crate::{
-    Digest, HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
+    HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
     event_log::{
-        Content, Event, EventLog, Format, Handover, Measurements, SecureBoot, UKI_PCR, UkiSection,
-        boot_phases, uki_sections,
+        BootText, Content, Event, EventLog, Format, Handover, Measurements, SbatLevel, SecureBoot, UKI_PCR,
+        UkiSection, boot_phases, boot_texts, uki_sections,
     },
 };
 
@@ -28,15 +28,19 @@ pub struct LogReport {
     pub compared: Option<Vec<u8>>,
     /// All events that extended a PCR.
     pub events: Vec<EventRow>,
-    /// What the events leave in the PCRs of every bank; of those alone whose values are known, if any are.
+    /// What the events leave in the PCRs of every bank, and whether that is what is known of them.
     pub pcrs: Vec<PcrRow>,
     /// Secure Boot, if PCR 7 tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure_boot: Option<SecureBootRow>,
+    /// The levels of revocations that were measured; shim measures one.
+    pub sbat: Vec<SbatRow>,
     /// Positions of the images that were started from the boot option on, if firmware handed over.
     pub images: Vec<u32>,
     /// The sections of a unified kernel image.
     pub sections: Vec<SectionRow>,
+    /// The texts that boot loaders measured.
+    pub boot_texts: Vec<BootTextRow>,
     /// The phases of the boot that systemd did not log, if PCR 11 is known and they explain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phases: Option<Vec<&'static str>>,
@@ -63,20 +67,6 @@ pub struct EventRow {
     pub remark: String,
 }
 
-/// A PCR.
-#[derive(Clone, Debug, Serialize)]
-pub struct PcrRow {
-    /// The bank.
-    pub bank: String,
-    /// The PCR.
-    pub index: u8,
-    /// What the events leave in it.
-    pub value: String,
-    /// What it holds, where that is known and something else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actual: Option<String>,
-}
-
 /// Secure Boot.
 #[derive(Clone, Debug, Serialize)]
 pub struct SecureBootRow {
@@ -96,6 +86,30 @@ pub struct SecureBootRow {
     pub authorities: Vec<(String, String)>,
 }
 
+/// A level of revocations (SBAT).
+#[derive(Clone, Debug, Serialize)]
+pub struct SbatRow {
+    /// Position of the event.
+    pub event: u32,
+    /// When it was published.
+    pub date: String,
+    /// The oldest generation of each component that may start.
+    pub generations: BTreeMap<String, u32>,
+}
+
+/// A text that a boot loader measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct BootTextRow {
+    /// Position of the event.
+    pub event: u32,
+    /// The PCR.
+    pub pcr: u8,
+    /// What the loader calls it, which no digest covers: `grub_cmd`, `kernel_cmdline`, `module_cmdline`, `load_options`.
+    pub claimed: &'static str,
+    /// What was measured.
+    pub text: String,
+}
+
 /// A section of a unified kernel image.
 #[derive(Clone, Debug, Serialize)]
 pub struct SectionRow {
@@ -106,7 +120,8 @@ pub struct SectionRow {
 }
 
 impl LogReport {
-    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing is shown of other PCRs.
+    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing that other PCRs
+    /// would tell is believed.
     #[must_use]
     pub fn of(log: &[u8], actual: Option<&PcrValues>) -> Self {
         Self::compared(log, actual.map_or(Compared::Nothing, Compared::Read))
@@ -171,25 +186,44 @@ impl LogReport {
             }
         };
         let Some(actual) = compared.values() else {
-            let rows = replayed
-                .iter()
-                .map(|(alg, pcr, value)| PcrRow::of(alg, pcr, value, None));
-            self.pcrs.extend(rows);
+            self.pcrs.extend(PcrRow::unproven(&replayed));
             return covered;
         };
+        let first = self.pcrs.len();
+        let explained = self.compare(log, &replayed, alg, compared, actual);
+        let others = (0..PcrSet::COUNT).filter(|pcr| !covered.contains(*pcr));
+        match log.replay_of(alg, others.collect()) {
+            Ok(others) => self.pcrs.extend(PcrRow::unproven(&others)),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
+        }
+        if let Some(rows) = self.pcrs.get_mut(first..) {
+            rows.sort_by_key(|row| row.index);
+        }
+        explained
+    }
+
+    /// Compares what the log leaves in PCRs of a bank with what these hold, and gives those that it explains.
+    fn compare(
+        &mut self,
+        log: &EventLog,
+        replayed: &PcrValues,
+        alg: HashAlg,
+        compared: Compared<'_>,
+        actual: &PcrValues,
+    ) -> PcrSet {
         let phases = boot_phases(log, actual, alg).is_some();
-        let Ok(selection) = PcrSelection::new(vec![(alg, covered)]) else {
+        let Ok(selection) = PcrSelection::new(vec![(alg, compared.covered(alg))]) else {
             return PcrSet::default();
         };
         let mut explained = Vec::new();
         for (_, index, value) in replayed.select(&selection).iter() {
-            let other = actual.get(alg, index).filter(|actual| *actual != value);
-            self.pcrs.push(PcrRow::of(alg, index, value, other));
-            if other.is_none() || index == UKI_PCR && phases {
+            let row = PcrRow::compared(alg, index, value, actual.get(alg, index));
+            if row.actual.is_none() || index == UKI_PCR && phases {
                 explained.push(index);
             } else {
-                self.findings.push(compared.mismatch(alg, index));
+                self.findings.extend(compared.mismatch(alg, index));
             }
+            self.pcrs.push(row);
         }
         explained.into_iter().collect()
     }
@@ -235,11 +269,21 @@ impl LogReport {
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
         }
+        if pcrs.contains(7) {
+            match SbatLevel::all(&measurements) {
+                Ok(levels) => self.sbat = levels.iter().map(SbatRow::of).collect(),
+                Err(reject) => self.findings.push(Finding::noted(reject)),
+            }
+        }
         if pcrs.contains(4) && pcrs.contains(5) {
             match Handover::of(&measurements) {
                 Ok(handover) => self.images = handover.images,
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
+        }
+        match boot_texts(&measurements) {
+            Ok(texts) => self.boot_texts = texts.iter().map(BootTextRow::of).collect(),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
         }
         if pcrs.contains(UKI_PCR) {
             match uki_sections(&measurements) {
@@ -250,22 +294,35 @@ impl LogReport {
     }
 }
 
+impl SbatRow {
+    fn of(level: &SbatLevel<'_>) -> Self {
+        let generations = level.generations.iter();
+        Self {
+            event: level.index,
+            date: level.date.into(),
+            generations: generations
+                .map(|(name, generation)| ((*name).into(), *generation))
+                .collect(),
+        }
+    }
+}
+
+impl BootTextRow {
+    fn of(text: &BootText<'_>) -> Self {
+        Self {
+            event: text.index,
+            pcr: text.pcr,
+            claimed: text.claimed,
+            text: printable(text.text.to_text().as_bytes()),
+        }
+    }
+}
+
 impl SectionRow {
     fn of(section: &UkiSection<'_>) -> Self {
         Self {
             name: section.name,
             digest: hex::encode(section.digest),
-        }
-    }
-}
-
-impl PcrRow {
-    fn of(alg: HashAlg, index: u8, value: &Digest, actual: Option<&Digest>) -> Self {
-        Self {
-            bank: alg.to_string(),
-            index,
-            value: value.to_string(),
-            actual: actual.map(ToString::to_string),
         }
     }
 }
@@ -321,8 +378,9 @@ impl SecureBootRow {
     }
 }
 
-impl fmt::Display for LogReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LogReport {
+    /// All but the findings.
+    pub(super) fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "Event log     : {}, {}, {} events",
@@ -342,12 +400,19 @@ impl fmt::Display for LogReport {
             Some(state) => write!(f, "{state}")?,
             None => writeln!(f, "Secure Boot   : unknown")?,
         }
+        for level in &self.sbat {
+            writeln!(f, "SBAT level    : {level}")?;
+        }
         if !self.images.is_empty() {
             let images: Vec<_> = self.images.iter().map(|index| format!("event {index}")).collect();
             writeln!(f, "Images        : {}", images.join(", "))?;
         }
         for section in &self.sections {
             writeln!(f, "Section       : {:9} {}", section.name, section.digest)?;
+        }
+        // Commands are among the events; there are many.
+        for text in self.boot_texts.iter().filter(|text| text.claimed != "grub_cmd") {
+            writeln!(f, "Boot loader   : {} {}", text.claimed, text.text)?;
         }
         if let Some(phases) = &self.phases {
             writeln!(
@@ -370,13 +435,25 @@ impl fmt::Display for LogReport {
         }
         writeln!(f)?;
         for pcr in &self.pcrs {
-            writeln!(f, "{:6} PCR {:2} : {}", pcr.bank, pcr.index, pcr.value)?;
-            if let Some(actual) = &pcr.actual {
-                writeln!(f, "         holds : {actual}")?;
-            }
+            write!(f, "{pcr}")?;
         }
-        writeln!(f)?;
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for LogReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_facts(f)?;
         write_findings(f, &self.findings)
+    }
+}
+
+impl fmt::Display for SbatRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.date)?;
+        self.generations
+            .iter()
+            .try_for_each(|(name, generation)| write!(f, ", {name} {generation}"))
     }
 }
 

@@ -4,6 +4,7 @@
 mod compared;
 mod ima;
 mod log;
+mod pcr;
 mod quote;
 
 use std::fmt;
@@ -13,8 +14,9 @@ use serde::Serialize;
 use crate::Reject;
 
 pub use ima::{EntryRow, ImaReport, Proven};
-pub use log::{EventRow, LogReport, PcrRow, SectionRow, SecureBootRow};
-pub use quote::{Captured, KeyRow, QuoteReport, StatementRow};
+pub use log::{BootTextRow, EventRow, LogReport, SbatRow, SectionRow, SecureBootRow};
+pub use pcr::{Comparison, PcrRow};
+pub use quote::{Beside, Captured, KeyRow, QuoteReport, StatementRow};
 
 /// Something that a check found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -24,6 +24,7 @@ mod ima_lists;
 mod log_reports;
 mod mutated_evidence;
 mod mutated_logs;
+mod platforms;
 mod policies;
 mod quoted_pcrs;
 mod quotes;
@@ -31,4 +32,4 @@ mod tampering;
 mod testdata;
 mod uki_boots;
 
-use swtpm_tests::{structures as tpm, vendor};
+use swtpm_tests::{platform, structures as tpm, vendor};

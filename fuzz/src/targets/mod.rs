@@ -41,6 +41,12 @@ pub const TARGETS: &[Target] = &[
     target("name", attest::name, 256),
     target("pcr_file", attest::pcr_file, 8 * KB),
     target("pcr_selection", attest::pcr_selection, 256),
+    seeded(
+        "platform_certificate",
+        attest::platform_certificate,
+        8 * KB,
+        "attest/testdata/ek/platform",
+    ),
     target("policy", policy::text, 16 * KB),
     seeded(
         "policy_learned",
@@ -96,6 +102,8 @@ pub const TARGETS: &[Target] = &[
     target("journal", state::journal, 16 * KB),
     target("keys_file", state::keys_file, 8 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),
+    target("sealed_content", state::sealed_content, 8 * KB),
+    target("sealed_file", state::sealed_file, 8 * KB),
     seeded("server_config", config::server, 16 * KB, "deploy/config"),
     target("store_authorities", state::authorities, 8 * KB),
     target("store_frame", state::frame, 4 * KB),

@@ -1,5 +1,7 @@
 //! Rounds of a session: nonce, quote, and the log where something is new.
 
+use std::time::Duration;
+
 use attest::{HashAlg, hello_digest, wire::ClockInfo};
 use node_tpm::{Config, EventLogs};
 use plugin_api::{Asked, Attested, NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
@@ -272,12 +274,14 @@ fn another_selection_is_asked_for_and_taken_with_its_log() {
 fn a_quote_of_other_pcrs_than_were_asked_for_does_not_pass() {
     let mut session = Session::open();
     let asked = session.ask();
+    assert_eq!(asked.within, Duration::from_secs(10), "for a quote");
     let mut need = Need::decode(asked.send.as_slice()).unwrap();
     need.selection[0].pcrs = 0b1;
     let answer = session.answer(&need.encode_to_vec());
     let Ok(Round::Ask(more)) = session.hear(asked, &answer) else {
         panic!("other PCRs were taken")
     };
+    assert_eq!(more.within, Duration::from_secs(60), "for what may bring a log");
     let mut need = Need::decode(more.send.as_slice()).unwrap();
     need.selection[0].pcrs = 0b1;
     let answer = session.answer(&need.encode_to_vec());

@@ -49,6 +49,7 @@ ima_violation | 57
 ima_weak_hash | 37, 57
 log_bank | 54
 log_banks | 54
+log_boot_loader | 53
 log_event_data | 48
 log_handover | 52
 log_limit | 45
@@ -64,9 +65,20 @@ pcr_digest | 36
 pcr_dynamic_launch | 55
 pcr_selection | 34
 pcr_uninitialized | 38
+platform_certificate_attributes | 61
+platform_certificate_critical | 61
+platform_certificate_delta | 61
+platform_certificate_holder | 61
+platform_certificate_malformed | 61
+platform_chain_expired | 61
+platform_chain_not_ca | 61
+platform_chain_signature | 61
+platform_chain_unknown | 61
+platform_chain_weak | 61
 qualified_signer | 30, 44
 secure_boot_keys | 51
 secure_boot_off | 50
+secure_boot_sbat | 51
 secure_boot_variable | 50
 signature_invalid | 24
 signature_scheme | 23
@@ -76,7 +88,7 @@ tpm_resumed | 42
 unexpected_message |";
 
 /// Checks without a code: there is nothing to refuse, or nobody makes them. `SECURITY.md` says why.
-const WITHOUT_CODE: &[u8] = &[12, 27, 35, 41, 47, 59, 60, 61, 62, 63, 64];
+const WITHOUT_CODE: &[u8] = &[12, 27, 35, 41, 47, 59, 60, 62, 63, 64];
 
 /// A variant of `Reject`, as its source has it.
 struct Variant {
@@ -195,6 +207,58 @@ fn each_check_has_a_row_with_its_codes() {
         }
     }
     assert_eq!(without, WITHOUT_CODE);
+}
+
+/// The codes that the row of a check names, in its fourth column.
+fn codes_of(row: &str) -> impl Iterator<Item = &str> {
+    let column = row.split('|').nth(4).unwrap_or_default();
+    column
+        .split(',')
+        .map(|code| code.trim_matches([' ', '`']))
+        .filter(|code| !code.is_empty())
+}
+
+#[test]
+fn security_names_all_codes_and_no_others() {
+    let security = read(&here().join("../SECURITY.md"));
+    let variants = variants();
+    for Variant { code, .. } in &variants {
+        assert!(
+            security.contains(&format!("`{code}`")),
+            "`{code}` is not explained"
+        );
+    }
+    for number in 1..=64 {
+        for code in codes_of(row(&security, number)) {
+            let is_one = variants.iter().any(|variant| variant.code == code);
+            assert!(is_one, "row {number} names `{code}`, which nothing refuses with");
+        }
+    }
+}
+
+#[test]
+fn each_difference_from_a_policy_is_explained_and_has_a_test() {
+    let security = read(&here().join("../SECURITY.md"));
+    let source = read(&here().join("src/policy/difference.rs"));
+    let codes: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
+        .map(|(_, code)| code.trim_end_matches("\","))
+        .collect();
+    assert!(codes.len() > 19, "{codes:?}");
+    let folders = ["tests/it", "tests/it/policies"].map(|folder| sources(&here().join(folder)));
+    let tests: String = folders.iter().flatten().map(|path| read(path)).collect();
+    for code in codes {
+        assert!(
+            security.contains(&format!("`{code}`")),
+            "`{code}` is not explained"
+        );
+        // Perhaps with what it is about behind it.
+        let is_tested = [format!("\"{code}\""), format!("\"{code} ")]
+            .iter()
+            .any(|text| tests.contains(text));
+        assert!(is_tested, "no test differs with `{code}`");
+    }
 }
 
 #[test]

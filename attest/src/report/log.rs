@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{
-    BootTextRow, EventRow, Finding, PcrRow, SbatRow, SectionRow, SecureBootRow, compared::Compared,
+    BootTextRow, EventRow, Finding, SbatRow, SectionRow, SecureBootRow, compared::Compared, pcr::PcrRow,
     write_findings,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub struct LogReport {
     pub compared: Option<Vec<u8>>,
     /// All events that extended a PCR.
     pub events: Vec<EventRow>,
-    /// What the events leave in the PCRs of every bank; of those alone whose values are known, if any are.
+    /// What the events leave in the PCRs of every bank, and whether that is what is known of them.
     pub pcrs: Vec<PcrRow>,
     /// Secure Boot, if PCR 7 tells.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,8 @@ pub struct LogReport {
 }
 
 impl LogReport {
-    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing is shown of other PCRs.
+    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing that other PCRs
+    /// would tell is believed.
     #[must_use]
     pub fn of(log: &[u8], actual: Option<&PcrValues>) -> Self {
         Self::compared(log, actual.map_or(Compared::Nothing, Compared::Read))
@@ -117,25 +118,44 @@ impl LogReport {
             }
         };
         let Some(actual) = compared.values() else {
-            let rows = replayed
-                .iter()
-                .map(|(alg, pcr, value)| PcrRow::of(alg, pcr, value, None));
-            self.pcrs.extend(rows);
+            self.pcrs.extend(PcrRow::unproven(&replayed));
             return covered;
         };
+        let first = self.pcrs.len();
+        let explained = self.compare(log, &replayed, alg, compared, actual);
+        let others = (0..PcrSet::COUNT).filter(|pcr| !covered.contains(*pcr));
+        match log.replay_of(alg, others.collect()) {
+            Ok(others) => self.pcrs.extend(PcrRow::unproven(&others)),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
+        }
+        if let Some(rows) = self.pcrs.get_mut(first..) {
+            rows.sort_by_key(|row| row.index);
+        }
+        explained
+    }
+
+    /// Compares what the log leaves in PCRs of a bank with what these hold, and gives those that it explains.
+    fn compare(
+        &mut self,
+        log: &EventLog,
+        replayed: &PcrValues,
+        alg: HashAlg,
+        compared: Compared<'_>,
+        actual: &PcrValues,
+    ) -> PcrSet {
         let phases = boot_phases(log, actual, alg).is_some();
-        let Ok(selection) = PcrSelection::new(vec![(alg, covered)]) else {
+        let Ok(selection) = PcrSelection::new(vec![(alg, compared.covered(alg))]) else {
             return PcrSet::default();
         };
         let mut explained = Vec::new();
         for (_, index, value) in replayed.select(&selection).iter() {
-            let other = actual.get(alg, index).filter(|actual| *actual != value);
-            self.pcrs.push(PcrRow::of(alg, index, value, other));
-            if other.is_none() || index == UKI_PCR && phases {
+            let row = PcrRow::compared(alg, index, value, actual.get(alg, index));
+            if row.actual.is_none() || index == UKI_PCR && phases {
                 explained.push(index);
             } else {
-                self.findings.push(compared.mismatch(alg, index));
+                self.findings.extend(compared.mismatch(alg, index));
             }
+            self.pcrs.push(row);
         }
         explained.into_iter().collect()
     }
@@ -206,8 +226,9 @@ impl LogReport {
     }
 }
 
-impl fmt::Display for LogReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LogReport {
+    /// All but the findings.
+    pub(super) fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "Event log     : {}, {}, {} events",
@@ -262,12 +283,15 @@ impl fmt::Display for LogReport {
         }
         writeln!(f)?;
         for pcr in &self.pcrs {
-            writeln!(f, "{:6} PCR {:2} : {}", pcr.bank, pcr.index, pcr.value)?;
-            if let Some(actual) = &pcr.actual {
-                writeln!(f, "         holds : {actual}")?;
-            }
+            write!(f, "{pcr}")?;
         }
-        writeln!(f)?;
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for LogReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_facts(f)?;
         write_findings(f, &self.findings)
     }
 }

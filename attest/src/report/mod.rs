@@ -4,6 +4,7 @@
 mod compared;
 mod ima;
 mod log;
+mod pcr;
 mod quote;
 mod rows;
 
@@ -15,8 +16,9 @@ use crate::Reject;
 
 pub use ima::{EntryRow, ImaReport, Proven};
 pub use log::LogReport;
-pub use quote::{Captured, KeyRow, QuoteReport, StatementRow};
-pub use rows::{BootTextRow, EventRow, PcrRow, SbatRow, SectionRow, SecureBootRow};
+pub use pcr::{Comparison, PcrRow};
+pub use quote::{Beside, Captured, KeyRow, QuoteReport, StatementRow};
+pub use rows::{BootTextRow, EventRow, SbatRow, SectionRow, SecureBootRow};
 
 /// Something that a check found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::printable;
 use crate::{
-    Digest, HashAlg,
+    HashAlg,
     event_log::{BootText, Content, Event, SbatLevel, SecureBoot, Signature, UkiSection},
 };
 
@@ -27,20 +27,6 @@ pub struct EventRow {
     pub content: &'static str,
     /// What the data says.
     pub remark: String,
-}
-
-/// A PCR.
-#[derive(Clone, Debug, Serialize)]
-pub struct PcrRow {
-    /// The bank.
-    pub bank: String,
-    /// The PCR.
-    pub index: u8,
-    /// What the events leave in it.
-    pub value: String,
-    /// What it holds, where that is known and something else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actual: Option<String>,
 }
 
 /// Secure Boot.
@@ -124,17 +110,6 @@ impl SectionRow {
         Self {
             name: section.name,
             digest: hex::encode(section.digest),
-        }
-    }
-}
-
-impl PcrRow {
-    pub(super) fn of(alg: HashAlg, index: u8, value: &Digest, actual: Option<&Digest>) -> Self {
-        Self {
-            bank: alg.to_string(),
-            index,
-            value: value.to_string(),
-            actual: actual.map(ToString::to_string),
         }
     }
 }

@@ -28,6 +28,7 @@ mod platforms;
 mod policies;
 mod quoted_pcrs;
 mod quotes;
+mod tampering;
 mod testdata;
 mod uki_boots;
 

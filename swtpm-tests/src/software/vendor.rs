@@ -85,6 +85,14 @@ impl Ca {
         Self::new(&certificate, params, key)
     }
 
+    /// A CA below this one, whose key is for `algorithm`.
+    pub fn issue_for(&self, algorithm: &'static SignatureAlgorithm) -> Self {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let params = ca_params("between", |_| ());
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self::new(&certificate, params, key)
+    }
+
     /// A certificate by this CA for the name and key of another one.
     pub fn cross_sign(&self, name: &str, other: &Self) -> CaCertificate {
         self.cross_sign_as(name, other, |_| ())

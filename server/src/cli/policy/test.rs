@@ -18,7 +18,10 @@ use crate::cli::{
 ///
 ///   plastron-server policy test rack-7.toml --event-log log.bin --pcrs pcrs.yaml
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("of").required(true).args(["event_log"])))]
+#[command(
+    group(ArgGroup::new("of").required(true).args(["event_log"])),
+    group(ArgGroup::new("proof").args(["pcrs"])),
+)]
 pub(in crate::cli) struct Test {
     /// The policy.
     #[arg(value_name = "POLICY")]

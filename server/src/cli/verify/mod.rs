@@ -15,7 +15,7 @@ use std::{
 
 use attest::{
     PcrValues,
-    report::{Captured, Finding, ImaReport, LogReport, QuoteReport},
+    report::{Beside, Captured, Finding, ImaReport, LogReport, QuoteReport},
 };
 use clap::{Args, Subcommand};
 use edge::json::pretty;
@@ -74,7 +74,8 @@ pub(super) struct ImaLog {
     form: Form,
 }
 
-/// Verifies a quote: who signed it, about which nonce, over which PCRs, and whether an event log explains them.
+/// Verifies a quote: who signed it, about which nonce, over which PCRs, and whether an event log explains them, and a
+/// kernel's measurement list.
 ///
 ///   tpm2_quote -c ak.ctx -l sha256:0-9 -q 00aa11 -m quote.bin -s quote.sig
 ///   plastron-server verify quote --ak ak.pub --quote quote.bin --signature quote.sig --nonce 00aa11 --event-log log.bin
@@ -96,6 +97,9 @@ pub(super) struct Quote {
     /// The event log that is to explain the PCRs.
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
+    /// The kernel's measurement list, binary or ASCII, that is to explain PCR 10.
+    #[arg(long, value_name = "FILE")]
+    ima_log: Option<PathBuf>,
     /// What the PCRs held, for PCRs that no event log explains, and to name those that it does not.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
@@ -168,13 +172,19 @@ impl Quote {
     fn report(&self) -> Result<QuoteReport, CommandError> {
         let pcrs = self.pcrs.as_deref().map(read_pcrs).transpose()?;
         let log = self.event_log.as_deref().map(read).transpose()?;
+        let list = self.ima_log.as_deref().map(read).transpose()?;
         let captured = Captured {
             ak: &der(&read(&self.ak)?),
             quote: &read(&self.quote)?,
             signature: &read(&self.signature)?,
             nonce: &self.nonce.0,
         };
-        Ok(QuoteReport::of(&captured, pcrs.as_ref(), log.as_deref()))
+        let beside = Beside {
+            pcrs: pcrs.as_ref(),
+            event_log: log.as_deref(),
+            ima_log: list.as_deref(),
+        };
+        Ok(QuoteReport::of(&captured, &beside))
     }
 }
 

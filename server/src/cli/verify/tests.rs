@@ -156,11 +156,31 @@ fn a_quote_of_a_real_boot_is_verified() {
     check(&nonce, &[], &["qualified_signer"]);
     check(&nonce.replacen("00", "", 1), &[], &["EXTRA_DATA"]);
     let log = testdata("eventlogs/vm-sb-systemd.bin");
-    // IMA went on: PCR 10 is explained by its list alone.
+    // PCR 10 is explained by the kernel's list alone.
     check(
         &nonce,
         &["--event-log", &log],
         &["qualified_signer", "LOG_UNEXPLAINED"],
+    );
+    let list = testdata("ima/vm-sb-systemd.bin");
+    let explained = ["--event-log", &log, "--ima-log", &list];
+    check(&nonce, &explained, &["qualified_signer"]);
+    check(
+        &nonce,
+        &["--ima-log", &list],
+        &["qualified_signer", "IMA_UNEXPLAINED"],
+    );
+    let unexplained = &["qualified_signer", "IMA_UNEXPLAINED", "LOG_UNEXPLAINED"];
+    let [other_log, other_list] = ["eventlogs/vm-sb-56c.bin", "ima/vm-sb-56c.bin"].map(testdata);
+    check(
+        &nonce,
+        &["--event-log", &log, "--ima-log", &other_list],
+        unexplained,
+    );
+    check(
+        &nonce,
+        &["--event-log", &other_log, "--ima-log", &list],
+        unexplained,
     );
     let other = testdata("pcrs/vm-sb-56c.txt");
     check(&nonce, &["--pcrs", &other], &["qualified_signer", "PCR_DIGEST"]);

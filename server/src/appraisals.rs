@@ -103,6 +103,7 @@ pub fn appraise(
         log: &log,
         tpm_firmware: appraised.standing.firmware_version,
         list: None,
+        command_line: None,
     };
     Ok(Some(policies.appraise(&shown, Some(appraised), now)?))
 }

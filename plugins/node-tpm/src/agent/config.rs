@@ -24,6 +24,8 @@ pub struct Config {
     pub event_log_path: PathBuf,
     /// The kernel's measurement list, in binary; read where the server asks for it.
     pub ima_log_path: PathBuf,
+    /// The kernel's command line, which is sent with the event log so that the server can show it; nowhere: it is not sent.
+    pub command_line_path: PathBuf,
     /// Where the key of the host's SVID is.
     pub svid_key: SvidKey,
 }
@@ -38,6 +40,7 @@ impl Default for Config {
             persist_endorsement_key: true,
             event_log_path: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
             ima_log_path: "/sys/kernel/security/ima/binary_runtime_measurements".into(),
+            command_line_path: "/proc/cmdline".into(),
             svid_key: SvidKey::default(),
         }
     }

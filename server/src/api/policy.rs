@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use attest::policy::{Evidence, Learned, Policy, PolicyKey, PolicyName, learn};
+use attest::policy::{
+    Difference, DifferenceKind, Evidence, Learned, Policy, PolicyKey, PolicyName, judge, learn,
+};
 use edge::Clock;
 use plugin_api::Host;
 use proto::plastron::policy::v1::{
     ApplyPolicyRequest, ApplyPolicyResponse, AssignPoliciesRequest, Caution, ChangeResponse,
     GetPolicyRequest, LearnPolicyRequest, LearnPolicyResponse, ListPoliciesRequest, ListPoliciesResponse,
-    Policy as WirePolicy, PromotePolicyRequest, RetirePolicyRequest, StagePolicyRequest, policies_server,
+    Policy as WirePolicy, PromotePolicyRequest, RetirePolicyRequest, StagePolicyRequest, TestPolicyRequest,
+    TestPolicyResponse, policies_server,
 };
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status, async_trait};
@@ -174,14 +177,54 @@ impl policies_server::Policies for PolicyService {
         let text = learning.await.map_err(|_| stopping())??;
         Ok(Response::new(LearnPolicyResponse { text }))
     }
+
+    async fn test_policy(
+        &self,
+        request: Request<TestPolicyRequest>,
+    ) -> Result<Response<TestPolicyResponse>, Status> {
+        let request = request.into_inner();
+        let policy = Policy::parse(request.text.as_bytes())
+            .map_err(|error| status::invalid("policy is not understood", &error))?;
+        let snapshot = self.registry.snapshot();
+        let host = snapshot.hosts.get(&request.host_id).cloned();
+        let host = host.ok_or_else(host_not_found)?;
+        let logs = self.logs.clone();
+        let judging = spawn_blocking(move || learned(&host, &logs, |evidence| tested(policy, &evidence)));
+        let outcome = judging.await.map_err(|_| stopping())??;
+        Ok(Response::new(outcome))
+    }
+}
+
+/// What differs between a policy and evidence on record, of which the kernel's list is none.
+fn tested(policy: Policy, evidence: &Evidence<'_>) -> TestPolicyResponse {
+    let rest = Policy {
+        ima: None,
+        ..policy.clone()
+    };
+    let differences = judge(&rest, evidence);
+    let is_unknown = |difference: &&Difference| difference.kind == DifferenceKind::NotProven;
+    let files = policy
+        .ima
+        .is_some()
+        .then(|| "the files that its kernel measures: their list is not on record".to_owned());
+    TestPolicyResponse {
+        differences: differences
+            .iter()
+            .filter(|difference| !is_unknown(difference))
+            .map(convert::difference_to_wire)
+            .collect(),
+        more: differences.more(),
+        unknown: differences
+            .iter()
+            .filter(is_unknown)
+            .map(ToString::to_string)
+            .chain(files)
+            .collect(),
+    }
 }
 
 /// What `teach` makes of the evidence on record of `host`.
-fn learned(
-    host: &Host,
-    logs: &EventLogs,
-    teach: impl FnOnce(Evidence<'_>) -> String,
-) -> Result<String, Status> {
+fn learned<T>(host: &Host, logs: &EventLogs, teach: impl FnOnce(Evidence<'_>) -> T) -> Result<T, Status> {
     let nothing = || {
         Status::failed_precondition(
             "no event log of this host is on record; it is kept when the host attests next with one that is new",
@@ -189,12 +232,12 @@ fn learned(
     };
     let log = logs
         .of(host)
-        .map_err(|error| status::invalid("cannot learn from this host", &error))?;
+        .map_err(|error| status::invalid("evidence on record can't be used", &error))?;
     let log = log.ok_or_else(nothing)?;
     let appraised = host.appraised.as_ref().ok_or_else(nothing)?;
     let known = appraised.event_log.as_ref().ok_or_else(nothing)?;
     let evidence = Evidence::recorded(&known.values, &log)
-        .map_err(|error| status::invalid("cannot learn from this host", &error))?;
+        .map_err(|error| status::invalid("evidence on record can't be used", &error))?;
     Ok(teach(
         evidence.with_tpm_firmware(appraised.standing.firmware_version),
     ))

@@ -15,8 +15,8 @@ use attest::{
 use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
 use plugin_api::{
     Activation, Attested, Binding, Claim, Context, EnrolledEk, Host, HostClaim, HostPolicies, JoinToken,
-    Newcomer, NodeAttestor, NodeProver, RawCertification, RawQuote, Records, Refusal, Step, TpmDevice,
-    TpmError, TpmIdentity, TpmKey,
+    Newcomer, NodeAttestor, NodeProver, RawCertification, RawQuote, Records, Refusal, Sealed, SealedKey,
+    Sealing, Step, TpmDevice, TpmError, TpmIdentity, TpmKey,
 };
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use svid::{Timestamp, TrustDomain};
@@ -452,5 +452,13 @@ impl TpmDevice for Shared {
 
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
         self.0.lock().unwrap().certify(key, extra_data)
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        self.0.lock().unwrap().seal(key, sealing)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        self.0.lock().unwrap().unseal(sealed)
     }
 }

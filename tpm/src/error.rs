@@ -29,12 +29,6 @@ pub(crate) enum Misuse {
     NoContext,
     #[error("there is no attestation key yet; identify first")]
     NotIdentified,
-    #[error("no PCRs are selected: a key sealed to none is open to anybody")]
-    NoPcrs,
-    #[error("a PCR is selected whose value is not given")]
-    NoValue,
-    #[error("what was kept is no sealed key of a TPM")]
-    NotSealed,
     #[error("a unix socket (`path=`) is not supported; use `host=` and `port=`")]
     UnixSocket,
 }

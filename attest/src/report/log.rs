@@ -8,8 +8,8 @@ use super::{Finding, compared::Compared, pcr::PcrRow, printable, write_findings}
 use crate::{
     HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
     event_log::{
-        Content, Event, EventLog, Format, Handover, Measurements, SecureBoot, UKI_PCR, UkiSection,
-        boot_phases, uki_sections,
+        BootText, Content, Event, EventLog, Format, Handover, Measurements, SbatLevel, SecureBoot, UKI_PCR,
+        UkiSection, boot_phases, boot_texts, uki_sections,
     },
 };
 
@@ -33,10 +33,14 @@ pub struct LogReport {
     /// Secure Boot, if PCR 7 tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure_boot: Option<SecureBootRow>,
+    /// The levels of revocations that were measured; shim measures one.
+    pub sbat: Vec<SbatRow>,
     /// Positions of the images that were started from the boot option on, if firmware handed over.
     pub images: Vec<u32>,
     /// The sections of a unified kernel image.
     pub sections: Vec<SectionRow>,
+    /// The texts that boot loaders measured.
+    pub boot_texts: Vec<BootTextRow>,
     /// The phases of the boot that systemd did not log, if PCR 11 is known and they explain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phases: Option<Vec<&'static str>>,
@@ -80,6 +84,30 @@ pub struct SecureBootRow {
     pub dbx: Vec<String>,
     /// By what images were verified: where it was found, and its SHA-256.
     pub authorities: Vec<(String, String)>,
+}
+
+/// A level of revocations (SBAT).
+#[derive(Clone, Debug, Serialize)]
+pub struct SbatRow {
+    /// Position of the event.
+    pub event: u32,
+    /// When it was published.
+    pub date: String,
+    /// The oldest generation of each component that may start.
+    pub generations: BTreeMap<String, u32>,
+}
+
+/// A text that a boot loader measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct BootTextRow {
+    /// Position of the event.
+    pub event: u32,
+    /// The PCR.
+    pub pcr: u8,
+    /// What the loader calls it, which no digest covers: `grub_cmd`, `kernel_cmdline`, `module_cmdline`, `load_options`.
+    pub claimed: &'static str,
+    /// What was measured.
+    pub text: String,
 }
 
 /// A section of a unified kernel image.
@@ -241,17 +269,51 @@ impl LogReport {
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
         }
+        if pcrs.contains(7) {
+            match SbatLevel::all(&measurements) {
+                Ok(levels) => self.sbat = levels.iter().map(SbatRow::of).collect(),
+                Err(reject) => self.findings.push(Finding::noted(reject)),
+            }
+        }
         if pcrs.contains(4) && pcrs.contains(5) {
             match Handover::of(&measurements) {
                 Ok(handover) => self.images = handover.images,
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
         }
+        match boot_texts(&measurements) {
+            Ok(texts) => self.boot_texts = texts.iter().map(BootTextRow::of).collect(),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
+        }
         if pcrs.contains(UKI_PCR) {
             match uki_sections(&measurements) {
                 Ok(sections) => self.sections = sections.iter().flatten().map(SectionRow::of).collect(),
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
+        }
+    }
+}
+
+impl SbatRow {
+    fn of(level: &SbatLevel<'_>) -> Self {
+        let generations = level.generations.iter();
+        Self {
+            event: level.index,
+            date: level.date.into(),
+            generations: generations
+                .map(|(name, generation)| ((*name).into(), *generation))
+                .collect(),
+        }
+    }
+}
+
+impl BootTextRow {
+    fn of(text: &BootText<'_>) -> Self {
+        Self {
+            event: text.index,
+            pcr: text.pcr,
+            claimed: text.claimed,
+            text: printable(text.text.to_text().as_bytes()),
         }
     }
 }
@@ -338,12 +400,19 @@ impl LogReport {
             Some(state) => write!(f, "{state}")?,
             None => writeln!(f, "Secure Boot   : unknown")?,
         }
+        for level in &self.sbat {
+            writeln!(f, "SBAT level    : {level}")?;
+        }
         if !self.images.is_empty() {
             let images: Vec<_> = self.images.iter().map(|index| format!("event {index}")).collect();
             writeln!(f, "Images        : {}", images.join(", "))?;
         }
         for section in &self.sections {
             writeln!(f, "Section       : {:9} {}", section.name, section.digest)?;
+        }
+        // Commands are among the events; there are many.
+        for text in self.boot_texts.iter().filter(|text| text.claimed != "grub_cmd") {
+            writeln!(f, "Boot loader   : {} {}", text.claimed, text.text)?;
         }
         if let Some(phases) = &self.phases {
             writeln!(
@@ -376,6 +445,15 @@ impl fmt::Display for LogReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_facts(f)?;
         write_findings(f, &self.findings)
+    }
+}
+
+impl fmt::Display for SbatRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.date)?;
+        self.generations
+            .iter()
+            .try_for_each(|(name, generation)| write!(f, ", {name} {generation}"))
     }
 }
 

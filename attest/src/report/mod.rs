@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::Reject;
 
 pub use ima::{EntryRow, ImaReport, Proven};
-pub use log::{EventRow, LogReport, SectionRow, SecureBootRow};
+pub use log::{BootTextRow, EventRow, LogReport, SbatRow, SectionRow, SecureBootRow};
 pub use pcr::{Comparison, PcrRow};
 pub use quote::{Beside, Captured, KeyRow, QuoteReport, StatementRow};
 

@@ -49,6 +49,7 @@ ima_violation | 57
 ima_weak_hash | 37, 57
 log_bank | 54
 log_banks | 54
+log_boot_loader | 53
 log_event_data | 48
 log_handover | 52
 log_limit | 45
@@ -64,9 +65,20 @@ pcr_digest | 36
 pcr_dynamic_launch | 55
 pcr_selection | 34
 pcr_uninitialized | 38
+platform_certificate_attributes | 61
+platform_certificate_critical | 61
+platform_certificate_delta | 61
+platform_certificate_holder | 61
+platform_certificate_malformed | 61
+platform_chain_expired | 61
+platform_chain_not_ca | 61
+platform_chain_signature | 61
+platform_chain_unknown | 61
+platform_chain_weak | 61
 qualified_signer | 30, 44
 secure_boot_keys | 51
 secure_boot_off | 50
+secure_boot_sbat | 51
 secure_boot_variable | 50
 signature_invalid | 24
 signature_scheme | 23
@@ -76,7 +88,7 @@ tpm_resumed | 42
 unexpected_message |";
 
 /// Checks without a code: there is nothing to refuse, or nobody makes them. `SECURITY.md` says why.
-const WITHOUT_CODE: &[u8] = &[12, 27, 35, 41, 47, 59, 60, 61, 62, 63, 64];
+const WITHOUT_CODE: &[u8] = &[12, 27, 35, 41, 47, 59, 60, 62, 63, 64];
 
 /// A variant of `Reject`, as its source has it.
 struct Variant {

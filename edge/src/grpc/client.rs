@@ -58,7 +58,7 @@ impl Client {
         let (send, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_timeout(ANSWERED_WITHIN)
             .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Handshake)?;
@@ -107,5 +107,7 @@ impl Service<Request<Body>> for Client {
     }
 }
 
-/// Silence after which a ping is sent, and after which the connection counts as dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Silence after which a ping is sent: each wakes the server, which may have thousands of connections.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long a ping may stay unanswered before the connection counts as dead.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);

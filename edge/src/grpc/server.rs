@@ -19,8 +19,10 @@ pub struct Limits {
     pub concurrent_streams: u32,
     /// Bytes of request headers.
     pub header_list_size: u32,
-    /// Silence after which a ping is sent, and after which the connection is given up where it is not answered.
+    /// Silence after which a ping is sent. Each wakes a process that may hold thousands of connections.
     pub keep_alive: Duration,
+    /// How long a ping may stay unanswered before the connection is given up.
+    pub keep_alive_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -28,7 +30,8 @@ impl Default for Limits {
         Self {
             concurrent_streams: 256,
             header_list_size: 16 * 1024,
-            keep_alive: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(120),
+            keep_alive_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -101,7 +104,7 @@ where
             .max_concurrent_streams(limits.concurrent_streams)
             .max_header_list_size(limits.header_list_size)
             .keep_alive_interval(limits.keep_alive)
-            .keep_alive_timeout(limits.keep_alive)
+            .keep_alive_timeout(limits.keep_alive_timeout)
             .serve_connection(TokioIo::new(io), service),
     );
     async move {

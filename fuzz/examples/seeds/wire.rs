@@ -186,7 +186,7 @@ pub(crate) fn entry() -> types::Entry {
     }
 }
 
-fn bundle(bundle: &Bundle) -> types::Bundle {
+pub(crate) fn bundle(bundle: &Bundle) -> types::Bundle {
     let roots = bundle.x509_authorities.iter().map(|root| types::X509Certificate {
         asn1: root.certificate.to_vec(),
         tainted: false,
@@ -204,6 +204,17 @@ fn bundle(bundle: &Bundle) -> types::Bundle {
         refresh_hint: 300,
         sequence_number: 7,
         wit_authorities: vec![],
+    }
+}
+
+/// To which PCRs state may be sealed.
+pub(crate) fn sealing() -> session::Sealing {
+    session::Sealing {
+        pcrs: vec![tpm::PcrSelection {
+            hash_alg: 0x0b,
+            pcrs: 0x4395,
+        }],
+        pcr_digest: vec![17; 32],
     }
 }
 
@@ -245,11 +256,18 @@ fn server_messages(entry: types::Entry, bundle: types::Bundle) {
     };
     let welcome = session::Welcome {
         endorsement_key_name: vec![15; 34],
+        sealing: Some(sealing()),
+    };
+    let question = session::Question {
+        round: 7,
+        need: vec![16; 40],
+        sealing: Some(sealing()),
     };
     let messages = [
         ("welcome", Kind::Welcome(welcome)),
         ("update", Kind::Update(update)),
         ("withdrawal", Kind::Withdrawal(withdrawal)),
+        ("question", Kind::Question(question)),
     ];
     for (name, message) in messages {
         let message = session::ServerMessage {

@@ -306,8 +306,8 @@ impl Conversation {
         if let Err(error) = condemned {
             error!(%error, reject = refusal.code, "Host not quarantined");
         }
-        self.service.verdicts.alarm_of(refusal, None, &address).await;
-        let source = self.connection.source();
+        let (verdicts, source) = (&self.service.verdicts, self.connection.source());
+        verdicts.alarm_of(refusal, None, &address, source).await;
         let Some(unrecorded) = self.service.refusals.note(source, refusal.code, Instant::now()) else {
             return;
         };

@@ -9,6 +9,7 @@ use edge::{
     tls,
 };
 use ipnet::IpNet;
+use nix::sys::socket::{setsockopt, sockopt};
 use svid::x509::X509Svid;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -37,6 +38,12 @@ const ORIGIN_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 32_768;
 /// Most TCP connections from one source. Generous: a rack sits behind one address.
 const CONNECTIONS_A_SOURCE: usize = 8192;
+/// Seconds of silence after which the kernel asks for a sign of life.
+const PROBE_AFTER: u32 = 30;
+/// Seconds until it asks again.
+const PROBE_EVERY: u32 = 10;
+/// How often it asks before the connection is broken.
+const PROBES: u32 = 3;
 /// Pause after a failure to accept: the process is out of file descriptors.
 const BREATHE: Duration = Duration::from_millis(50);
 
@@ -100,6 +107,7 @@ impl Door {
     ) -> Option<(TlsStream<TcpStream>, Arc<Connection>)> {
         // Small answers are not to wait for more.
         let _slower = stream.set_nodelay(true);
+        let _longer = probe(&stream);
         let stream = match self.handshakes.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -115,6 +123,14 @@ impl Door {
         let connection = Connection::remote(address, svid, exporter, self.proofs.clone());
         Some((stream, Arc::new(connection)))
     }
+}
+
+/// Has the kernel look whether a silent peer's machine is still there: that wakes nobody here.
+fn probe(stream: &TcpStream) -> nix::Result<()> {
+    setsockopt(stream, sockopt::TcpKeepIdle, &PROBE_AFTER)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &PROBE_EVERY)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &PROBES)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)
 }
 
 /// Serves TLS behind `door` until `course` says so and every connection is drained.
@@ -210,5 +226,27 @@ where
         if let Err(error) = served.await {
             debug!(caller_addr = connection.address_text(), error = %edge::Chain(&error), "Connection broke");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_that_is_gone_is_found_out_within_a_minute() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        probe(&stream).unwrap();
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+        let [idle, interval, probes] = [
+            getsockopt(&stream, sockopt::TcpKeepIdle),
+            getsockopt(&stream, sockopt::TcpKeepInterval),
+            getsockopt(&stream, sockopt::TcpKeepCount),
+        ]
+        .map(Result::unwrap);
+        assert_eq!(idle + interval * probes, 60);
     }
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod admission;
 mod agent;
+mod alarm_rates;
 mod attest;
 mod authority;
 mod bundle;
@@ -29,6 +30,7 @@ mod proxy;
 mod refusals;
 mod revocation;
 mod rounds;
+mod sealing;
 mod serials;
 mod session;
 mod shares;
@@ -67,6 +69,7 @@ use tokio::{
 use tonic::service::Routes;
 
 use admission::Admission;
+pub(crate) use alarm_rates::AlarmRates;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};

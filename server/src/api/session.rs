@@ -32,6 +32,7 @@ use super::{
     outlived::{Outlived, Turn},
     refusals::Refusals,
     rounds::{Rounds, RoundsWith},
+    sealing::sealing,
     status,
     verdicts::Verdicts,
 };
@@ -194,7 +195,7 @@ impl SessionService {
                     let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
                 }
                 let named = agent.host.as_ref();
-                self.verdicts.alarm_of(&refusal, named, &address).await;
+                self.verdicts.alarm_of(&refusal, named, &address, source).await;
                 let condemned = self.verdicts.condemn(&refusal, &address).await;
                 condemned.map_err(|error| status::not_changed(&error))?;
                 Err(status::unproven(&refusal))
@@ -233,6 +234,7 @@ impl SessionService {
         let name = host.and_then(|host| host.endorsement_key_name());
         Welcome {
             endorsement_key_name: name.map(|name| name.as_bytes().into()).unwrap_or_default(),
+            sealing: host.and_then(|host| sealing(host, &snapshot)),
         }
     }
 

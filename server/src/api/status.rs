@@ -90,7 +90,9 @@ pub(super) fn not_recorded(error: NotRecorded) -> Status {
         NotRecorded::Host(HostMoved::PathTaken) => {
             Status::permission_denied(format!("{error} (agent_id_of_other_host)"))
         }
-        NotRecorded::Host(HostMoved::Changed | HostMoved::KeyTaken) => Status::aborted(error.to_string()),
+        NotRecorded::Host(HostMoved::Changed | HostMoved::KeyTaken | HostMoved::PolicyChanged) => {
+            Status::aborted(error.to_string())
+        }
         NotRecorded::TokenUsed => Status::invalid_argument(error.to_string()),
     }
 }

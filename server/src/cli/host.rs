@@ -5,6 +5,7 @@ mod certificates;
 mod filter;
 mod import;
 mod keys;
+mod platforms;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -47,6 +48,7 @@ pub(super) enum Command {
     ///   plastron-server host import --file hosts.csv
     ///   plastron-server host import --file hosts.csv --path 'dc1/{name}' --dry-run
     ///   plastron-server host import --ek-certificates delivered/
+    ///   plastron-server host import --platform-certificates delivered/ --platform-roots makers/
     ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
     ///
     /// A CSV file has a header that names its columns, of name (or asset), ek_hash, issuer, serial_number, issuer_key, path
@@ -417,6 +419,13 @@ mod tests {
         check("import --ek-certificates d --path {name} --dry-run", Ok(()));
         check("import --ek-certificates d --file x", Err(ArgumentConflict));
         check("import --ek-certificates d --name x", Err(ArgumentConflict));
+        check("import --platform-certificates d --platform-roots r", Ok(()));
+        check("import --platform-certificates d --name x", Err(ArgumentConflict));
+        check(
+            "import --platform-certificates d --ek-certificates e",
+            Err(ArgumentConflict),
+        );
+        check("import --platform-roots r", Err(MissingRequiredArgument));
         check("import", Err(MissingRequiredArgument));
         check("import --name db-1", Err(MissingRequiredArgument));
         check("import --issuer CN=a", Err(MissingRequiredArgument));

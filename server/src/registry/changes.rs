@@ -178,6 +178,7 @@ impl NotRecorded {
             Self::Host(HostMoved::KeyTaken) => "ek_of_other_host",
             Self::Host(HostMoved::MustAttest) => "host_must_attest",
             Self::Host(HostMoved::PathTaken) => "agent_id_of_other_host",
+            Self::Host(HostMoved::PolicyChanged) => "policy_changed",
             Self::Host(HostMoved::Quarantined) => "host_quarantined",
             Self::TokenUsed => "join_token_unknown",
         }

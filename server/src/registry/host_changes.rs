@@ -9,7 +9,7 @@ use super::{
     Draft, HostId, Hosts, changes,
     consent::{Approvals, Orderer, with_consent},
     policy_changes::{self, PolicyRefused},
-    verdict_changes::{Judgement, note_outcome, settle},
+    verdict_changes::{Judgement, is_held_to, note_outcome, settle},
 };
 use crate::journal::Record;
 
@@ -42,7 +42,7 @@ pub struct TooManyPending;
 /// Below which the agents of hosts have their paths.
 pub const AGENT_PATHS: &str = "/spire/agent/tpm/";
 
-/// Why an attestation does not count: the row of its host is not what it was.
+/// Why an attestation does not count: its host is not what it was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HostMoved {
     /// The row was changed or removed since it was looked at.
@@ -57,6 +57,9 @@ pub enum HostMoved {
     /// The ID that it would have belongs to another host.
     #[error("agent ID belongs to another host; enrol this one with a path of its own")]
     PathTaken,
+    /// It is held to other policies than those under which it was looked at.
+    #[error("what this host is held to changed meanwhile; try again")]
+    PolicyChanged,
     /// It is quarantined.
     #[error("host is quarantined; an operator runs `plastron-server host release`")]
     Quarantined,
@@ -137,7 +140,7 @@ fn check_caps(hosts: &Hosts, is_certified: bool, source: IpAddr) -> Result<(), T
     }
 }
 
-/// Notes what good evidence said of its host, if the row is still as it was. `event` is what the evidence was for.
+/// Notes what good evidence said of its host, if the row is still as it was, and held to what it was accepted under. `event` is what the evidence was for.
 ///
 /// # Errors
 ///
@@ -154,6 +157,9 @@ pub fn claim(
         .get(&claim.id)
         .filter(|host| host.is_enrolled() && host.revision == claim.revision);
     let mut host = (**known.ok_or(HostMoved::Changed)?).clone();
+    if !is_held_to(draft, &host, claim.appraised.policy_generation) {
+        return Err(HostMoved::PolicyChanged);
+    }
     let verdict = host.verdict.after(event, draft.now());
     check_verdict(&host, verdict.as_ref())?;
     absorb(draft, &host, &claim, agent_path)?;

@@ -29,6 +29,8 @@ pub struct Machine {
     list: PathBuf,
     /// Further lines for `[plugins.node-tpm]` of an agent on it.
     pub agent_settings: &'static str,
+    /// Further lines for `[agent]` of an agent on it.
+    pub agent_lines: &'static str,
     keys: OnceLock<Value>,
 }
 
@@ -74,11 +76,23 @@ impl Machine {
             log,
             list: dir.join("binary_runtime_measurements"),
             agent_settings: "",
+            agent_lines: "",
             keys: OnceLock::new(),
         }
     }
 
-    /// The same, with a kernel that measures what is run.
+    /// Resets its TPM under whatever runs on it, and has the same measured again: nothing that was kept of the TPM's keys
+    /// outside of it is of any more use.
+    ///
+    /// # Panics
+    ///
+    /// The TPM does not start again.
+    pub fn reset_tpm(&mut self) {
+        self.tpm.power_cycle();
+        self.tpm.replay(&read_log(&fs::read(&self.log).unwrap()));
+    }
+
+    /// A machine with a TPM of its own, and with a kernel that measures what is run.
     ///
     /// # Panics
     ///
@@ -159,9 +173,9 @@ impl Machine {
     #[must_use]
     pub fn settings(&self) -> String {
         let (device, log, list) = (self.proxy.tcti(), self.log.display(), self.list.display());
-        let more = self.agent_settings;
+        let (lines, more) = (self.agent_lines, self.agent_settings);
         format!(
-            "[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
+            "{lines}[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
         )
     }
 }

@@ -277,6 +277,14 @@ impl World {
             .collect()
     }
 
+    /// Follows the audit trail of the server from its beginning, one record in JSON a line.
+    #[must_use]
+    pub fn follow_audit(&self) -> Daemon {
+        let mut command = Command::new(program("plastron-server"));
+        command.args(["audit", "tail", "--follow", "-n", "65535", "--output", "json"]);
+        Daemon::start(command.arg("--data-dir").arg(self.data_dir()))
+    }
+
     /// A new join token.
     #[must_use]
     pub fn token(&self) -> String {

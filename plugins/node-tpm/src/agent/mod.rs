@@ -4,13 +4,15 @@ mod command_line;
 mod config;
 mod measured;
 mod runtime;
+mod seal;
 mod svid_key;
 
 use std::collections::VecDeque;
 
 use attest::{Binding as Subject, EvidenceKind, HashAlg, Name, PcrSelection, hello_digest, wire::Public};
 use plugin_api::{
-    Activation, Binding, HostKey, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
+    Activation, Binding, HostKey, NodeProver, ProverError, RawQuote, Sealed, SealedKey, Sealing, TpmDevice,
+    TpmEk, TpmError, TpmIdentity,
 };
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -334,6 +336,14 @@ impl NodeProver for TpmProver {
         } else {
             Err(TpmError::InterposerSuspected.into())
         }
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Option<Sealed>, ProverError> {
+        self.seal_key(key, sealing).map(Some)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, ProverError> {
+        self.unseal_key(sealed)
     }
 
     fn refused(&mut self) {

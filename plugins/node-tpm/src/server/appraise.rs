@@ -126,7 +126,9 @@ impl Rules {
         } else {
             boot.clone()
         };
-        let is_judged = outcome::is_judged(host, &quote, &pcrs, policies);
+        // What is on record of a kernel's list is of the boot before: it goes with that.
+        let begins_anew = list.as_ref().is_some_and(Awaited::is_at_beginning) && policies.wants_list();
+        let is_judged = !begins_anew && outcome::is_judged(host, &quote, &pcrs, policies);
         let known = known_log(host, event_log, &boot).filter(|_| is_judged);
         let accepted = |selected: &SelectedQuote, known: Option<KnownLog>, outcome: Outcome| {
             let list = list.as_ref().map(|list| list.at.clone());

@@ -6,7 +6,8 @@
 //!   parts:   Need{from 0} ─▶ part, more ─▶ Need{from n} ─▶ part, more ─▶ … ─▶ the last, which the quote proves
 //! ```
 //!
-//! Entries are held to policies as they come (`HostPolicies::judge_entries`); another generation is shown all of them.
+//! Entries are held to policies as they come (`HostPolicies::judge_entries`); another generation is shown all of them, and
+//! after a boot all is looked at anew where policies have rules about files.
 //! A list counts on top of a firmware's log alone: without one, nothing says which kernel wrote it.
 
 use attest::{PcrSelection, Reject, SelectedQuote, Standing, ima};

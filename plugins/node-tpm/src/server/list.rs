@@ -96,10 +96,15 @@ impl Awaited {
         }
     }
 
+    /// Whether nothing of this boot is proven yet.
+    pub(super) fn is_at_beginning(&self) -> bool {
+        self.at.progress.entries() == 0
+    }
+
     /// Whether the quote signs what is proven, and nothing since.
     pub(super) fn is_signed(&self, selected: &SelectedQuote, known: &KnownLog) -> bool {
         let values = known.values.with(self.at.progress.pcrs());
-        self.at.progress.entries() > 0 && selected.matches(&values).is_ok()
+        !self.is_at_beginning() && selected.matches(&values).is_ok()
     }
 
     /// Whether `part` goes on where this one is to.

@@ -218,7 +218,7 @@ impl Rules {
         let policies = context.records.policies_of(host);
         let continuity = self.check_continuity(&quote, host);
         let appraisal = continuity.and_then(|()| self.appraise(quote, host, offered, &policies));
-        appraisal.map_err(|reject| blamed_at_first(Refusal::from(reject), host))
+        appraisal.map_err(|reject| blamed_at_first(Refusal::from(reject), host, &policies))
     }
 
     /// Verifies the first quote of a host that is known, and asks for more where it takes more.

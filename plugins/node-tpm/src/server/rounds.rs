@@ -68,7 +68,7 @@ impl ExpectEvidence for ExpectQuote {
         let host = Arc::clone(&self.asked.host);
         let policies = context.records.policies_of(&host);
         self.judge(supplied, &policies, context)
-            .map_err(|refusal| blamed_at_first(refusal, &host))
+            .map_err(|refusal| blamed_at_first(refusal, &host, &policies))
     }
 }
 
@@ -130,8 +130,9 @@ impl ExpectEvidence for ExpectLog {
                 .map(Round::Ask)
                 .ok_or(Reject::Unexpected.into());
         }
+        let policies = self.missing.policies.clone();
         self.judge(supplied, context)
-            .map_err(|refusal| blamed(refusal, &host))
+            .map_err(|refusal| blamed(refusal, &host, &policies))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rounds of a session: nonce, quote, and the log where something is new.
 
+use std::time::Duration;
+
 use attest::{HashAlg, hello_digest, wire::ClockInfo};
 use node_tpm::{Config, EventLogs};
 use plugin_api::{Asked, Attested, NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
@@ -23,7 +25,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let machine = Machine::new();
         let server = Server::of(&machine);
         Self::of(machine, server)
@@ -41,8 +43,8 @@ impl Session {
     }
 
     pub(crate) fn ask(&mut self) -> Asked {
-        self.asked += 1;
-        let context = self.server.context(WIRE, 100 + self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        let context = self.server.context(WIRE, self.asked.wrapping_add(100));
         let host = &self.server.hosts[0];
         let asked = self.server.attestor.begin_round(host, &self.binding, &context);
         asked.unwrap()
@@ -53,8 +55,8 @@ impl Session {
     }
 
     pub(crate) fn hear(&mut self, asked: Asked, answer: &[u8]) -> Result<Round, Refusal> {
-        self.asked += 1;
-        let context = self.server.context(WIRE, 100 + self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        let context = self.server.context(WIRE, self.asked.wrapping_add(100));
         asked.next.handle(answer, &context)
     }
 
@@ -252,12 +254,14 @@ fn another_selection_is_asked_for_and_taken_with_its_log() {
 fn a_quote_of_other_pcrs_than_were_asked_for_does_not_pass() {
     let mut session = Session::open();
     let asked = session.ask();
+    assert_eq!(asked.within, Duration::from_secs(10), "for a quote");
     let mut need = Need::decode(asked.send.as_slice()).unwrap();
     need.selection[0].pcrs = 0b1;
     let answer = session.answer(&need.encode_to_vec());
     let Ok(Round::Ask(more)) = session.hear(asked, &answer) else {
         panic!("other PCRs were taken")
     };
+    assert_eq!(more.within, Duration::from_secs(60), "for what may bring a log");
     let mut need = Need::decode(more.send.as_slice()).unwrap();
     need.selection[0].pcrs = 0b1;
     let answer = session.answer(&need.encode_to_vec());

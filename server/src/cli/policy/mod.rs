@@ -91,12 +91,21 @@ pub(super) struct Diff {
 ///   plastron-server policy learn 6f9c… --name rack-7 >rack-7.toml
 ///   plastron-server policy learn --name rack-7 --event-log log.bin --pcrs pcrs.yaml --command-line "$(cat cmdline)" >rack-7.toml
 ///
-/// With a host the server is asked for what that host proved last, if its event log is on record.
+/// With a host the server is asked for what that host proved last, if its event log is on record. Of PCRs that it was not
+/// asked for, such as 11 to 13, nothing is learned: name them in `pcrs` of the server, or have the host held to a staged
+/// policy that needs them. Rules about files (IMA) take the kernel's list of that boot, which no server keeps: copy
+/// /sys/kernel/security/ima/binary_runtime_measurements from the host.
+///
+///   plastron-server policy learn 6f9c… --name rack-7 --ima-log list.bin >rack-7.toml
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment, group(ArgGroup::new("of").required(true).args(["golden", "host", "event_log"])))]
+#[command(
+    verbatim_doc_comment,
+    group(ArgGroup::new("of").required(true).args(["golden", "host", "event_log"])),
+    group(ArgGroup::new("proof").args(["golden", "host", "pcrs"]).multiple(true)),
+)]
 pub(super) struct Learn {
     /// Identifier of a host on the server, as `host list` shows it.
-    #[arg(value_name = "HOST", conflicts_with_all = ["host", "pcrs", "ima_log", "tpm_firmware"])]
+    #[arg(value_name = "HOST", conflicts_with_all = ["host", "pcrs", "tpm_firmware"])]
     golden: Option<String>,
     /// What the policy is to be called.
     #[arg(long)]
@@ -105,7 +114,7 @@ pub(super) struct Learn {
     #[arg(long, value_name = "NUMBER")]
     policy_version: Option<u32>,
     /// The same as HOST.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["event_log", "pcrs", "ima_log", "tpm_firmware"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["event_log", "pcrs", "tpm_firmware"])]
     host: Option<String>,
     /// The server's local socket.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_SOCKET)]
@@ -244,6 +253,7 @@ impl Learn {
                         .map(|pins| pins.iter().map(u32::from).collect())
                         .unwrap_or_default(),
                     command_line: self.evidence.command_line().unwrap_or_default().into(),
+                    kernel_list: self.evidence.kernel_list()?,
                 };
                 served::learn(&self.socket_path, request)?
             }

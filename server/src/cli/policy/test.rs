@@ -23,15 +23,20 @@ use crate::{
 ///   plastron-server policy test rack-7.toml --event-log log.bin --pcrs pcrs.yaml
 ///   plastron-server policy test server:rack-7@77c2 --host 6f9c…
 ///
-/// With --host the server is asked what differs from what that host showed last, and what is not on record of it.
+/// With --host the server is asked what differs from what that host showed last, and what is not on record of it. Kernels'
+/// lists are not: bring the one of that boot.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment, group(ArgGroup::new("of").required(true).args(["host", "event_log"])))]
+#[command(
+    verbatim_doc_comment,
+    group(ArgGroup::new("of").required(true).args(["host", "event_log"])),
+    group(ArgGroup::new("proof").args(["host", "pcrs"]).multiple(true)),
+)]
 pub(in crate::cli) struct Test {
     /// The policy: a file, or server:NAME for the newest generation there, or server:NAME@GENERATION.
     #[arg(value_name = "POLICY")]
     policy: Source,
     /// Identifier of a host on the server, as `host list` shows it.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["event_log", "pcrs", "ima_log", "tpm_firmware", "command_line"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["event_log", "pcrs", "tpm_firmware"])]
     host: Option<String>,
     /// The server's local socket.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_SOCKET)]
@@ -94,6 +99,8 @@ impl Test {
             let request = TestPolicyRequest {
                 host_id: host.clone(),
                 text: found.text,
+                command_line: self.evidence.command_line().unwrap_or_default().into(),
+                kernel_list: self.evidence.kernel_list()?,
             };
             let answer = served::test(&self.socket_path, request)?;
             return Ok(Outcome::served(&found.policy, answer));

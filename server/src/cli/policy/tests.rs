@@ -248,7 +248,7 @@ fn a_command_says_whom_or_what_it_is_about() {
     check("assign --set base", Err(MissingRequiredArgument));
     check("assign --all --host x", Err(ArgumentConflict));
     check(
-        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3",
+        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3 --accept-unknown 1",
         Ok(()),
     );
     check("promote", Err(MissingRequiredArgument));
@@ -265,6 +265,13 @@ fn a_command_says_whom_or_what_it_is_about() {
         "learn --name rack-7 --host x --event-log y",
         Err(ArgumentConflict),
     );
+    check("learn --name rack-7 --host x --ima-log y", Ok(()));
+    check("learn --name rack-7 --event-log x --pcrs y --ima-log z", Ok(()));
+    for words in ["learn --name rack-7", "test rack-7.toml"] {
+        let words = format!("{words} --event-log x --ima-log y");
+        check(&words, Err(MissingRequiredArgument));
+    }
+    check("test rack-7.toml --event-log x --pcrs y --ima-log z", Ok(()));
     check("test rack-7.toml", Err(MissingRequiredArgument));
     check("diff server:rack-7 rack-7.toml", Ok(()));
     check("list", Ok(()));

@@ -1,19 +1,15 @@
 //! `verify ek-certificate`.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, path::PathBuf};
 
 use attest::{
-    ek::{CaCertificate, EkCertificate as Certificate, EkRoots, Expiry},
+    ek::{EkCertificate as Certificate, EkRoots, Expiry},
     report::{Finding, printable},
 };
 use clap::Args;
 use serde::Serialize;
 
-use super::{CommandError, Form, read};
+use super::{CommandError, Form, folder, now, read};
 
 /// Says whether the certificate of an endorsement key leads to a root, by default one of the TPM's vendor, and what it says
 /// of the TPM.
@@ -55,8 +51,7 @@ pub(super) struct Report {
 
 impl EkCertificate {
     pub(super) fn execute(&self) -> Result<(), CommandError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let report = self.report(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))?;
+        let report = self.report(now())?;
         self.form.print(&report, &report.findings)
     }
 
@@ -77,57 +72,18 @@ impl EkCertificate {
     }
 
     fn read_roots(&self) -> Result<EkRoots, CommandError> {
-        let mut roots = EkRoots::new(if self.allow_expired {
+        let expiry = if self.allow_expired {
             Expiry::Ignored
         } else {
             Expiry::Enforced
-        });
-        let Some(folder) = &self.roots else {
-            roots.add_shipped();
-            return Ok(roots);
         };
-        for path in files(folder)? {
-            let bytes = read(&path)?;
-            let ders = match pem::parse_many(&bytes) {
-                Ok(pems) if !pems.is_empty() => pems.into_iter().map(pem::Pem::into_contents).collect(),
-                _ => vec![bytes],
-            };
-            for der in ders {
-                let certificate = CaCertificate::parse(&der).map_err(|error| CommandError::Evidence {
-                    path: path.clone(),
-                    source: std::io::Error::other(error),
-                })?;
-                if certificate.is_self_issued() {
-                    roots.add_root(certificate);
-                } else {
-                    roots.add_intermediate(certificate);
-                }
-            }
+        if let Some(folder) = &self.roots {
+            return folder::ek_roots(folder, expiry);
         }
-        if roots.is_empty() {
-            return Err(CommandError::Evidence {
-                path: folder.clone(),
-                source: std::io::Error::other("no root is in it"),
-            });
-        }
+        let mut roots = EkRoots::new(expiry);
+        roots.add_shipped();
         Ok(roots)
     }
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
-    let unusable = |source| CommandError::Evidence {
-        path: folder.into(),
-        source,
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unusable)? {
-        let path = entry.map_err(unusable)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 impl Report {

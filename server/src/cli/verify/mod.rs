@@ -1,6 +1,8 @@
 //! `verify`: judges TPM evidence from files, without a server. All that is decided here is decided in `attest`.
 
 mod ek;
+mod folder;
+mod platform;
 
 #[cfg(test)]
 mod tests;
@@ -8,6 +10,7 @@ mod tests;
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use attest::{
@@ -23,6 +26,8 @@ use super::{
     output::{self, Output},
 };
 
+pub(super) use folder::platform_roots;
+
 /// Judges TPM evidence in files: no server is asked, no TPM and no network.
 ///
 /// Each finding has the number of its check, which SECURITY.md explains, and a code that never changes. Exits with 0 if
@@ -33,6 +38,7 @@ pub(super) enum Command {
     EkCertificate(ek::EkCertificate),
     EventLog(EventLog),
     ImaLog(ImaLog),
+    PlatformCertificate(platform::PlatformCertificate),
     Quote(Quote),
 }
 
@@ -127,6 +133,7 @@ impl Command {
             Self::EkCertificate(command) => command.execute(),
             Self::EventLog(command) => command.execute(),
             Self::ImaLog(command) => command.execute(),
+            Self::PlatformCertificate(command) => command.execute(),
             Self::Quote(command) => command.execute(),
         }
     }
@@ -194,6 +201,12 @@ impl Form {
             Ok(())
         }
     }
+}
+
+/// Seconds since the epoch.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Reads a file; those of the kernel don't tell how long they are.

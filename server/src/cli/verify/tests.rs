@@ -225,6 +225,42 @@ fn hex_is_in_lower_case_for_programs() {
 }
 
 #[test]
+fn platform_certificates_are_judged() {
+    let check = |certificate: &str, more: &[&str], expected: &[&str]| {
+        let file = testdata(&format!("ek/platform/{certificate}"));
+        let words = [&["platform-certificate", &file], more].concat();
+        let Command::PlatformCertificate(command) = parse(&words) else {
+            panic!("another command")
+        };
+        let report = command.report(1_795_392_000).unwrap();
+        assert_eq!(codes(&report.findings), expected, "{certificate}");
+        report
+    };
+    let unknown = "platform_chain_unknown";
+    let report = check("lenovo.cer", &[], &[unknown]);
+    let text = report.to_string();
+    assert!(
+        text.contains(
+            "Machine       : LENOVO 20L7002BUS ThinkPad T480s\nIts number    : PF0ZAQSW_L1HF7CS001A\n"
+        ),
+        "{text}"
+    );
+    let json = serde_json::to_value(&report).unwrap();
+    let serial = "1dbe16a4fc3109710ad21f2b350ffd17ba604c0c";
+    assert_eq!(json["holder"]["serial_number"], serial);
+    let ek = testdata("ek/hirs-nuc-1_tpmcert.pem");
+    let of_other = ["--ek-certificate", &ek];
+    check("lenovo.cer", &of_other, &["PLATFORM_CERTIFICATE_HOLDER", unknown]);
+    check("hirs-plat_delta_cert1.pem", &[], &["PLATFORM_CERTIFICATE_DELTA"]);
+    let makers = tempfile::tempdir().unwrap();
+    let maker = testdata("ek/platform/IntelSigningKey_20April2017.cer");
+    std::fs::copy(maker, makers.path().join("intel.cer")).unwrap();
+    let roots = ["--roots", makers.path().to_str().unwrap()];
+    check("lenovo.cer", &roots, &["PLATFORM_CHAIN_UNKNOWN"]);
+    check("Intel_pc2.cer", &roots, &["PLATFORM_CHAIN_SIGNATURE"]);
+}
+
+#[test]
 fn exits_by_what_was_found() {
     let refused = parse(&["event-log", &testdata("eventlogs/acs-tpm2bios.log")]).execute();
     assert!(
@@ -251,6 +287,23 @@ fn certificates_can_not_command_a_terminal() {
         model: evil(),
         version: evil(),
         ..ek::Report::default()
+    };
+    let text = report.to_string();
+    assert!(
+        text.lines().flat_map(str::chars).all(|char| !char.is_control()),
+        "{text}"
+    );
+    let report = platform::Report {
+        issuer: evil(),
+        manufacturer: evil(),
+        model: evil(),
+        version: evil(),
+        platform_serial: Some(evil()),
+        holder: platform::Holder {
+            issuer: Some(evil()),
+            ..platform::Holder::default()
+        },
+        ..platform::Report::default()
     };
     let text = report.to_string();
     assert!(

@@ -44,6 +44,32 @@ fn a_host_that_nobody_enrolled_waits_until_it_is_approved() {
     agent.daemon().wait_for("Agent ready");
 }
 
+/// What one person ordered is shown to the one who approves it, and nothing is approved unasked.
+#[test]
+fn a_host_that_somebody_ordered_is_shown_before_it_is_approved() {
+    let world = World::for_tpms("host_approvals = 2\n", "");
+    let hash = "ab".repeat(32);
+    let imported = world.cli(&["host", "import", "--ek-hash", &hash]);
+    let id = imported["results"][0]["host"]["id"].as_str().unwrap().to_owned();
+    let pending = || world.cli(&["host", "list", "--pending"])["hosts"].clone();
+    let before = pending();
+    assert_eq!(before[0]["id"], id.as_str(), "{before}");
+
+    let approve = ["host", "approve", "--id", &id];
+    let refused = world.outcome(&approve);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    for words in [&hash, "nothing was approved: give --yes, or ask at a terminal"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(pending(), before);
+
+    // Who ordered it is no second person.
+    let noted = world.cli(&[&approve[..], &["--yes"]].concat());
+    assert_eq!(noted["enrolment"], "ENROLMENT_PENDING", "{noted}");
+    assert_eq!(pending(), before);
+}
+
 #[test]
 fn a_host_enrolled_by_its_certificate_attests() {
     let world = World::for_tpms("", "");

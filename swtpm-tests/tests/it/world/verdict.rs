@@ -25,6 +25,8 @@ fn serving(settings: &str) -> (World, Machine, Agent, String) {
     let agent = world.agent_with(&machine);
     let _entry = world.entry(agent.id(), WEB, &[]);
     agent.daemon().wait_for("SVID ready");
+    // From here on the TPM is asked for evidence alone.
+    agent.daemon().wait_for("State is sealed");
     (world, machine, agent, host)
 }
 
@@ -51,14 +53,9 @@ pub(super) fn recorded(world: &World, event: &str) -> Vec<Value> {
 
 /// Waits until the audit trail has `event` `times` times.
 pub(super) fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let found = recorded(world, event);
-        if found.len() >= times {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "no {event} in the trail");
-    }
+    let line = format!("\"event\":\"{event}\"");
+    world.follow_audit().wait_for_more(&line, times);
+    recorded(world, event)
 }
 
 /// The serial number of the workload's SVID.

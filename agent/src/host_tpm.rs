@@ -93,6 +93,16 @@ impl TpmDevice for Metered {
         let _timer = self.seconds.certify.timer();
         noted(&self.answers, self.device.certify(key, extra_data))
     }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        let _timer = self.seconds.seal.timer();
+        noted(&self.answers, self.device.seal(key, sealing))
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let _timer = self.seconds.unseal.timer();
+        noted(&self.answers, self.device.unseal(sealed))
+    }
 }
 
 #[cfg(test)]
@@ -119,15 +129,5 @@ mod tests {
         check(Err(TpmError::NoMemory), true);
         check(Err(missing()), false);
         check(Ok(()), true);
-    }
-
-    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
-        let _timer = self.seconds.seal.timer();
-        self.device.seal(key, sealing)
-    }
-
-    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
-        let _timer = self.seconds.unseal.timer();
-        self.device.unseal(sealed)
     }
 }

@@ -5,7 +5,10 @@ use std::fs;
 use agent::attest::Prover;
 use attest::{HashAlg, PcrSelection, PcrValues, event_log::EventLog};
 use node_tpm::{AgentConfig, TpmProver};
-use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmError, TpmIdentity, TpmKey};
+use plugin_api::{
+    Activation, RawCertification, RawQuote, Sealed, SealedKey, Sealing, TpmDevice, TpmError, TpmIdentity,
+    TpmKey,
+};
 use svid::TrustDomain;
 use swtpm_tests::SoftwareTpm;
 use zeroize::Zeroizing;
@@ -125,6 +128,14 @@ impl TpmDevice for Liar {
 
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
         self.tpm.certify(key, extra_data)
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        self.tpm.seal(key, sealing)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        self.tpm.unseal(sealed)
     }
 }
 

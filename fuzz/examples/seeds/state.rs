@@ -18,7 +18,7 @@ use server::{
     store::frame,
 };
 
-use crate::{names, seed, wire};
+use super::{names, seed, wire};
 
 pub(crate) fn write() {
     let entry = stored::Entry {

@@ -7,7 +7,7 @@ use proto::{
 };
 use svid::Bundle;
 
-use crate::{names, seed};
+use super::{names, seed};
 
 pub(crate) fn write() {
     texts();

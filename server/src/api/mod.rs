@@ -34,6 +34,8 @@ mod sealing;
 mod serials;
 mod session;
 mod shares;
+#[cfg(test)]
+mod silence;
 mod status;
 mod svid;
 mod sync;

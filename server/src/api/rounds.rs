@@ -289,3 +289,6 @@ fn jittered(interval: Duration) -> Duration {
     let random = f64::from(u32::from_be_bytes(edge::random())) / f64::from(u32::MAX);
     interval.mul_f64(1.0 - random / 5.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -583,7 +583,7 @@ const LOOK: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::silence::silent, *};
 
     #[test]
     fn a_host_whose_svids_are_revoked_hears_of_it() {
@@ -594,6 +594,14 @@ mod tests {
             assert_eq!(loss(&Finding::Stale(quiet)), None);
         }
         assert_eq!(loss(&Finding::Verified), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_opens_nothing_is_given_up_after_ten_seconds() {
+        let begun = tokio::time::Instant::now();
+        let refused = receive_open(&mut silent()).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
     }
 
     #[test]

@@ -421,11 +421,11 @@ impl TpmDevice for Moody {
     }
 
     fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
-        self.0.seal(key, sealing)
+        self.tpm.seal(key, sealing)
     }
 
     fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
-        self.0.unseal(sealed)
+        self.tpm.unseal(sealed)
     }
 }
 

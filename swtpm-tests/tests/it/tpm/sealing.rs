@@ -119,10 +119,10 @@ fn what_names_another_storage_key_is_not_even_loaded() {
             parent,
             ..good.clone()
         };
-        check(&handle, &renamed, None);
+        check(&mut handle, &renamed, None);
     }
     assert_eq!(proxy.commands(LOAD).len(), 0);
-    check(&handle, &good, Some(SECRET));
+    check(&mut handle, &good, Some(SECRET));
     assert_eq!(proxy.commands(LOAD).len(), 1);
 }
 

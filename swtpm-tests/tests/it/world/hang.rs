@@ -10,6 +10,9 @@ use swtpm_tests::{Machine, World};
 /// Long enough for anything.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Nothing but the session asks the TPM for anything.
+const ALONE: &str = "sealed_state = \"off\"\n";
+
 /// Waits until the TPM is asked for something.
 fn wait_for_command(machine: &Machine) {
     let deadline = Instant::now() + DEADLINE;
@@ -23,6 +26,7 @@ fn wait_for_command(machine: &Machine) {
 fn an_agent_whose_tpm_hangs_says_so_and_goes_on_once_it_answers() {
     let mut world = World::for_tpms("", "");
     let mut machine = Machine::boot();
+    machine.agent_lines = ALONE;
     machine.agent_settings = "answer_within = \"5s\"\n";
     let _host = world.enrol(&machine);
     let agent = world.agent_with(&machine);
@@ -54,6 +58,7 @@ fn an_agent_whose_tpm_hangs_says_so_and_goes_on_once_it_answers() {
 fn an_agent_ends_in_time_while_its_tpm_hangs() {
     let mut world = World::for_tpms("", "");
     let mut machine = Machine::boot();
+    machine.agent_lines = ALONE;
     machine.agent_settings = "answer_within = \"10m\"\n";
     let _host = world.enrol(&machine);
     let mut agent = world.agent_with(&machine);

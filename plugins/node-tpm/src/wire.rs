@@ -11,6 +11,8 @@ use plugin_api::{KernelList, Refusal};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
+use crate::bounds;
+
 /// Longest first message in bytes: keys with certificates take a few thousand.
 const MAX_EVIDENCE: usize = 256 * 1024;
 /// Longest answer in bytes: a log, a part of the kernel's list, and a quote.
@@ -91,9 +93,7 @@ pub(crate) struct ListPart {
 impl Opening {
     /// Parses a first message.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Refusal> {
-        check_len(payload, MAX_EVIDENCE)?;
-        let evidence = wire::Evidence::decode(payload).map_err(malformed)?;
-        let hello = wire::Hello::decode(&*evidence.hello).map_err(malformed)?;
+        let (evidence, hello) = evidence(payload)?;
         let too_many = hello.endorsement_keys.len() > MAX_KEYS || hello.logs.len() > MAX_LOGS;
         if too_many || hello.agent_version.len() > MAX_VERSION {
             return Err(Reject::TooLarge.into());
@@ -112,6 +112,15 @@ impl Opening {
     }
 }
 
+fn evidence(payload: &[u8]) -> Result<(wire::Evidence, wire::Hello), Refusal> {
+    check_len(payload, MAX_EVIDENCE)?;
+    bounds::check(payload, &bounds::EVIDENCE)?;
+    let evidence = wire::Evidence::decode(payload).map_err(malformed)?;
+    bounds::check(&evidence.hello, &bounds::HELLO)?;
+    let hello = wire::Hello::decode(&*evidence.hello).map_err(malformed)?;
+    Ok((evidence, hello))
+}
+
 fn certified(offered: &wire::Certification) -> Result<OfferedKey, Reject> {
     let key = Public::parse(&offered.public);
     Ok(OfferedKey {
@@ -122,9 +131,7 @@ fn certified(offered: &wire::Certification) -> Result<OfferedKey, Reject> {
 
 /// The first endorsement key that a first message names, as it stands there.
 pub(crate) fn first_endorsement_key(payload: &[u8]) -> Option<Bytes> {
-    check_len(payload, MAX_EVIDENCE).ok()?;
-    let evidence = wire::Evidence::decode(payload).ok()?;
-    let hello = wire::Hello::decode(&*evidence.hello).ok()?;
+    let (_, hello) = evidence(payload).ok()?;
     hello.endorsement_keys.into_iter().next().map(|key| key.public)
 }
 
@@ -147,6 +154,7 @@ pub(crate) fn supplied_answer(answer: &[u8]) -> Result<Supplied, Refusal> {
 /// The quote and logs in an answer of a session.
 pub(crate) fn supplied(answer: &[u8]) -> Result<Supplied, Refusal> {
     check_len(answer, MAX_ANSWER)?;
+    bounds::check(answer, &bounds::SUPPLIED)?;
     parse_supplied(wire::Supplied::decode(answer).map_err(malformed)?)
 }
 
@@ -188,6 +196,7 @@ fn list_part(log: wire::Log) -> Result<ListPart, Reject> {
 
 fn answer_step(answer: &[u8]) -> Result<wire::answer::Step, Refusal> {
     check_len(answer, MAX_ANSWER)?;
+    bounds::check(answer, &bounds::ANSWER)?;
     let answer = wire::Answer::decode(answer).map_err(malformed)?;
     Ok(answer.step.ok_or(Reject::Unexpected)?)
 }

@@ -173,7 +173,9 @@ impl SealedState {
     async fn replace(&mut self, wanted: Option<Cache>) {
         self.write_at = None;
         let (Some(cache), Some((sealed, key))) = (wanted, self.key.clone()) else {
-            self.delete().await;
+            if self.delete().await {
+                info!(path = %self.disk.path().display(), "Sealed state deleted: it is out of date");
+            }
             return;
         };
         let (content, pcrs) = (

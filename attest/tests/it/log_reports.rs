@@ -298,3 +298,55 @@ fn a_log_can_not_command_a_terminal() {
         "{text:?}"
     );
 }
+
+/// The log of a machine that shim and GRUB booted.
+const GRUB: &str = "keylime-binary_bios_measurements-secureboot";
+
+#[test]
+fn a_log_shows_what_shim_and_grub_measured() {
+    let report = LogReport::of(&event_log(GRUB), None);
+    let [level] = report.sbat.as_slice() else {
+        panic!("{report}");
+    };
+    assert_eq!(
+        (level.date.as_str(), level.generations["grub.debian"]),
+        ("2023012900", 4)
+    );
+    let texts = &report.boot_texts;
+    let of_kernel: Vec<_> = texts
+        .iter()
+        .filter(|text| text.claimed == "kernel_cmdline")
+        .collect();
+    let [command_line] = of_kernel.as_slice() else {
+        panic!("{report}");
+    };
+    assert_eq!(command_line.pcr, 8);
+    let shown = format!("Boot loader   : kernel_cmdline {}\n", command_line.text);
+    assert!(report.to_string().contains(&shown), "{report}");
+    assert!(
+        report.to_string().contains("SBAT level    : 2023012900, grub 3,"),
+        "{report}"
+    );
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["log_handover"; 0], "{report}");
+}
+
+#[test]
+fn what_fits_no_loader_is_noted() {
+    let with = |pcr: u32, measured: &[u8]| {
+        let mut log = event_log(GRUB);
+        log.extend([pcr.to_le_bytes(), IPL.0.to_le_bytes(), len(1)].concat());
+        log.extend([&[0x0b, 0], HashAlg::Sha256.digest(&[measured]).as_bytes()].concat());
+        log.extend(len(0));
+        let report = LogReport::of(&log, None);
+        assert_eq!(refused(&report.findings), [] as [&str; 0], "{report}");
+        report
+            .findings
+            .iter()
+            .map(|finding| finding.code)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(with(8, b"menuentry x"), ["log_boot_loader"]);
+    assert_eq!(with(7, b"hidden"), ["secure_boot_sbat"]);
+    assert_eq!(with(9, b"a file"), [] as [&str; 0]);
+}

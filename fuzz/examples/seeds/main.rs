@@ -10,6 +10,7 @@
 mod attestor;
 mod names;
 mod policy;
+mod sessions;
 mod state;
 mod tpm;
 mod wire;
@@ -33,6 +34,7 @@ pub(crate) fn write_to(corpus: PathBuf) {
     attestor::write();
     names::write();
     policy::write();
+    sessions::write();
     state::write();
     tpm::write();
     wire::write();

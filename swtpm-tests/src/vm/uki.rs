@@ -16,8 +16,9 @@ pub struct Uki {
     dir: PathBuf,
 }
 
-/// What every image has in its command line. `panic=-1`: a guest that panics ends.
-const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=-1";
+/// What every image has in its command line. `panic=-1`: a guest that panics ends. `no_timer_check`: one that is
+/// emulated on a busy machine may see no tick of its timer in time, and would panic.
+const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=-1 no_timer_check";
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// Key and certificate of the owner of the firmware's keys, as Debian ships them for tests.
 const KEY: &str = "/usr/share/ovmf/PkKek-1-snakeoil.key";

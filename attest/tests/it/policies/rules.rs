@@ -49,6 +49,12 @@ fn holds_firmware_to_its_releases() {
     );
 }
 
+#[test]
+fn a_hand_over_that_nothing_shows_is_none() {
+    let evidence = recorded("keylime-binary_bios_measurements").unwrap();
+    assert_eq!(codes(&policy("[boot]"), &evidence), ["policy_handover"]);
+}
+
 /// The log of a machine with Debian, whose shim measured `shim,2`, `grub,3` and `grub.debian,4`.
 #[test]
 fn shim_goes_by_no_fewer_revocations() {

@@ -175,6 +175,7 @@ impl Host {
         };
         self.measured = boot.list.iter().map(entry).collect();
         self.measured_changed();
+        self.look_again();
     }
 
     /// The kernel measures a file.
@@ -221,13 +222,18 @@ impl Host {
     pub(super) fn hide_list(&mut self) {
         let _hidden = fs::remove_file(&self.machine.list);
         self.is_list_whole = false;
+        self.look_again();
     }
 
     /// Says that it booted as another does, or as it did.
     pub(super) fn show_log(&mut self, of: usize) {
         fs::write(&self.machine.log, &Boot::of(of).log).unwrap();
         self.is_log_its_own = of == self.index;
-        // The prover remembers the log's digest until it is refused.
+        self.look_again();
+    }
+
+    /// The prover remembers which logs there are until it is refused.
+    pub(super) fn look_again(&mut self) {
         self.machine.prover.refused();
     }
 

@@ -23,10 +23,31 @@ pub const MAX_STEPS: usize = 96;
 /// How many bytes a step takes.
 pub const STEP: usize = 4;
 
+/// What a script came to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Claims that were accepted: attestations, sessions, and what was new in rounds.
+    pub claims: usize,
+    /// Rounds in which nothing was new.
+    pub unchanged: usize,
+    /// Rounds in which the kernel's list had got longer.
+    pub grown: usize,
+    /// Messages that were refused.
+    pub refused: usize,
+    /// Those of them that were held against a host.
+    pub blamed: usize,
+}
+
 /// Plays a script.
 pub fn run(bytes: &[u8]) {
+    play(bytes);
+}
+
+/// Plays a script; says what it came to.
+pub fn play(bytes: &[u8]) -> Tally {
     let mut stage = Stage::new();
     for step in bytes.as_chunks::<STEP>().0.iter().take(MAX_STEPS) {
         stage.play(*step);
     }
+    stage.tally
 }

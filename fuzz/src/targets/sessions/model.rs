@@ -93,7 +93,7 @@ impl Stage {
 
     /// A claim says what was true when it was signed, and what is demanded now.
     pub(super) fn check_claim(&mut self, told: &Told, first: Option<&[u8]>, claim: &HostClaim) {
-        self.counts.0 += 1;
+        self.tally.claims += 1;
         let host = row_index(&claim.id);
         let quoted = self.true_quote(told, first, host);
         let (truth, appraised) = (&quoted.truth, &claim.appraised);
@@ -148,7 +148,7 @@ impl Stage {
         binding: &SessionBinding,
         clock: &ClockInfo,
     ) {
-        self.counts.0 += 1;
+        self.tally.unchanged += 1;
         let truth = &self.true_quote(told, None, row_index(&row.id)).truth;
         check_said(truth, clock);
         let before = row.appraised.as_ref().unwrap();
@@ -160,7 +160,7 @@ impl Stage {
 
     /// The kernel's list got longer, and nothing else is new.
     pub(super) fn check_grown(&mut self, told: &Told, row: &Row, clock: &ClockInfo, grown: &Grown) {
-        self.counts.0 += 1;
+        self.tally.grown += 1;
         let truth = &self.true_quote(told, None, row_index(&row.id)).truth;
         check_said(truth, clock);
         check_list(truth, &grown.list);
@@ -187,8 +187,9 @@ impl Stage {
         session: Option<&Session>,
         refusal: &Refusal,
     ) {
-        self.counts.1 += 1;
+        self.tally.refused += 1;
         let Some(id) = &refusal.said_by else { return };
+        self.tally.blamed += 1;
         let host = row_index(id);
         assert!(message::is_readable(told.form, &told.payload), "that is no word");
         match session {

@@ -15,6 +15,7 @@ use swtpm_tests::{
 };
 
 use super::{
+    Tally,
     host::{Boot, Host, Oddity, Quoted},
     message::{self, Change, Form},
 };
@@ -42,8 +43,7 @@ pub(super) struct Stage {
     pub(super) believed: [Option<Said>; HOSTS],
     /// How many random numbers were drawn.
     drawn: u64,
-    /// How often something was accepted, and refused.
-    pub(super) counts: (usize, usize),
+    pub(super) tally: Tally,
 }
 
 /// A message that somebody kept.
@@ -116,7 +116,7 @@ impl Stage {
             quotes: Vec::new(),
             believed: [None; HOSTS],
             drawn: 0,
-            counts: (0, 0),
+            tally: Tally::default(),
         };
         stage.connections = (0..CONNECTIONS).map(|index| stage.dial(index)).collect();
         stage
@@ -138,17 +138,33 @@ impl Stage {
             8 => self.reply(host, connection),
             9 => self.hear(to, usize::from(b), c),
             10..13 => self.attest(host, connection),
-            13..15 => self.round(to),
+            13..15 => {
+                self.work(to, b, c);
+                self.round(to);
+            }
             15 => (0..=c % 3).for_each(|_| self.hosts[host].measure(b, false)),
-            16 => self.hosts[host].extend(b % 16),
+            16 if c % 3 == 0 => self.hosts[host].extend(b % 16),
+            16 => self.round(to),
             17 => self.hosts[host].boot(),
-            18 => self.be_odd(host, b),
+            18 if c % 4 == 0 => self.be_odd(host, b),
+            18 => self.attest(host, connection),
             19 => self.hold(b),
             20 => self.hosts[host].show_log(connection % HOSTS),
             21 if c % 8 == 0 => self.hosts[host].hide_list(),
-            21 => self.hosts[host].show_list(if b < 128 { usize::MAX } else { usize::from(b % 8) }),
+            21 => {
+                self.hosts[host].show_list(if b < 128 { usize::MAX } else { usize::from(b % 8) });
+                self.hosts[host].look_again();
+            }
             22 => self.hosts[host].measure(b, true),
             _ => self.reconnect(host, connection),
+        }
+    }
+
+    /// The host of a session runs programs, or none.
+    fn work(&mut self, of: usize, name: u8, programs: u8) {
+        let host = self.connections[of].session.as_ref().map(|session| session.host);
+        if let Some(host) = host {
+            (0..programs % 3).for_each(|more| self.hosts[host].measure(name.wrapping_add(more), false));
         }
     }
 

@@ -150,8 +150,8 @@ fn a_pcr_that_was_extended_is_named_and_takes_the_host_away() {
     );
 }
 
-#[test]
-fn a_pcr_that_was_extended_is_found_where_there_is_no_log() {
+/// A session of a host that has no log, and need not have one.
+fn logless() -> Session {
     let machine = Machine::new();
     std::fs::remove_file(&machine.log).unwrap();
     let mut server = Server::new(&Config {
@@ -161,8 +161,29 @@ fn a_pcr_that_was_extended_is_found_where_there_is_no_log() {
     server.enrol("host-1", machine.ek_hash());
     let mut session = Session::of(machine, server);
     session.goes_on();
+    session
+}
+
+#[test]
+fn a_pcr_that_was_extended_is_found_where_there_is_no_log() {
+    let mut session = logless();
     session.machine.tpm().values.extend(HashAlg::Sha256, 9, &[1; 32]);
     session.is_refused("pcr_digest");
+}
+
+#[test]
+fn a_host_without_a_log_gains_nothing_by_quoting_other_pcrs_first() {
+    let mut session = logless();
+    session.machine.tpm().values.extend(HashAlg::Sha256, 9, &[1; 32]);
+    let asked = session.ask();
+    let mut need = Need::decode(asked.send.as_slice()).unwrap();
+    need.selection[0].pcrs = 0b1;
+    let answer = session.answer(&need.encode_to_vec());
+    let Ok(Round::Ask(more)) = session.hear(asked, &answer) else {
+        panic!("other PCRs were taken")
+    };
+    let answer = session.answer(&more.send);
+    surely(session.hear(more, &answer), "pcr_digest");
 }
 
 #[test]
@@ -210,6 +231,7 @@ fn an_attestation_does_not_pass_for_an_answer() {
     let answer = Supplied {
         quote: evidence.quote,
         logs: Vec::new(),
+        ..Supplied::default()
     };
     surely(session.hear(asked, &answer.encode_to_vec()), "extra_data");
 }

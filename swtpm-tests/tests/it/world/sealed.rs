@@ -28,8 +28,12 @@ fn keeping_on(host: Host, world: &World, machine: &Machine, ids: &[&str]) -> (Ag
 
 /// Waits until so many SVIDs are in the file.
 fn keeps(agent: &Agent, svids: usize) {
-    let written = format!("\"message\":\"Sealed state written\",\"count\":{svids},");
-    agent.daemon().wait_for(&written);
+    agent.daemon().wait_for(&written(svids));
+}
+
+/// What an agent says when it wrote so many SVIDs.
+fn written(svids: usize) -> String {
+    format!("\"message\":\"Sealed state written\",\"count\":{svids},")
 }
 
 fn file(agent: &Agent) -> PathBuf {
@@ -98,8 +102,9 @@ fn an_entry_that_was_deleted_does_not_come_back_with_a_restart() {
     let machine = Machine::boot();
     let (mut agent, entries) = keeping(&world, &machine, &[WEB, DB]);
 
-    let _deleted = world.cli(&["entry", "delete", "--id", &entries[0]]);
-    keeps(&agent, 1);
+    let before = agent.daemon().count(&written(1));
+    let _deleted = world.cli(&["entry", "delete", "--entry-id", &entries[0]]);
+    agent.daemon().wait_for_more(&written(1), before + 1);
     world.kill_server();
     agent.restart();
 
@@ -108,12 +113,10 @@ fn an_entry_that_was_deleted_does_not_come_back_with_a_restart() {
 
     world.start_server();
     agent.daemon().wait_for("Session opened");
-    let watch = agent.watch();
-    watch.wait_for(DB);
-    let _deleted = world.cli(&["entry", "delete", "--id", &entries[1]]);
-    watch.wait_for("no identity issued");
+    let _deleted = world.cli(&["entry", "delete", "--entry-id", &entries[1]]);
+    agent.daemon().wait_for("Sealed state deleted: it is out of date");
+    assert!(!file(&agent).exists());
     world.kill_server();
-    agent.daemon().wait_for("Not connected to the server");
     agent.restart();
     has_nothing(&agent);
 }
@@ -211,8 +214,7 @@ fn a_policy_that_is_enforced_says_what_state_is_sealed_to() {
 
     let sealed = agent.daemon().wait_for_more("State is sealed", 2);
     assert!(sealed.contains("\"sha256:7\""), "{sealed}");
-    let written = "\"message\":\"Sealed state written\",\"count\":1,\"pcrs\":\"sha256:7\"";
-    agent.daemon().wait_for(written);
+    agent.daemon().wait_for(&(written(1) + "\"pcrs\":\"sha256:7\""));
 
     // Another kernel would open it now, as the policy would take it.
     world.kill_server();
@@ -261,7 +263,7 @@ fn a_file_that_was_changed_is_deleted() {
 }
 
 #[test]
-fn nothing_that_ended_is_served_and_a_clock_that_is_set_back_revives_nothing() {
+fn nothing_that_ended_is_served_nor_anything_to_a_clock_that_was_set_back() {
     let mut world = World::for_tpms("ca_ttl = \"3y\"", "");
     let machine = Machine::boot();
     let (mut agent, _) = keeping_on(Host::with_clock("+0"), &world, &machine, &[WEB]);
@@ -275,11 +277,27 @@ fn nothing_that_ended_is_served_and_a_clock_that_is_set_back_revives_nothing() {
     agent.host().set_clock("+0");
     agent.daemon().wait_for(SERVING);
 
+    agent.daemon().signal("STOP");
     agent.host().set_clock("+2h");
     agent.restart();
     agent.daemon().wait_for("everything in it has ended");
     agent.host().set_clock("+0");
     agent.restart();
+    has_nothing(&agent);
+}
+
+#[test]
+fn what_ended_before_the_eyes_of_an_agent_is_gone_for_good() {
+    let mut world = World::for_tpms("ca_ttl = \"3y\"", "");
+    let machine = Machine::boot();
+    let (mut agent, _) = keeping_on(Host::with_clock("+0"), &world, &machine, &[WEB]);
+    world.kill_server();
+
+    agent.host().set_clock("+2h");
+    agent.daemon().wait_for("Sealed state deleted: it is out of date");
+    agent.host().set_clock("+0");
+    agent.restart();
+
     has_nothing(&agent);
 }
 

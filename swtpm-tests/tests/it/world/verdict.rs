@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     time::{Duration, Instant},
 };
 
@@ -231,4 +232,22 @@ fn a_server_that_was_away_quarantines_nobody() {
     let shown = verdict(&world, &host);
     assert_eq!(shown["finding"], "FINDING_VERIFIED", "{shown}");
     assert_eq!(recorded(&world, "host_quarantined").len(), 0);
+}
+
+/// Its notices are not lost in silence, and do not keep the server from stopping.
+#[test]
+fn what_another_program_could_not_be_told_before_the_server_stops_is_said() {
+    // Any file of some length holds a secret. Whoever listens takes the notice, and never says so.
+    let secret = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = format!("webhook = {{ url = \"http://{address}/hook\", secret_path = {secret:?} }}\n");
+    let (mut world, _machine, _agent, _host) = serving(&settings);
+    let _connection = listener.accept().unwrap();
+
+    world.server().signal("TERM");
+
+    let (status, said) = world.server_end();
+    assert!(status.success(), "{said}");
+    assert!(said.contains("Webhook not told: the server stops"), "{said}");
 }

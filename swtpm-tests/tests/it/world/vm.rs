@@ -183,7 +183,7 @@ fn a_changed_command_line_is_refused_and_the_difference_named() {
     let mut known = Known::boot(world, &Disk::with(&changed));
 
     // What it says instead is known by its digest alone.
-    let named = "section `.cmdline` of the kernel image: expected `console=ttyS0,115200 quiet panic=-1`";
+    let named = "section `.cmdline` of the kernel image: expected `console=ttyS0,115200 quiet panic=-1 no_timer_check`";
     check_refusal(&mut known, named);
     // The same without a server.
     let outcome = policy.tried_on(&Evidence::of(&mut known.guest));

@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "google/rpc/status.proto",
     "grpc/health/v1/health.proto",
     "plastron/admin/v1/admin.proto",
+    "plastron/agent/v1/sealed.proto",
     "plastron/agent/v1/session.proto",
     "plastron/attest/v1/tpm.proto",
     "plastron/backup/v1/backup.proto",
@@ -45,6 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed(".plastron.attest.v1.Evidence.certification")
         .bytes(".plastron.attest.v1")
         .bytes(".plastron.agent.v1.Crls")
+        .bytes(".plastron.agent.v1.SealedState.crls")
+        .bytes(".plastron.agent.v1.SealedSvid.chain")
         .bytes(".plastron.revocation.v1.Crl")
         .bytes(".X509SVID")
         .bytes(".X509SVIDResponse.crl")

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edge::tls::Exporter;
-use plugin_api::{Binding, NodeProver, ProverError};
+use plugin_api::{Binding, NodeProver, ProverError, Sealed, SealedKey, Sealing};
 use prost::Message;
 use proto::{
     plastron::attest::v1::Evidence,
@@ -20,7 +20,7 @@ use proto::{
         types::{AttestationData, Bundle},
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::warn;
@@ -32,7 +32,11 @@ use crate::{
 
 /// The prover; its calls block, and happen on threads that may.
 #[derive(Clone)]
-pub struct Prover(SharedProver);
+pub struct Prover {
+    prover: SharedProver,
+    /// One call at a time, also of those that nobody waits for any more: they take one thread, however many there were.
+    turn: Arc<Semaphore>,
+}
 
 /// The host did not get an identity.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +74,10 @@ impl Prover {
     /// Wraps a prover.
     #[must_use]
     pub fn new(prover: Box<dyn NodeProver>) -> Self {
-        Self(Arc::new(Mutex::new(prover)))
+        Self {
+            prover: Arc::new(Mutex::new(prover)),
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Gets everything ready that needs no connection.
@@ -91,9 +98,8 @@ impl Prover {
         let Some(key) = self.with(|prover| prover.create_svid_key()).await? else {
             return Ok(AgentKeyRequest::in_memory()?);
         };
-        let key = KeyInHost::new(Arc::clone(&self.0), key);
-        let made = tokio::task::spawn_blocking(move || AgentKeyRequest::in_host(key)).await;
-        Ok(made.map_err(|_| AttestError::Stopping)??)
+        let key = KeyInHost::new(Arc::clone(&self.prover), key);
+        Ok(self.aside(|| AgentKeyRequest::in_host(key)).await??)
     }
 
     /// What opens a session on the connection with this TLS exporter, where the host did not attest.
@@ -129,6 +135,24 @@ impl Prover {
             .await
     }
 
+    /// Seals a key to what the server accepted; `None` where nothing seals.
+    ///
+    /// # Errors
+    ///
+    /// What seals can't be used.
+    pub async fn seal(&self, key: SealedKey, sealing: Sealing) -> Result<Option<Sealed>, AttestError> {
+        self.with(move |prover| prover.seal(&key, &sealing)).await
+    }
+
+    /// The key that was sealed; `None` if it is not for this host, or not in this state.
+    ///
+    /// # Errors
+    ///
+    /// What sealed it can't be used.
+    pub async fn unseal(&self, sealed: Sealed) -> Result<Option<SealedKey>, AttestError> {
+        self.with(move |prover| prover.unseal(&sealed)).await
+    }
+
     /// Has the prover forget what it remembers: the server refused it.
     pub async fn refused(&self) {
         let forgotten = self
@@ -146,11 +170,23 @@ impl Prover {
         &self,
         act: impl FnOnce(&mut dyn NodeProver) -> Result<T, ProverError> + Send + 'static,
     ) -> Result<T, AttestError> {
-        let prover = Arc::clone(&self.0);
+        let prover = Arc::clone(&self.prover);
+        let acted = self.aside(move || act(prover.lock().unwrap_or_else(PoisonError::into_inner).as_mut()));
+        Ok(acted.await??)
+    }
+
+    /// Has `act` happen on a thread that may block, once all that came before is done.
+    async fn aside<T: Send + 'static>(
+        &self,
+        act: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, AttestError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|_| AttestError::Stopping)?;
         let acted = tokio::task::spawn_blocking(move || {
-            act(prover.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
+            let _turn = turn;
+            act()
         });
-        Ok(acted.await.map_err(|_| AttestError::Stopping)??)
+        acted.await.map_err(|_| AttestError::Stopping)
     }
 }
 
@@ -221,4 +257,58 @@ async fn send(requests: &mpsc::Sender<AttestAgentRequest>, step: ToServer) -> Re
         .send(AttestAgentRequest { step: Some(step) })
         .await
         .map_err(|_| AttestError::Lost(Lost))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as blocking;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// Gets ready once it is told to; says when it begins.
+    struct Hangs {
+        begin: blocking::Sender<()>,
+        told: blocking::Receiver<()>,
+    }
+
+    impl NodeProver for Hangs {
+        fn name(&self) -> &'static str {
+            "test"
+        }
+
+        fn prepare(&mut self) -> Result<(), ProverError> {
+            self.begin.send(()).unwrap();
+            self.told.recv().unwrap();
+            Ok(())
+        }
+
+        fn begin(&mut self, _: &Binding) -> Result<Vec<u8>, ProverError> {
+            Ok(Vec::new())
+        }
+
+        fn answer(&mut self, _: &[u8]) -> Result<Vec<u8>, ProverError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_that_nobody_waits_for_take_one_thread() {
+        let (begin, begun) = blocking::channel();
+        let (tell, told) = blocking::channel();
+        let prover = Prover::new(Box::new(Hangs { begin, told }));
+        for _ in 0..100 {
+            assert!(prover.prepare().now_or_never().is_none());
+        }
+        for _ in 0..2 {
+            tell.send(()).unwrap();
+        }
+        prover.prepare().await.unwrap();
+        assert_eq!(
+            begun.try_iter().count(),
+            2,
+            "the one that began, and the one that was waited for"
+        );
+    }
 }

@@ -7,6 +7,8 @@ use plugin_catalog::{AgentPluginError, AgentPlugins};
 use serde::Deserialize;
 use svid::TrustDomain;
 
+use crate::sealed;
+
 /// `agent.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +37,9 @@ pub struct Agent {
     /// Where the agent keeps its state.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    /// Whether state is kept over a restart, sealed to the TPM.
+    #[serde(default)]
+    pub sealed_state: sealed::Mode,
     /// How much is logged.
     #[serde(default)]
     pub log_level: log::Level,
@@ -184,6 +189,19 @@ mod tests {
         let both = "insecure_bootstrap = true\njoin_token = \"t\"\njoin_token_file = \"f\"\n";
         check(both, Err("join_token and join_token_file exclude each other"));
         check("insecure_bootstrap = true\n", Err("no node attestor"));
+    }
+
+    #[test]
+    fn state_is_sealed_unless_it_is_switched_off() {
+        let mode = |line: &str| {
+            let text = format!("[agent]\ntrust_domain = \"td\"\nserver_address = \"s\"\n{line}");
+            let parsed = edge::config::parse::<Config>(Path::new("agent.toml"), &text, &[]);
+            parsed.map(|config| config.agent.sealed_state).ok()
+        };
+        assert_eq!(mode(""), Some(sealed::Mode::Auto));
+        assert_eq!(mode("sealed_state = \"auto\""), Some(sealed::Mode::Auto));
+        assert_eq!(mode("sealed_state = \"off\""), Some(sealed::Mode::Off));
+        assert_eq!(mode("sealed_state = \"always\""), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod host_tpm;
 pub mod link;
 pub mod meters;
 pub mod refusal;
+pub mod sealed;
 pub mod session;
 pub mod sign;
 pub mod standing;
@@ -30,6 +31,7 @@ use edge::{Clock, grpc::Course, health, local, metrics, notify, otlp};
 use link::Address;
 use meters::Meters;
 use plugin_catalog::AgentPluginError;
+use sealed::{SealedState, SealedWith};
 use standing::{Reach, Standing, Unkept};
 use state::{DataDir, StateError};
 use svid::Timestamp;
@@ -119,8 +121,10 @@ impl Agent {
         };
         let token = token(&config.agent, kept.is_some())?;
         let trust_domain = &config.agent.trust_domain;
+        let (tpm, tpm_answers) = watch::channel(true);
+        meters::register_tpm(&mut metrics, tpm_answers.clone());
         let prover = config.plugins.node_prover(trust_domain, token, |settings| {
-            host_tpm::opener(settings, meters.tpm.clone())
+            host_tpm::opener(settings, meters.tpm.clone(), tpm)
         })?;
         let prover = Prover::new(prover);
 
@@ -131,6 +135,19 @@ impl Agent {
             host: config.agent.server_address.clone(),
             port: config.agent.server_port,
         };
+        let (sealed, sealed_handle) = SealedState::new(SealedWith {
+            mode: if config.plugins.node_tpm.is_some() {
+                config.agent.sealed_state
+            } else {
+                sealed::Mode::Off
+            },
+            path: data_dir.sealed_state(),
+            trust_domain: config.agent.trust_domain.clone(),
+            prover: prover.clone(),
+            keeper: handle.clone(),
+            meters: meters.sealed.clone(),
+            clock,
+        });
         let (ends, standing_ends) = watch::channel(None);
         let standing = Standing {
             reach: Reach {
@@ -147,6 +164,7 @@ impl Agent {
             client,
             ends,
             unkept: Unkept::default(),
+            sealed: sealed_handle,
         };
 
         let listener = local::listen(&config.agent.socket_path, 0o777)?;
@@ -158,6 +176,7 @@ impl Agent {
             keeper: handle,
             attestors: config.plugins.workload_attestors(),
             ready: ready.clone(),
+            tpm_answers: config.plugins.node_tpm.as_ref().map(|_| tpm_answers),
             meters,
             clock,
         };
@@ -165,6 +184,7 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("cache", keeper.run()));
         tasks.spawn(named("standing", standing.run()));
+        tasks.spawn(named("sealed state", sealed.run()));
         tasks.spawn(named(
             "ready",
             tell_readiness(cache, standing_ends, ready_sender, clock),
@@ -296,7 +316,7 @@ async fn serve_health(
     ready: watch::Receiver<bool>,
     metrics: Arc<metrics::Registry>,
 ) {
-    if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
+    if let Err(error) = health::serve(listener, &settings, ready, metrics, None).await {
         error!(%error, "Health listener failed");
     }
 }

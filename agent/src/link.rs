@@ -9,7 +9,7 @@ use edge::{
     tls::{self, Expected, Exporter, Identity},
 };
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, runtime::Handle, task::spawn_blocking, time::timeout};
+use tokio::{net::TcpStream, runtime::Handle, sync::oneshot, task::spawn_blocking, time::timeout};
 use tokio_rustls::TlsConnector;
 
 /// How long each step of dialing may take.
@@ -93,11 +93,11 @@ impl Link {
         let tcp = within(tcp).await.map_err(|source| address.tcp(source))?;
         // Small messages are not to wait for more.
         let _slower = tcp.set_nodelay(true);
-        let shaking_hands = within(TlsConnector::from(config).connect(name, tcp));
+        let shaking_hands = TlsConnector::from(config).connect(name, tcp);
         let stream = if identity.is_some_and(Identity::blocks) {
-            aside(shaking_hands).await
+            within(aside(shaking_hands)).await
         } else {
-            shaking_hands.await
+            within(shaking_hands).await
         };
         let stream = stream.map_err(|source| address.handshake(source))?;
         let exporter = tls::exporter(stream.get_ref().1)?;
@@ -158,11 +158,45 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     }
 }
 
-/// Has a step happen on a thread that may block: a key in the TPM signs within it.
+/// Has a step happen on a thread that may block: a key in the TPM signs within it. The thread goes on for no longer than
+/// somebody waits, but for a signature that is under way. The step has no timers: they panic when the runtime ends.
 async fn aside<T: Send + 'static>(
     step: impl Future<Output = io::Result<T>> + Send + 'static,
 ) -> io::Result<T> {
+    let (waiting, nobody_waits) = oneshot::channel::<()>();
     let runtime = Handle::current();
-    let done = spawn_blocking(move || runtime.block_on(step)).await;
+    let done = spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _gone = nobody_waits => Err(io::ErrorKind::Interrupted.into()),
+                outcome = step => outcome,
+            }
+        })
+    })
+    .await;
+    drop(waiting);
     done.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_that_nobody_waits_for_ends() {
+        let (end, ended) = mpsc::channel::<()>();
+        let step = async move {
+            let _end = end;
+            std::future::pending::<io::Result<()>>().await
+        };
+        assert!(aside(step).now_or_never().is_none());
+        // It says nothing; it is gone.
+        let gone = spawn_blocking(move || ended.recv()).await;
+        assert!(gone.unwrap().is_err());
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use agent::cli::Cli;
+use agent::cli::{Cli, CommandError};
 use clap::Parser;
+
+/// Of a TPM and files that can't be used, as of arguments that can't.
+const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     if let Err(error) = tpm::silence_library() {
@@ -13,7 +16,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {}", edge::Chain(&error));
-            ExitCode::FAILURE
+            match error {
+                CommandError::Unusable(_) => ExitCode::from(UNUSABLE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use edge::{
 };
 use tokio::sync::watch;
 
-use crate::cache::Cache;
+use crate::{cache::Cache, sealed};
 
 /// What parts of the agent count with. Clones share it; a default one is looked at by nobody.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Meters {
     pub attestations: Tally<1>,
     /// gRPC calls of workloads.
     pub calls: Arc<Calls>,
+    /// State that is kept over a restart.
+    pub sealed: sealed::Meters,
     /// Calls and streams of workloads that are open.
     pub streams: Gauge,
     /// What the TPM was asked for.
@@ -39,8 +41,12 @@ pub struct Tpm {
     pub quote: Histogram,
     /// Reading PCRs.
     pub read_pcrs: Histogram,
+    /// Sealing a key to PCRs.
+    pub seal: Histogram,
     /// Signing with the key of an SVID.
     pub sign: Histogram,
+    /// Opening a key that was sealed.
+    pub unseal: Histogram,
 }
 
 impl Meters {
@@ -59,7 +65,24 @@ impl Meters {
                 "Attempts to attest this host, by outcome.",
                 ["outcome"],
             ),
+            sealed: sealed::Meters::register(metrics),
             tpm: Tpm::register(metrics),
+        }
+    }
+}
+
+impl sealed::Meters {
+    fn register(metrics: &mut Registry) -> Self {
+        Self {
+            svids: metrics.gauge(
+                "plastron_agent_sealed_svids",
+                "X509-SVIDs that are kept over a restart, sealed to the TPM.",
+            ),
+            outcomes: metrics.tally(
+                "plastron_agent_sealed_state_total",
+                "What happened to the sealed state, by outcome.",
+                ["outcome"],
+            ),
         }
     }
 }
@@ -79,7 +102,9 @@ impl Tpm {
                 shown.identify.show(&[("command", "identify")], samples);
                 shown.quote.show(&[("command", "quote")], samples);
                 shown.read_pcrs.show(&[("command", "read_pcrs")], samples);
+                shown.seal.show(&[("command", "seal")], samples);
                 shown.sign.show(&[("command", "sign")], samples);
+                shown.unseal.show(&[("command", "unseal")], samples);
             },
         );
         tpm
@@ -89,6 +114,16 @@ impl Tpm {
 /// What the agent serves: the Workload API, and its health.
 fn is_method(path: &str) -> bool {
     path.starts_with("/SpiffeWorkloadAPI/") || path.starts_with("/grpc.health.v1.Health/")
+}
+
+/// Adds whether the TPM, where one is used, hangs.
+pub fn register_tpm(metrics: &mut Registry, answers: watch::Receiver<bool>) {
+    metrics.add(
+        Kind::Gauge,
+        "plastron_agent_tpm_hangs",
+        "1 while the TPM has not answered a request within its limit, else 0.",
+        move |samples| samples.number(&[], u64::from(!*answers.borrow())),
+    );
 }
 
 /// Adds what is read of the agent's state at each look.
@@ -103,6 +138,13 @@ pub fn register_state(
         "plastron_agent_session_open",
         "1 while there is a session with the server, else 0.",
         move |samples| samples.number(&[], u64::from(client.borrow().is_some())),
+    );
+    let kept = cache.clone();
+    metrics.add(
+        Kind::Gauge,
+        "plastron_agent_sealed_state_served",
+        "1 while workloads are served what was kept over the start, because the server was not reached since; else 0.",
+        move |samples| samples.number(&[], u64::from(kept.borrow().is_restored)),
     );
     let entries = cache.clone();
     metrics.add(

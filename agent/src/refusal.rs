@@ -38,6 +38,16 @@ pub fn advice(status: &Status) -> Advice {
     }
 }
 
+/// Whether the server looked at what it was shown and does not take it. Else it is as good as away: it has too much to do,
+/// or something is in between.
+#[must_use]
+pub fn is_judgement(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated
+    )
+}
+
 /// How long the server wants to be left alone, if it says so.
 #[must_use]
 pub fn retry_after(status: &Status) -> Option<Duration> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edge::grpc::Client;
 use proto::plastron::{
     agent::v1::{
-        Ack, AgentMessage, Answer, KnownEntry, Open, Question, ServerMessage, Update,
+        Ack, AgentMessage, Answer, KnownEntry, Open, Question, Sealing, ServerMessage, Update,
         agent_message::Message as ToServer, agent_session_client::AgentSessionClient,
         server_message::Message as FromServer,
     },
@@ -30,6 +30,8 @@ pub struct Session {
     /// The parts of an update that is not complete yet.
     partial: Pushed,
     trust_domain: TrustDomain,
+    /// What the host may seal its state to.
+    sealing: Option<Sealing>,
 }
 
 /// What the server says.
@@ -129,11 +131,21 @@ impl Session {
             incoming,
             partial: Pushed::default(),
             trust_domain,
+            sealing: None,
         };
         match session.receive().await? {
-            FromServer::Welcome(welcome) => Ok((session, welcome.endorsement_key_name)),
+            FromServer::Welcome(welcome) => {
+                session.sealing = welcome.sealing;
+                Ok((session, welcome.endorsement_key_name))
+            }
             _ => Err(Status::internal("server did not begin the session with `welcome`").into()),
         }
+    }
+
+    /// What the host may seal its state to, as the server said when it began.
+    #[must_use]
+    pub const fn sealing(&self) -> Option<&Sealing> {
+        self.sealing.as_ref()
     }
 
     /// The next thing that the server says. Can be dropped and called again without losing anything.

@@ -99,6 +99,7 @@ fn accept(
         signed_by: svid::signed_by(&wire.cert_chain),
         chain: wire.cert_chain.concat().into(),
         key: key.key,
+        not_before: parsed.not_before,
         not_after: parsed.not_after,
         renew_at: renew_at(from, parsed.not_after, jitter),
         revision: entry.revision,

@@ -1,5 +1,5 @@
 //! What the agent keeps on disk: the newest bundle, so that a restart needs no bootstrap; and, for hosts that
-//! can't attest again, the SVID with its key. Hosts that can keep no key on disk.
+//! can't attest again, the SVID with its key. Hosts that can keep no key on disk but what [`crate::sealed`] encrypts.
 
 use std::{
     fs, io,
@@ -79,6 +79,7 @@ impl KeptSvid {
 
 const BUNDLE: &str = "bundle.json";
 const SVID: &str = "svid.json";
+const SEALED: &str = "sealed.state";
 
 impl DataDir {
     /// Opens the folder, making it where it is missing.
@@ -162,6 +163,12 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed(SVID, error)),
         }
+    }
+
+    /// Where state is that the TPM seals.
+    #[must_use]
+    pub fn sealed_state(&self) -> PathBuf {
+        self.path.join(SEALED)
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), StateError> {

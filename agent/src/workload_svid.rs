@@ -18,6 +18,8 @@ pub struct WorkloadSvid {
     pub chain: Bytes,
     /// PKCS#8.
     pub key: Zeroizing<Vec<u8>>,
+    /// When it begins.
+    pub not_before: Timestamp,
     /// When it ends.
     pub not_after: Timestamp,
     /// When it is to be replaced.

@@ -69,6 +69,38 @@ pub enum Reject {
     #[error("an advisory denies this TPM: its manufacturer, model and firmware")]
     EkAdvisory,
 
+    // --- Platform certificate ---
+    /// (61) Maker, model and version of the machine are missing or double: names are smuggled in.
+    #[error("platform certificate does not name manufacturer, model and version once each")]
+    PlatformCertificateAttributes,
+    /// (61) A critical extension that we do not process: a restriction is dropped silently.
+    #[error("platform certificate has an unknown critical extension")]
+    PlatformCertificateCritical,
+    /// (61) Only what changed of a machine: a part's seller says whose TPM is in it.
+    #[error("platform certificate says only what changed of a machine (a delta)")]
+    PlatformCertificateDelta,
+    /// (61) About another TPM, or none: a TPM is swapped.
+    #[error("platform certificate is not about this TPM's endorsement key")]
+    PlatformCertificateHolder,
+    /// (61) Not a platform certificate: parsers that differ see different machines.
+    #[error("platform certificate is malformed")]
+    PlatformCertificateMalformed,
+    /// (61) It, or a certificate on its path, is not valid now: a withdrawn or ancient one.
+    #[error("platform certificate, or one in its chain, is not valid now")]
+    PlatformChainExpired,
+    /// (61) Its issuer may not sign such, or one on the path is no CA: an end certificate passes for a maker's.
+    #[error("an issuer in the platform certificate's chain is not allowed to issue")]
+    PlatformChainNotCa,
+    /// (61) A signature on its path does not verify, or is with SHA-1: a forged certificate.
+    #[error("a signature in the platform certificate's chain does not verify")]
+    PlatformChainSignature,
+    /// (61) No path to a root that the operator named: anybody says which TPM is in the machine.
+    #[error("platform certificate leads to no root of the operator")]
+    PlatformChainUnknown,
+    /// (61) A CA on its path has a key that can be factored: anybody issues in its name.
+    #[error("a CA in the platform certificate's chain has a weak key")]
+    PlatformChainWeak,
+
     // --- Attestation key and credential ---
     /// (15, 22) The key belongs to another host: a cloned identity.
     #[error("attestation key belongs to another host")]
@@ -167,6 +199,9 @@ pub enum Reject {
     /// (52) No hand-over from firmware to a loader: applications ran before or after what the log shows.
     #[error("event log does not show that firmware called a boot option and then ended")]
     LogHandover,
+    /// (53) A boot loader measured what is no text of its, or the text was taken out: another kernel or command line hides.
+    #[error("event {0} is no text that the boot loader measures")]
+    LogBootLoader(u32),
     /// (53) PCR 11 holds what is no section of a kernel image: a kernel, initrd or command line was swapped.
     #[error("event {0} is no section of a unified kernel image")]
     LogSections(u32),
@@ -176,6 +211,9 @@ pub enum Reject {
     /// (50) Off, in setup or audit mode, or open to debuggers: anything is started.
     #[error("Secure Boot is not enforced")]
     SecureBootOff,
+    /// (51) The level of revocations is malformed, or could be hidden: what one parser skips, another trusts.
+    #[error("no SBAT level that can be relied on was measured")]
+    SecureBootSbat,
     /// (50) Variables are missing, double or measured after firmware ended: Secure Boot is faked.
     #[error("variables of Secure Boot were not measured once each by firmware")]
     SecureBootVariable,
@@ -313,6 +351,7 @@ impl Reject {
             Self::ImaWeakHash => "ima_weak_hash",
             Self::LogBank(_) => "log_bank",
             Self::LogBanks(_) => "log_banks",
+            Self::LogBootLoader(_) => "log_boot_loader",
             Self::LogEventData(_) => "log_event_data",
             Self::LogHandover => "log_handover",
             Self::LogLimit => "log_limit",
@@ -328,9 +367,20 @@ impl Reject {
             Self::PcrDynamicLaunch(_) => "pcr_dynamic_launch",
             Self::PcrSelection => "pcr_selection",
             Self::PcrUninitialized(_) => "pcr_uninitialized",
+            Self::PlatformCertificateAttributes => "platform_certificate_attributes",
+            Self::PlatformCertificateCritical => "platform_certificate_critical",
+            Self::PlatformCertificateDelta => "platform_certificate_delta",
+            Self::PlatformCertificateHolder => "platform_certificate_holder",
+            Self::PlatformCertificateMalformed => "platform_certificate_malformed",
+            Self::PlatformChainExpired => "platform_chain_expired",
+            Self::PlatformChainNotCa => "platform_chain_not_ca",
+            Self::PlatformChainSignature => "platform_chain_signature",
+            Self::PlatformChainUnknown => "platform_chain_unknown",
+            Self::PlatformChainWeak => "platform_chain_weak",
             Self::QualifiedSigner => "qualified_signer",
             Self::SecureBootKeys => "secure_boot_keys",
             Self::SecureBootOff => "secure_boot_off",
+            Self::SecureBootSbat => "secure_boot_sbat",
             Self::SecureBootVariable => "secure_boot_variable",
             Self::SignatureInvalid => "signature_invalid",
             Self::SignatureScheme => "signature_scheme",
@@ -385,14 +435,24 @@ impl Reject {
             Self::LogEventData(_) => Some(48),
             Self::LogSeparator(_) => Some(49),
             Self::SecureBootOff | Self::SecureBootVariable => Some(50),
-            Self::SecureBootKeys => Some(51),
+            Self::SecureBootKeys | Self::SecureBootSbat => Some(51),
             Self::LogHandover => Some(52),
-            Self::LogSections(_) => Some(53),
+            Self::LogBootLoader(_) | Self::LogSections(_) => Some(53),
             Self::LogBank(_) | Self::LogBanks(_) => Some(54),
             Self::PcrDynamicLaunch(_) => Some(55),
             Self::ImaMissing | Self::ImaPcr(_) | Self::ImaTrailing | Self::ImaUnexplained(_) => Some(56),
             Self::ImaBootAggregate | Self::ImaTemplateDigest(_) | Self::ImaViolation(_) => Some(57),
             Self::ImaContinuity => Some(58),
+            Self::PlatformCertificateAttributes
+            | Self::PlatformCertificateCritical
+            | Self::PlatformCertificateDelta
+            | Self::PlatformCertificateHolder
+            | Self::PlatformCertificateMalformed
+            | Self::PlatformChainExpired
+            | Self::PlatformChainNotCa
+            | Self::PlatformChainSignature
+            | Self::PlatformChainUnknown
+            | Self::PlatformChainWeak => Some(61),
             Self::Unexpected => None,
         }
     }

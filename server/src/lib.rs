@@ -23,7 +23,7 @@ pub mod webhook;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api::{Api, Verdicts};
+use api::{AlarmRates, Api, Verdicts};
 use aside::Aside;
 use attest::policy::PolicyKey;
 use backup::RestoreError;
@@ -45,7 +45,7 @@ use store::{Store, StoreError};
 use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tracing::{error, info};
@@ -54,6 +54,10 @@ use webhook::{Patience, Sending, Webhook};
 /// A server whose tasks run and whose listeners are bound.
 pub struct Server {
     tasks: JoinSet<&'static str>,
+    /// Tells what the others did, and so ends after them.
+    telling: JoinSet<&'static str>,
+    /// Gone when that may take no longer.
+    told: oneshot::Sender<()>,
     address: SocketAddr,
     ready: watch::Receiver<bool>,
     course: watch::Sender<Course>,
@@ -134,6 +138,8 @@ const PUBLICATIONS: usize = 1024;
 const BACKLOG: u32 = 8192;
 /// How long calls under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long notices that wait may take then.
+const TELL: Duration = Duration::from_secs(3);
 
 impl Server {
     /// Builds every task in order, and binds the listeners. Operators change what is logged by `log`.
@@ -175,6 +181,7 @@ impl Server {
         let event_logs = EventLogs::new(Arc::clone(&store));
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
         let owner = owner.metered(meters.store_commit.clone());
+        let owner = owner.mixing(config.server.mixed);
         let (owner, notices) = telling(owner, &config, &meters)?;
         meters::register_state(&mut metrics, &registry);
         let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);
@@ -224,6 +231,7 @@ impl Server {
             pulses: pulses.clone(),
             lifetimes: config.lifetimes(),
             meters: meters.clone(),
+            alarm_rates: AlarmRates::default(),
         };
         let (ready_sender, ready) = watch::channel(false);
         let (course, followed) = watch::channel(Course::Serve);
@@ -260,6 +268,7 @@ impl Server {
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
         let appraisals = appraisals::watch(registry.clone(), event_logs, verdicts, clock);
         tasks.spawn(named("appraisals", appraisals));
+        let crls = registry.clone();
         tasks.spawn(named("prune", prune(registry, clock)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
@@ -269,11 +278,14 @@ impl Server {
         let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics));
+            let crls = crl_files(config.server.crl_path.clone(), crls);
+            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics), crls);
             tasks.spawn_on(named("health", serving), aside.handle());
         }
+        let (mut telling, (told, no_longer)) = (JoinSet::new(), oneshot::channel());
         if let Some(notices) = notices {
-            tasks.spawn(named("webhook", notices.run()));
+            let stop = async { drop(no_longer.await) };
+            telling.spawn(named("webhook", notices.run(stop)));
         }
         if let Some(collector) = config.server.otlp.clone() {
             tasks.spawn(named("otlp", otlp::push(collector, SERVICE, metrics, clock)));
@@ -281,6 +293,8 @@ impl Server {
         info!(%address, trust_domain_id = %config.server.trust_domain, "Server started");
         Ok(Self {
             tasks,
+            telling,
+            told,
             address,
             ready,
             course,
@@ -310,6 +324,7 @@ impl Server {
         let outcome = tokio::select! {
             () = stop => Ok(()),
             Some(ended) = self.tasks.join_next() => Err(ended.unwrap_or("a task that panicked")),
+            Some(ended) = self.telling.join_next() => Err(ended.unwrap_or("a task that panicked")),
         };
         if let Err(task) = outcome {
             error!(task, "Task ended");
@@ -328,6 +343,14 @@ impl Server {
             info!("Calls under way were cut off");
         }
         self.tasks.shutdown().await;
+        // Nobody tells any more: it sends what waits, and ends.
+        if tokio::time::timeout(TELL, self.telling.join_next())
+            .await
+            .is_err()
+        {
+            drop(self.told);
+            let _ended = self.telling.join_next().await;
+        }
         // Everyone who could write is gone: the thread has nothing to wait for.
         let _panicked = self.journal.join();
         outcome
@@ -434,13 +457,28 @@ async fn watchdog() {
     std::future::pending::<()>().await;
 }
 
+/// The newest CRL of each authority, by its name in the folder of CRLs.
+fn crl_files(path: String, registry: Registry) -> health::Files {
+    let find = move |name: &str| {
+        let authority = name.strip_suffix(".crl")?;
+        let snapshot = registry.snapshot();
+        snapshot.crls.get(authority).map(|crl| crl.der.clone())
+    };
+    health::Files {
+        path,
+        media_type: "application/pkix-crl",
+        find: Arc::new(find),
+    }
+}
+
 async fn serve_health(
     listener: TcpListener,
     settings: health::Config,
     ready: watch::Receiver<bool>,
     metrics: Arc<metrics::Registry>,
+    crls: health::Files,
 ) {
-    if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
+    if let Err(error) = health::serve(listener, &settings, ready, metrics, Some(crls)).await {
         error!(%error, "Health listener failed");
     }
 }

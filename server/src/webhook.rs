@@ -38,7 +38,7 @@ pub struct Webhook {
 pub struct Counts {
     /// The other program took them.
     pub delivered: Counter,
-    /// Too many waited.
+    /// Too many waited, or the server stopped.
     pub dropped: Counter,
     /// It did not take them, however often they were sent.
     pub failed: Counter,
@@ -91,6 +91,8 @@ pub struct Sending {
     patience: Patience,
     grave: mpsc::Receiver<Notice>,
     notices: mpsc::Receiver<Notice>,
+    /// Whether a notice is being sent.
+    is_sending: bool,
     counts: Counts,
 }
 
@@ -132,6 +134,7 @@ impl Webhook {
             patience,
             grave,
             notices,
+            is_sending: false,
             counts,
         };
         (webhook, sending)
@@ -180,11 +183,41 @@ impl Webhook {
 }
 
 impl Sending {
-    /// Sends one notice after the other, the grave ones first, else in their order, until nobody can tell any more.
-    pub async fn run(mut self) {
+    /// Sends one notice after the other, the grave ones first, else in their order, until nobody can tell any more and all
+    /// are sent, or until `stop` is done. What is left then is lost, which is said.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let is_stopped = tokio::select! {
+            () = self.send_all() => false,
+            () = stop => true,
+        };
+        if is_stopped {
+            self.give_up();
+        }
+    }
+
+    fn give_up(&mut self) {
+        let mut lost = u64::from(self.is_sending);
+        for queue in [&mut self.grave, &mut self.notices] {
+            queue.close();
+            while queue.try_recv().is_ok() {
+                lost += 1;
+            }
+        }
+        self.counts.dropped.add(lost);
+        if lost > 0 {
+            error!(
+                count = lost,
+                "Webhook not told: the server stops; the audit trail has what it was to be told"
+            );
+        }
+    }
+
+    async fn send_all(&mut self) {
         let mut reached = None;
         while let Some(notice) = self.next().await {
+            self.is_sending = true;
             let is_delivered = self.deliver(&notice, &mut reached).await;
+            self.is_sending = false;
             if is_delivered {
                 self.counts.delivered.add(1);
             } else {
@@ -195,7 +228,6 @@ impl Sending {
                 );
             }
         }
-        std::future::pending::<()>().await;
     }
 
     async fn next(&mut self) -> Option<Notice> {

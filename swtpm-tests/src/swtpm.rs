@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Child,
+    process::{Child, Command},
 };
 
 use attest::HashAlg;
@@ -123,6 +123,30 @@ impl Swtpm {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// Has it answer nothing, and keep its connections.
+    ///
+    /// # Panics
+    ///
+    /// It does not run.
+    pub fn hang(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has it go on after [`Swtpm::hang`].
+    ///
+    /// # Panics
+    ///
+    /// It does not run.
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.as_ref().expect("a TPM that has power").id();
+        let mut kill = Command::new("kill");
+        crate::run(kill.arg(format!("-{name}")).arg(process.to_string()));
     }
 
     /// Extends a PCR of one bank.

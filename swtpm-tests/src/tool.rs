@@ -74,6 +74,7 @@ pub(crate) fn require(program: &str) {
 /// The Debian package with a program.
 fn package(program: &str) -> &'static str {
     match program {
+        "busybox" => "busybox-static",
         "cpio" => "cpio",
         "kill" => "procps",
         "mcopy" | "mmd" => "mtools",

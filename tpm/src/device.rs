@@ -24,9 +24,17 @@ pub(crate) struct Open {
 }
 
 impl Device {
-    pub(crate) fn open(config: Config) -> Result<Self, TpmError> {
-        let open = Some(Open::connect(&config)?);
-        Ok(Self { config, open })
+    /// It is opened with the first request.
+    pub(crate) const fn closed(config: Config) -> Self {
+        Self { config, open: None }
+    }
+
+    /// Opens it, anew where it is open.
+    pub(crate) fn open(&mut self) -> Result<(), TpmError> {
+        // Some TPMs take one connection at a time.
+        self.open = None;
+        self.open = Some(Open::connect(&self.config)?);
+        Ok(())
     }
 
     /// Runs a request, on a new connection if the last one broke.

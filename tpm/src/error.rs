@@ -29,12 +29,6 @@ pub(crate) enum Misuse {
     NoContext,
     #[error("there is no attestation key yet; identify first")]
     NotIdentified,
-    #[error("no PCRs are selected: a key sealed to none is open to anybody")]
-    NoPcrs,
-    #[error("a PCR is selected whose value is not given")]
-    NoValue,
-    #[error("what was kept is no sealed key of a TPM")]
-    NotSealed,
     #[error("a unix socket (`path=`) is not supported; use `host=` and `port=`")]
     UnixSocket,
 }
@@ -134,6 +128,11 @@ pub(crate) fn is_lost(error: &TpmError) -> bool {
 /// Whether there is no key at the handle.
 pub(crate) fn is_gone(error: Error) -> bool {
     matches!(kind(error), Some(Kind::Handle | Kind::ReferenceH0))
+}
+
+/// Whether the TPM does not know a hash.
+pub(crate) fn is_unknown_hash(error: Error) -> bool {
+    matches!(kind(error), Some(Kind::Hash))
 }
 
 /// Whether something was sealed in another state of the host, or by another TPM.
@@ -254,6 +253,12 @@ mod tests {
         check(0x902, "memory"); // TPM_RC_OBJECT_MEMORY
         check(0x922, "other"); // TPM_RC_RETRY
         check(0xA_000A, "lost"); // TSS2_TCTI_RC_IO_ERROR
+    }
+
+    #[test]
+    fn tells_a_missing_hash_from_other_parameters() {
+        assert!(is_unknown_hash(code(0x1C3))); // TPM_RC_HASH, first parameter
+        assert!(!is_unknown_hash(code(0x1C4))); // TPM_RC_VALUE, first parameter
     }
 
     #[test]

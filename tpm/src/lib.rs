@@ -10,6 +10,7 @@
 //! - Whatever is loaded is flushed again, also after errors: a TPM has three slots, and not every one is
 //!   behind a resource manager.
 //! - A connection that broke is opened anew for the next request.
+//! - Nobody waits for ever: each request has a limit. A TPM that lets one pass is asked for nothing until it answers.
 //! - Passwords of hierarchies are few and go to the TPM in the clear, as usual; credentials come back encrypted.
 
 mod activate;
@@ -21,6 +22,7 @@ mod error;
 mod handle;
 mod keys;
 mod nv;
+mod owner;
 mod pcr;
 mod quote;
 mod seal;
@@ -29,10 +31,11 @@ mod signing;
 mod silence;
 mod template;
 
+use std::time::Duration;
+
 use plugin_api::TpmError;
 
 pub use handle::Handle;
-pub use seal::{Sealed, SealedKey};
 pub use secret::SecretFile;
 pub use silence::silence_library;
 
@@ -49,6 +52,8 @@ pub struct Config {
     pub attestation_key_handle: u32,
     /// Whether an RSA endorsement key that had to be generated is made persistent: it takes seconds each time.
     pub persist_endorsement_key: bool,
+    /// How long the TPM may take for anything but the generation of a key.
+    pub answer_within: Duration,
 }
 
 impl Default for Config {
@@ -59,15 +64,28 @@ impl Default for Config {
             owner_auth: None,
             attestation_key_handle: 0x8101_A000,
             persist_endorsement_key: true,
+            answer_within: Duration::from_secs(20),
         }
     }
 }
 
-/// Opens the TPM, and starts the thread that owns it. The thread ends with the last clone of the handle.
+/// Starts the thread that owns the TPM, which is opened with the first request. The thread ends with the last clone of
+/// the handle.
 ///
 /// # Errors
 ///
-/// The TPM is not there, may not be used, or a password file can't be read.
+/// There can't be another thread.
+pub fn serve(config: Config) -> Result<Handle, TpmError> {
+    Handle::start(config)
+}
+
+/// The same, and opens the TPM at once.
+///
+/// # Errors
+///
+/// The TPM is not there, may not be used, does not answer, or a password file can't be read.
 pub fn open(config: Config) -> Result<Handle, TpmError> {
-    Handle::start(device::Device::open(config)?)
+    let handle = serve(config)?;
+    handle.open()?;
+    Ok(handle)
 }

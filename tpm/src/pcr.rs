@@ -8,15 +8,21 @@ use tss_esapi::{
     tss2_esys::{TPML_PCR_SELECTION, TPMS_PCR_SELECTION},
 };
 
-use crate::{device::Open, error::failed};
+use crate::{
+    device::Open,
+    error::{failed, is_unknown_hash},
+};
 
 impl Open {
     /// The values of the selected PCRs. Those of banks that are not active are left out.
     pub(crate) fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
         let mut values = PcrValues::default();
         for (bank, set) in selection.banks() {
-            self.read_bank(bank, set, &mut values)
-                .map_err(failed("TPM2_PCR_Read"))?;
+            match self.read_bank(bank, set, &mut values) {
+                // A TPM without that hash has no such bank either.
+                Err(error) if is_unknown_hash(error) => {}
+                read => read.map_err(failed("TPM2_PCR_Read"))?,
+            }
         }
         Ok(values)
     }

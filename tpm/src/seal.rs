@@ -4,8 +4,8 @@
 //! was sealed is gone. The secret passes the bus encrypted, in a session salted to that key. That helps against who only
 //! listens there: nothing shows that the key is the TPM's, and not of somebody between CPU and TPM.
 
-use attest::{Digest, HashAlg, Name, PcrSelection, PcrValues};
-use plugin_api::TpmError;
+use attest::{Digest, HashAlg, PcrSelection};
+use plugin_api::{Sealed, SealedKey, Sealing, TpmError};
 use tss_esapi::{
     constants::SessionType,
     handles::KeyHandle,
@@ -18,26 +18,10 @@ use zeroize::Zeroizing;
 use crate::{
     activate::Encrypts,
     device::Open,
-    error::{Misuse, failed, is_other_state, misuse},
+    error::{failed, is_other_state},
     keys::{Loaded, authorized},
     pcr, template,
 };
-
-/// The key that is sealed.
-pub type SealedKey = Zeroizing<[u8; 32]>;
-
-/// What is kept of a sealed key: of use to this TPM alone, while its PCRs are as they were.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Sealed {
-    /// TPMT_PUBLIC.
-    pub public: Vec<u8>,
-    /// TPM2B_PRIVATE, without its size.
-    pub private: Vec<u8>,
-    /// The PCRs.
-    pub pcrs: PcrSelection,
-    /// Name of the storage key: no other opens it.
-    pub parent: Option<Name>,
-}
 
 const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
 const CREATE: &str = "TPM2_Create";
@@ -48,15 +32,9 @@ const POLICY: &str = "TPM2_PolicyPCR";
 const HASH: HashAlg = HashAlg::Sha256;
 
 impl Open {
-    /// Seals `secret` to `values` of `pcrs`, whatever the PCRs hold now.
-    pub(crate) fn seal(
-        &mut self,
-        secret: &SealedKey,
-        pcrs: &PcrSelection,
-        values: &PcrValues,
-    ) -> Result<Sealed, TpmError> {
-        check(pcrs, values).map_err(|why| misuse(CREATE, why))?;
-        let public = template::sealed(policy(pcrs, values).as_bytes());
+    /// Seals `secret`, whatever the PCRs hold now.
+    pub(crate) fn seal(&mut self, secret: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        let public = template::sealed(policy(sealing).as_bytes());
         let public = Public::unmarshall(&public).map_err(failed(CREATE))?;
         let secret = SensitiveData::try_from(secret.to_vec()).map_err(failed(CREATE))?;
         let parent = self.storage_key()?;
@@ -76,7 +54,7 @@ impl Open {
                     Ok(Sealed {
                         public: made.out_public.marshall().map_err(failed(CREATE))?,
                         private: made.out_private.value().to_vec(),
-                        pcrs: pcrs.clone(),
+                        pcrs: sealing.pcrs().clone(),
                         parent: name,
                     })
                 },
@@ -84,7 +62,7 @@ impl Open {
         })
     }
 
-    /// The key; `None` if the PCRs hold something else, or another TPM sealed it.
+    /// The key; `None` if the PCRs hold something else, another TPM sealed it, or none.
     pub(crate) fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
         let parent = self.storage_key()?;
         self.using(parent, |open, parent| {
@@ -119,9 +97,12 @@ impl Open {
     }
 
     fn load_sealed(&mut self, parent: KeyHandle, sealed: &Sealed) -> Result<Option<Loaded>, TpmError> {
-        let malformed = |_| misuse(LOAD, Misuse::NotSealed);
-        let public = Public::unmarshall(&sealed.public).map_err(malformed)?;
-        let private = Private::try_from(sealed.private.as_slice()).map_err(malformed)?;
+        // What is no key of a TPM, no TPM opens.
+        let public = Public::unmarshall(&sealed.public);
+        let private = Private::try_from(sealed.private.as_slice());
+        let (Ok(public), Ok(private)) = (public, private) else {
+            return Ok(None);
+        };
         let loaded = authorized(&mut self.context, |context| context.load(parent, private, public));
         match loaded {
             Ok(handle) => Ok(Some(Loaded::transient(handle))),
@@ -140,24 +121,9 @@ impl Open {
     }
 }
 
-/// Checks that something is said of each PCR, and of one at least: what is sealed to nothing, anybody opens.
-fn check(pcrs: &PcrSelection, values: &PcrValues) -> Result<(), Misuse> {
-    let mut selected = pcrs
-        .banks()
-        .flat_map(|(bank, set)| set.iter().map(move |index| (bank, index)))
-        .peekable();
-    if selected.peek().is_none() {
-        return Err(Misuse::NoPcrs);
-    }
-    if selected.any(|(bank, index)| values.get(bank, index).is_none()) {
-        return Err(Misuse::NoValue);
-    }
-    Ok(())
-}
-
 /// The digest of TPM2_PolicyPCR (Part 3 §23.7).
-fn policy(pcrs: &PcrSelection, values: &PcrValues) -> Digest {
-    let banks: Vec<_> = pcrs.banks().collect();
+fn policy(sealing: &Sealing) -> Digest {
+    let banks: Vec<_> = sealing.pcrs().banks().collect();
     let count = u32::try_from(banks.len()).unwrap_or(u32::MAX);
     let selected = banks.iter().flat_map(|(bank, set)| {
         let [first, second, third, _] = set.mask().to_le_bytes();
@@ -166,26 +132,7 @@ fn policy(pcrs: &PcrSelection, values: &PcrValues) -> Digest {
     });
     let selection: Vec<u8> = count.to_be_bytes().into_iter().chain(selected).collect();
     let zeros = Digest::filled(0, HASH);
-    let held = values.digest(pcrs, HASH);
-    HASH.digest(&[zeros.as_bytes(), &CC_POLICY_PCR, &selection, held.as_bytes()])
+    HASH.digest(&[zeros.as_bytes(), &CC_POLICY_PCR, &selection, sealing.pcr_digest()])
 }
 
 const CC_POLICY_PCR: [u8; 4] = 0x0000_017f_u32.to_be_bytes();
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_sealed_to_no_pcrs_or_to_values_that_nobody_knows() {
-        let select = |indices: &[u8]| {
-            let set = indices.iter().copied().collect();
-            PcrSelection::new(vec![(HashAlg::Sha256, set)]).unwrap()
-        };
-        let mut values = PcrValues::default();
-        values.set(HashAlg::Sha256, 7, Digest::filled(1, HashAlg::Sha256));
-        assert!(check(&select(&[7]), &values).is_ok());
-        assert!(matches!(check(&select(&[7, 11]), &values), Err(Misuse::NoValue)));
-        assert!(matches!(check(&select(&[]), &values), Err(Misuse::NoPcrs)));
-    }
-}

@@ -32,6 +32,8 @@ enum Chore {
     Demo,
     /// Fuzzing of every parser.
     Fuzz(fuzz::Options),
+    /// What tests need whose guests boot for real, and nothing else: packages, and kernels into target/tools.
+    Guests,
     /// Man pages of both programs, into target/man.
     Man(man::Options),
     /// All tests.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Deb(options) => deb::run(&options),
         Chore::Demo => demo::demo(),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Guests => test::guests(),
         Chore::Man(options) => man::run(&options),
         Chore::Test => test::run(),
     };

@@ -16,10 +16,8 @@ use crate::{
 ///
 /// Something can't be installed, built, or fails.
 pub(crate) fn run_tests(parts: &mut Parts) -> Result<Vec<String>> {
-    parts.part("packages", || {
-        packages::ensure(&[packages::BUILD, packages::TEST, packages::GUESTS].concat())
-    })?;
-    parts.part("kernel", tools::kernel)?;
+    parts.part("packages", ensure_packages)?;
+    parts.part("kernels", tools::kernels)?;
     let go = parts.part("go", tools::go)?;
     parts.part("build", || {
         run::run(cargo(&["test", "--workspace", "--locked", "--no-run"]).arg("--quiet"))
@@ -47,6 +45,20 @@ pub(crate) fn run_tests(parts: &mut Parts) -> Result<Vec<String>> {
         run_keeping(&mut cargo(&words), is_result)
     })?);
     Ok(results)
+}
+
+fn ensure_packages() -> Result<()> {
+    packages::ensure(&[packages::BUILD, packages::TEST, packages::GUESTS].concat())
+}
+
+/// `cargo xtask guests`.
+///
+/// # Errors
+///
+/// Something can't be installed or downloaded.
+pub(crate) fn guests() -> Result<()> {
+    ensure_packages()?;
+    tools::kernels()
 }
 
 fn before_path(folder: PathBuf) -> Result<OsString> {

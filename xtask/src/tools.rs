@@ -143,24 +143,39 @@ fn download_go(tools: &Path) -> Result<()> {
     Ok(std::fs::rename(unpacked, tools)?)
 }
 
-/// The package that leads to Debian's newest kernel for virtual machines.
-const KERNEL: &str = "linux-image-cloud-amd64";
+/// Packages that lead to Debian's newest kernels, for virtual machines and for any PC, and where each is put.
+const KERNELS: [(&str, &str); 2] = [
+    ("linux-image-cloud-amd64", "linux-cloud-amd64"),
+    ("linux-image-amd64", "linux-amd64"),
+];
 
-/// Debian's kernel for guests that boot for real, unpacked, with the list of what its modules need. Nothing is installed.
-/// On other processors there are no such guests.
+/// Debian's kernels for guests that boot for real, unpacked, with the list of what their modules need. Nothing is
+/// installed. On other processors there are no such guests.
 ///
 /// # Errors
 ///
-/// It can't be had.
-pub(crate) fn kernel() -> Result<()> {
-    let folder = root().join("target/tools/linux-cloud-amd64");
-    if std::env::consts::ARCH != "x86_64" || folder.exists() {
+/// They can't be had.
+pub(crate) fn kernels() -> Result<()> {
+    let tools = root().join("target/tools");
+    let missing: Vec<_> = KERNELS
+        .into_iter()
+        .map(|(package, name)| (package, tools.join(name)))
+        .filter(|(_, folder)| !folder.exists())
+        .collect();
+    if std::env::consts::ARCH != "x86_64" || missing.is_empty() {
         return Ok(());
     }
     packages::update()?;
-    let package = newest_kernel()?;
+    std::fs::create_dir_all(tools)?;
+    missing
+        .iter()
+        .try_for_each(|(package, folder)| kernel(package, folder))
+}
+
+/// The newest kernel that `leading` leads to, in `folder`.
+fn kernel(leading: &str, folder: &Path) -> Result<()> {
+    let package = newest_kernel(leading)?;
     println!("Downloading {package}, once");
-    std::fs::create_dir_all(root().join("target/tools"))?;
     let scratch = tempfile::tempdir_in(root().join("target"))?;
     // Apt gives up root for a download where it can; what it warns of where it can't is no matter.
     run(Command::new("apt-get")
@@ -181,14 +196,15 @@ pub(crate) fn kernel() -> Result<()> {
 }
 
 /// Such as `linux-image-6.1.0-56-cloud-amd64`: the archive keeps the newest alone for long.
-fn newest_kernel() -> Result<String> {
-    let output = Command::new("apt-cache").args(["depends", KERNEL]).output()?;
+fn newest_kernel(leading: &str) -> Result<String> {
+    let asked = Command::new("apt-cache").args(["depends", leading]).output();
+    let output = asked.context("cannot run `apt-cache`: guests boot Debian's kernels")?;
     let printed = String::from_utf8(output.stdout)?;
     let needed = printed
         .lines()
         .find_map(|line| line.trim().strip_prefix("Depends: "));
     Ok(needed
-        .with_context(|| format!("the archive has no {KERNEL}"))?
+        .with_context(|| format!("the archive has no {leading}"))?
         .to_owned())
 }
 

@@ -67,8 +67,12 @@ pub struct Pushed {
 enum Command {
     /// There is a connection to the server.
     Connected,
+    /// What there is, is void.
+    Deny,
     /// Answered with the number of the state that it made.
     Push(Pushed, oneshot::Sender<u64>),
+    /// What was kept over the start.
+    Restore(Box<Cache>),
     /// Somebody waits for the SVIDs of entries that are signed on demand.
     Want(Vec<Arc<str>>),
     /// Everything is void.
@@ -111,6 +115,11 @@ impl KeeperHandle {
         applied.await.unwrap_or_default()
     }
 
+    /// Goes by what was kept over the start, unless the server was heard meanwhile.
+    pub async fn restore(&self, kept: Cache) {
+        let _ending = self.commands.send(Command::Restore(Box::new(kept))).await;
+    }
+
     /// Says that there is a connection to the server.
     pub async fn connected(&self) {
         let _ending = self.commands.send(Command::Connected).await;
@@ -119,6 +128,11 @@ impl KeeperHandle {
     /// Voids everything: the host lost its standing.
     pub async fn withdraw(&self) {
         let _ending = self.commands.send(Command::Withdraw).await;
+    }
+
+    /// Voids whatever there is: the server wants no such host.
+    pub async fn deny(&self) {
+        let _ending = self.commands.send(Command::Deny).await;
     }
 
     /// Asks for the SVIDs of entries that are signed on demand.
@@ -188,13 +202,15 @@ impl Keeper {
                 // It went over another connection, or over none.
                 self.signing = None;
             }
+            Command::Deny if self.cache.borrow().entries.is_empty() => {}
             Command::Push(pushed, done) => {
                 self.apply(pushed);
                 // Whoever pushed may have gone.
                 let _gone = done.send(self.cache.borrow().number);
             }
+            Command::Restore(kept) => self.restore(*kept),
             Command::Want(ids) => self.wanted.extend(ids),
-            Command::Withdraw => self.withdraw(),
+            Command::Deny | Command::Withdraw => self.withdraw(),
         }
     }
 
@@ -220,9 +236,19 @@ impl Keeper {
         });
     }
 
+    fn restore(&self, kept: Cache) {
+        if !self.cache.borrow().is_synced {
+            self.publish(Cache {
+                is_synced: true,
+                is_restored: true,
+                ..kept
+            });
+        }
+    }
+
     fn apply(&mut self, pushed: Pushed) {
         let mut cache = (**self.cache.borrow()).clone();
-        cache.is_synced = true;
+        (cache.is_synced, cache.is_restored) = (true, false);
         if let Some(bundle) = pushed.bundle {
             cache.roots = Arc::new(Roots::of(&bundle));
             cache.bundle = Some(bundle);

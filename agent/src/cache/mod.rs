@@ -37,8 +37,10 @@ pub struct Cache {
     pub entries: BTreeMap<Arc<str>, Arc<CachedEntry>>,
     /// SVIDs, by identifier of their entry; each names what its entry gives now.
     pub svids: BTreeMap<Arc<str>, Arc<WorkloadSvid>>,
-    /// The server was heard since the start.
+    /// There is something to go by: the server was heard since the start, or what was kept over it was opened.
     pub is_synced: bool,
+    /// It is what was kept over the start: the server was not heard since.
+    pub is_restored: bool,
 }
 
 impl Cache {

@@ -34,6 +34,7 @@ pub(crate) fn svid(entry: &CachedEntry) -> WorkloadSvid {
         dns_names: Arc::clone(&entry.dns_names),
         chain: entry.spiffe_id.to_string().into_bytes().into(),
         key: Zeroizing::default(),
+        not_before: Timestamp::from_unix(0),
         not_after: Timestamp::NEVER,
         renew_at: Timestamp::NEVER,
         revision: entry.revision,

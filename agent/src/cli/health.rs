@@ -1,11 +1,17 @@
 //! `healthcheck`.
 
 use clap::Args;
+use edge::grpc::Client;
 use proto::grpc::health::v1::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
 
 use super::{CommandError, Common, Output, line};
+use crate::workload::TPM_SERVICE;
+
+/// It is no failure: there is an identity to serve until it ends.
+const TPM_HANGS: &str = "Warning: the TPM does not answer; once its SVID ends, the agent gets no other";
 
 /// Asks a running agent whether it can serve; exits with 1 if not.
 #[derive(Args, Debug)]
@@ -16,17 +22,12 @@ pub(super) struct Healthcheck {
 
 impl Healthcheck {
     pub(super) async fn execute(self) -> Result<(), CommandError> {
-        let response = self
-            .common
-            .call(async |client| {
-                Ok(HealthClient::new(client)
-                    .check(HealthCheckRequest::default())
-                    .await?)
-            })
-            .await?
-            .into_inner();
+        let (response, tpm) = self.common.call(ask).await?;
         if response.status() != ServingStatus::Serving {
             return Err(CommandError::NotHealthy);
+        }
+        if tpm == Some(ServingStatus::NotServing) {
+            eprintln!("{TPM_HANGS}");
         }
         match self.common.output {
             Output::Json => {
@@ -37,4 +38,13 @@ impl Healthcheck {
         }
         Ok(())
     }
+}
+
+/// What the agent says of itself, and of its TPM where it uses one.
+async fn ask(client: Client) -> Result<(HealthCheckResponse, Option<ServingStatus>), CommandError> {
+    let mut health = HealthClient::new(client);
+    let whole = health.check(HealthCheckRequest::default()).await?.into_inner();
+    let service = TPM_SERVICE.into();
+    let tpm = health.check(HealthCheckRequest { service }).await;
+    Ok((whole, tpm.ok().map(|response| response.get_ref().status())))
 }

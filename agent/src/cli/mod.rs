@@ -57,7 +57,6 @@ enum Command {
     },
     /// Runs the agent.
     Run(run::Run),
-    /// The host's TPM; no server is needed, and no running agent.
     #[command(subcommand)]
     Tpm(tpm::Command),
 }
@@ -111,6 +110,9 @@ pub enum CommandError {
     /// The agent can't be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A check refuses the evidence.
+    #[error("something is refused; see the findings")]
+    EvidenceRefused,
     /// A file can't be written.
     #[error("cannot write `{}`", path.display())]
     File {
@@ -154,6 +156,9 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing was judged: TPM, arguments or files can't be used.
+    #[error(transparent)]
+    Unusable(Box<Self>),
     /// The configuration can't work.
     #[error(transparent)]
     Unworkable(#[from] Unworkable),
@@ -218,7 +223,10 @@ impl Cli {
             Command::Healthcheck(command) => block_on(command.execute()),
             Command::ManPages { folder } => man_pages(folder),
             Command::Run(command) => command.execute(),
-            Command::Tpm(command) => command.execute(),
+            Command::Tpm(command) => command.execute().map_err(|error| match error {
+                CommandError::EvidenceRefused => error,
+                error => CommandError::Unusable(error.into()),
+            }),
         }
     }
 }

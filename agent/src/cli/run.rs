@@ -1,12 +1,21 @@
 //! `run`.
 
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use edge::{Clock, log};
 use nix::sys::stat::{Mode, umask};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{info, warn};
 
 use super::{CommandError, ConfigArgs};
 use crate::Agent;
+
+/// How long threads may take to end that wait for the TPM or the disk, once all else has ended.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the agent.
 ///
@@ -23,12 +32,25 @@ impl Run {
         umask(Mode::from_bits_truncate(0o077));
         let config = self.config.load()?;
         let _level = log::init(config.agent.log_level, config.agent.log_format);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.map_err(CommandError::Runtime)?.block_on(async {
+        let runtime = Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(CommandError::Runtime)?;
+        let ended = runtime.block_on(async {
             let agent = Agent::start(config, Clock::system()).await?;
             agent.run(stop_signal()).await.map_err(CommandError::Task)
-        })
+        });
+        end(runtime);
+        ended
     }
+}
+
+/// Ends what still runs. Threads that wait for the TPM can't be interrupted: they end with the process.
+fn end(runtime: Runtime) {
+    let began = Instant::now();
+    runtime.shutdown_timeout(END_WITHIN);
+    if began.elapsed() >= END_WITHIN {
+        warn!(limit = ?END_WITHIN, "What was asked of the TPM, or of the disk, is not answered; the agent ends without");
+    }
+    info!("Agent stopped");
 }
 
 async fn stop_signal() {

@@ -1,26 +1,34 @@
 //! `tpm`: what the host's TPM is, without a server.
 
+mod info;
 mod log;
 mod quote;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+};
 
 use attest::{
-    HashAlg, PcrSelection, PcrSet, PcrValues,
+    HashAlg, PcrSelection, PcrSet, Reject,
     ek::{EkCertificate, EndorsementKey},
-    event_log::EventLog,
-    report::printable,
+    report::{Finding, printable},
     wire::{Curve, PublicKey},
 };
 use clap::{Args, Subcommand};
 use edge::json::pretty;
-use plugin_api::{TpmDevice, TpmEk};
+use plugin_api::TpmEk;
 use plugin_catalog::TpmConfig;
 use serde::Serialize;
 
 use super::{CommandError, Output, line};
 use crate::{config, host_tpm};
 
+/// The host's TPM; no server is needed, and no running agent.
+///
+/// Exits with 0 if nothing was refused, with 1 if something was, and with 2 if TPM, arguments or files can't be used. Each
+/// finding has the number of its check, which SECURITY.md explains, and a code that never changes. What is noted, a policy
+/// may refuse.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Prints the endorsement keys by which a server can enrol this host.
@@ -29,8 +37,7 @@ pub(super) enum Command {
     ///
     ///   plastron-agent tpm ek --output json | ssh SERVER plastron-server host import --file -
     Ek(Device),
-    /// Prints what the TPM is, its PCRs, and whether the firmware's event log explains them.
-    Info(Device),
+    Info(info::Info),
     Log(log::Log),
     Quote(quote::Quote),
 }
@@ -69,14 +76,6 @@ struct NewKey {
 }
 
 #[derive(Serialize)]
-struct Report {
-    device: String,
-    endorsement_keys: Vec<Key>,
-    pcrs: Vec<Pcr>,
-    event_log: Log,
-}
-
-#[derive(Serialize)]
 struct Key {
     hash: String,
     kind: &'static str,
@@ -93,31 +92,11 @@ struct Certificate {
     version: String,
 }
 
-#[derive(Serialize)]
-struct Pcr {
-    bank: String,
-    index: u8,
-    value: String,
-    /// What the log says it is; absent where that is the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_log_value: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Log {
-    path: PathBuf,
-    bytes: usize,
-    events: usize,
-    sha256: String,
-    /// Why it can't be used; empty if it can.
-    problem: String,
-}
-
 impl Command {
     pub(super) fn execute(self) -> Result<(), CommandError> {
         match self {
             Self::Ek(device) => device.print_keys(),
-            Self::Info(device) => device.print_report(),
+            Self::Info(info) => info.execute(),
             Self::Log(log) => log.execute(),
             Self::Quote(quote) => quote.execute(),
         }
@@ -147,7 +126,13 @@ impl Device {
     fn print_keys(&self) -> Result<(), CommandError> {
         let tpm = tpm::open(host_tpm::settings(&self.settings()?))?;
         let keys = tpm.endorsement_keys()?;
-        let keys = keys.iter().map(Key::of).collect::<Result<Vec<_>, _>>()?;
+        let unusable = |reject| {
+            CommandError::Input(format!(
+                "the TPM has an endorsement key that can't be used: {reject}"
+            ))
+        };
+        let keys: Result<Vec<_>, _> = keys.iter().map(Key::of).collect();
+        let keys = keys.map_err(unusable)?;
         match self.output {
             Output::Json => {
                 let host = NewHost {
@@ -161,23 +146,17 @@ impl Device {
         Ok(())
     }
 
-    fn print_report(&self) -> Result<(), CommandError> {
-        let settings = self.settings()?;
-        let mut tpm = tpm::open(host_tpm::settings(&settings))?;
-        let keys = tpm.endorsement_keys()?;
-        let values = tpm.read_pcrs(&all_pcrs()?)?;
-        let (event_log, replayed) = Log::read(settings.event_log_path);
-        let report = Report {
-            device: settings.device,
-            endorsement_keys: keys.iter().map(Key::of).collect::<Result<_, _>>()?,
-            pcrs: pcrs(&values, &replayed),
-            event_log,
-        };
+    /// Prints a report, and fails if something was refused.
+    fn print(&self, report: &(impl Serialize + Display), findings: &[Finding]) -> Result<(), CommandError> {
         match self.output {
-            Output::Json => line(&pretty(&report)?),
-            Output::Pretty => line(&report.text()),
+            Output::Json => line(&pretty(report)?),
+            Output::Pretty => line(&report.to_string()),
         }
-        Ok(())
+        if Finding::any_refused(findings) {
+            Err(CommandError::EvidenceRefused)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -186,20 +165,17 @@ fn host_name() -> String {
     name.to_string_lossy().into_owned()
 }
 
+/// All PCRs of all banks; those that are not active are left out when they are read.
 fn all_pcrs() -> Result<PcrSelection, CommandError> {
     let all: PcrSet = (0..PcrSet::COUNT).collect();
-    PcrSelection::new(vec![(HashAlg::Sha256, all), (HashAlg::Sha384, all)])
+    let banks = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
+    PcrSelection::new(banks.map(|alg| (alg, all)).into())
         .map_err(|error| CommandError::Input(error.to_string()))
 }
 
 impl Key {
-    fn of(key: &TpmEk) -> Result<Self, CommandError> {
-        let unusable = |error| {
-            CommandError::Input(format!(
-                "the TPM has an endorsement key that can't be used: {error}"
-            ))
-        };
-        let parsed = EndorsementKey::parse(&key.public).map_err(unusable)?;
+    fn of(key: &TpmEk) -> Result<Self, Reject> {
+        let parsed = EndorsementKey::parse(&key.public)?;
         let certificate = key.certificate.as_deref().map(EkCertificate::parse);
         Ok(Self {
             hash: parsed.hash().to_string(),
@@ -266,115 +242,9 @@ fn kind(key: &PublicKey) -> &'static str {
     }
 }
 
-/// The PCRs that were ever extended, or should have been, each compared with the log.
-fn pcrs(values: &PcrValues, replayed: &PcrValues) -> Vec<Pcr> {
-    let is_used = |value: &attest::Digest| !value.is_filled(0) && !value.is_filled(0xff);
-    let compared = values.iter().map(|(alg, index, value)| {
-        let logged = replayed.get(alg, index).filter(|logged| *logged != value);
-        (alg, index, value, logged)
-    });
-    compared
-        .filter(|(_, _, value, logged)| is_used(value) || logged.is_some())
-        .map(|(alg, index, value, logged)| Pcr {
-            bank: alg.to_string(),
-            index,
-            value: value.to_string(),
-            event_log_value: logged.map(ToString::to_string),
-        })
-        .collect()
-}
-
-impl Log {
-    fn read(path: PathBuf) -> (Self, PcrValues) {
-        let mut log = Self {
-            path,
-            bytes: 0,
-            events: 0,
-            sha256: String::new(),
-            problem: String::new(),
-        };
-        let mut replayed = PcrValues::default();
-        match std::fs::read(&log.path) {
-            Err(error) => log.problem = error.to_string(),
-            Ok(content) => log.describe(&content, &mut replayed),
-        }
-        (log, replayed)
-    }
-
-    fn describe(&mut self, content: &[u8], replayed: &mut PcrValues) {
-        self.bytes = content.len();
-        self.sha256 = HashAlg::Sha256.digest(&[content]).to_string();
-        match EventLog::parse(content) {
-            Err(reject) => self.problem = format!("{reject} ({})", reject.code()),
-            Ok(parsed) => {
-                self.events = parsed.events().count();
-                for values in parsed.banks().filter_map(|alg| parsed.replay(alg).ok()) {
-                    values
-                        .iter()
-                        .for_each(|(alg, index, value)| replayed.set(alg, index, *value));
-                }
-            }
-        }
-    }
-}
-
-impl Report {
-    fn text(&self) -> String {
-        let mut text = format!("TPM           : {}\n\n", self.device);
-        for key in &self.endorsement_keys {
-            text.push_str(&format!("{}\n\n", key.facts()));
-        }
-        text.push_str(&format!(
-            "Event log     : {} ({} events, {} bytes)\n",
-            self.event_log.path.display(),
-            self.event_log.events,
-            self.event_log.bytes
-        ));
-        if !self.event_log.problem.is_empty() {
-            text.push_str(&format!(
-                "                NOT USABLE: {}\n",
-                self.event_log.problem
-            ));
-        }
-        for pcr in &self.pcrs {
-            text.push_str(&format!("{:6} PCR {:2} : {}\n", pcr.bank, pcr.index, pcr.value));
-            if let Some(logged) = &pcr.event_log_value {
-                text.push_str(&format!("  the event log says {logged}\n"));
-            }
-        }
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use attest::Digest;
-
-    #[test]
-    fn pcrs_that_the_log_says_were_extended_are_shown() {
-        let (mut values, mut replayed) = (PcrValues::default(), PcrValues::default());
-        let [zeros, ones, used] = [0, 0xff, 7].map(|byte| Digest::filled(byte, HashAlg::Sha256));
-        for (index, value, logged) in [
-            (0, zeros, Some(used)),
-            (1, zeros, Some(zeros)),
-            (2, zeros, None),
-            (3, used, Some(used)),
-            (17, ones, None),
-            (18, ones, Some(used)),
-        ] {
-            values.set(HashAlg::Sha256, index, value);
-            if let Some(logged) = logged {
-                replayed.set(HashAlg::Sha256, index, logged);
-            }
-        }
-        let shown = pcrs(&values, &replayed);
-        let shown: Vec<_> = shown
-            .iter()
-            .map(|pcr| (pcr.index, pcr.event_log_value.is_some()))
-            .collect();
-        assert_eq!(shown, [(0, true), (3, false), (18, true)]);
-    }
 
     #[test]
     fn certificates_can_not_command_a_terminal() {

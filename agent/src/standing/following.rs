@@ -128,7 +128,7 @@ impl Following {
             return;
         }
         let (prover, exporter) = (prover.clone(), self.established.link.exporter);
-        let Question { round, need } = question;
+        let Question { round, need, .. } = question;
         self.proof = Some(Box::pin(async move {
             let evidence = prover.answer(exporter, need).await?;
             Ok(Answer { round, evidence })

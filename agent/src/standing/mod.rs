@@ -28,7 +28,8 @@ use crate::{
     backoff::Backoff,
     cache::Pushed,
     link::{DialError, Link, Lost},
-    refusal::{Advice, advice, retry_after},
+    refusal::{Advice, advice, is_judgement, retry_after},
+    sealed::SealedHandle,
     session::{Session, SessionError, SessionEvent},
     sign,
     state::{DataDir, KeptSvid, StateError},
@@ -53,6 +54,8 @@ pub struct Standing {
     pub ends: watch::Sender<Option<Timestamp>>,
     /// What is still to be kept.
     pub unkept: Unkept,
+    /// What outlives a restart while the server is away.
+    pub sealed: SealedHandle,
 }
 
 /// What the data directory should hold and does not: a disk may be full for a while.
@@ -137,6 +140,9 @@ impl Standing {
                 }
                 Err((error, kept)) => {
                     svid = self.judge(&error, kept).await;
+                    if !error.status().is_some_and(is_judgement) {
+                        self.sealed.serve().await;
+                    }
                     self.keep();
                     let retry_in = backoff.failed(error.status().and_then(retry_after));
                     warn!(error = %Chain(&error), ?retry_in, "Not connected to the server");
@@ -160,15 +166,17 @@ impl Standing {
         let Some(status) = error.status() else { return svid };
         match advice(status) {
             Advice::Retry => {
-                if svid.is_none() && error.is_denied_attestation() && self.has_entries() {
+                if error.is_denied_attestation() {
                     // It was evicted, or its host removed, while nobody could tell it so.
-                    self.reach.keeper.withdraw().await;
+                    self.sealed.void().await;
+                    self.reach.keeper.deny().await;
                 }
                 svid
             }
             Advice::AttestAnew => None,
             Advice::Banned => {
                 say_banned();
+                self.sealed.void().await;
                 self.reach.keeper.withdraw().await;
                 None
             }
@@ -194,10 +202,6 @@ impl Standing {
             }),
             None => self.attest().await,
         }
-    }
-
-    fn has_entries(&self) -> bool {
-        !self.reach.keeper.cache().borrow().entries.is_empty()
     }
 
     async fn resume(&self, svid: AgentSvid) -> Result<Established, NotOpened> {
@@ -239,6 +243,8 @@ impl Standing {
     async fn keep_up(&mut self, established: Established) -> Option<AgentSvid> {
         info!("Session opened");
         self.show_connection(&established);
+        let sealing = established.session.sealing().cloned();
+        self.sealed.accepted(sealing.as_ref()).await;
         self.reach.keeper.connected().await;
         let mut now = Following::new(established);
         while !now.is_over() {
@@ -254,7 +260,12 @@ impl Standing {
                 Event::Due => self.begin_renewal(&mut now),
                 Event::Look => {}
                 Event::Renewed(renewed) => self.go_on_renewing(&mut now, renewed).await,
-                Event::Session(Ok(SessionEvent::Asked(question))) => now.ask(&self.reach.prover, question),
+                Event::Session(Ok(SessionEvent::Asked(question))) => {
+                    if let Some(sealing) = &question.sealing {
+                        self.sealed.accepted(Some(sealing)).await;
+                    }
+                    now.ask(&self.reach.prover, question);
+                }
                 Event::Session(Ok(SessionEvent::Pushed { pushed, revision })) => {
                     self.take_pushed(&mut now, *pushed, revision).await;
                 }
@@ -285,7 +296,11 @@ impl Standing {
         }
         let keeper = &self.reach.keeper;
         let number = keeper.push(pushed).await;
-        now.deliver(revision, keeper.deliveries().clone().delivered(number));
+        let delivered = keeper.deliveries().clone().delivered(number);
+        let settled = self.sealed.clone().settled(number);
+        now.deliver(revision, async {
+            tokio::join!(delivered, settled);
+        });
     }
 
     /// Gives the server new evidence. Without any it signs nothing for this host soon, and goes on asking.
@@ -311,6 +326,7 @@ impl Standing {
             QUARANTINED => say_quarantined(),
             _ => {}
         }
+        self.sealed.void().await;
         self.reach.keeper.withdraw().await;
     }
 
@@ -359,7 +375,9 @@ impl Standing {
             Renewed::Opened(Ok(newer)) => {
                 info!(expires_at = %newer.svid.not_after, "Agent SVID renewed");
                 self.show_connection(&newer);
+                let sealing = newer.session.sealing().cloned();
                 *now = Following::new(*newer);
+                self.sealed.accepted(sealing.as_ref()).await;
                 self.reach.keeper.connected().await;
                 return;
             }
@@ -483,7 +501,11 @@ const REPLACE_WITHIN: Duration = Duration::from_secs(5);
 impl StandingError {
     /// Whether the server took the proof, and wants no such host.
     fn is_denied_attestation(&self) -> bool {
-        matches!(self, Self::Attest(AttestError::Refused(status)) if status.code() == tonic::Code::PermissionDenied)
+        match self {
+            Self::Attest(AttestError::Refused(status)) => status.code() == tonic::Code::PermissionDenied,
+            Self::Ended { source, .. } => source.is_denied_attestation(),
+            _ => false,
+        }
     }
 
     /// What the server said, if it was the server who refused.

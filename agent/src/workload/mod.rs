@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 
 pub use caller::{Caller, CallerError};
 use gate::Gate;
+pub(crate) use health::TPM as TPM_SERVICE;
 use shares::{Share, Shares};
 
 use crate::{cache::KeeperHandle, meters::Meters};
@@ -41,6 +42,8 @@ pub struct WorkloadApi {
     pub attestors: Vec<Arc<dyn WorkloadAttestor>>,
     /// Whether the agent can serve.
     pub ready: watch::Receiver<bool>,
+    /// Whether the TPM answers, where the host attests by one.
+    pub tpm_answers: Option<watch::Receiver<bool>>,
     /// What is counted.
     pub meters: Meters,
     /// The time.
@@ -103,6 +106,7 @@ impl WorkloadApi {
         };
         let health = health::HealthService {
             ready: self.ready,
+            tpm_answers: self.tpm_answers,
             course: course.clone(),
         };
         let routes = Routes::new(SpiffeWorkloadApiServer::new(api)).add_service(HealthServer::new(health));

@@ -8,8 +8,9 @@ mod forms;
 use aws_lc_rs::constant_time;
 
 use crate::{
-    HashAlg, Name, Part, PcrSelection, PcrValues, Reject, VerifiedPcrs, ak,
+    HashAlg, Name, Part, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs, ak,
     event_log::{self, EventLog},
+    ima::{self, MeasurementList, Progress},
     signing, strength,
     wire::{Attest, Attested, ClockInfo, Curve, Public, PublicKey, Scheme, Signature},
 };
@@ -221,6 +222,37 @@ impl SignedQuote {
     /// As [`event_log::explain`].
     pub fn explain(&self, log: &EventLog, claimed: Option<&PcrValues>) -> Result<PcrValues, Reject> {
         event_log::explain(&self.selection, &self.pcr_digest, self.hash, claimed, log)
+    }
+
+    /// The values that the kernel's `list` explains together with the firmware's `log`, if they are what was signed (34, 36,
+    /// 37, 46, 56): all of IMA's PCR is the list's, all else the log's.
+    ///
+    /// # Errors
+    ///
+    /// As [`event_log::replays`] and [`ima::explain`].
+    pub fn explain_list(&self, list: &MeasurementList, log: Option<&EventLog>) -> Result<PcrValues, Reject> {
+        let banks = self.selection.banks();
+        let banks = banks.map(|(alg, pcrs)| (alg, pcrs.iter().filter(|pcr| *pcr != ima::PCR).collect()));
+        let firmware = PcrSelection::new(banks.collect()).map_err(|_| Reject::PcrSelection)?;
+        let ways = match log {
+            Some(log) => event_log::replays(&firmware, None, log, PcrSet::default())?,
+            None => vec![PcrValues::default()],
+        };
+        let boot = Progress::of_boot(self.clock.reset_count);
+        let mut refused = Reject::ImaUnexplained(0);
+        for others in ways {
+            let quoted = ima::Quoted::Digest {
+                selection: &self.selection,
+                pcr_digest: &self.pcr_digest,
+                hash: self.hash,
+                others: &others,
+            };
+            match ima::explain(list.clone(), 0, &boot, boot.reset_count(), &quoted) {
+                Ok(proven) => return self.matches(&others.with(proven.progress().pcrs())),
+                Err(reject) => refused = reject,
+            }
+        }
+        Err(refused)
     }
 
     /// Checks that it signs `values`, and that firmware extended those that are firmware's (36, 38).

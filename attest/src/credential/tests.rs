@@ -191,6 +191,28 @@ fn verifies_nothing_but_the_secret() {
 }
 
 #[test]
+fn every_byte_of_a_recovered_secret_counts() {
+    for ek in [
+        ecc(3, &ECDH_P256, SHA256_AES128),
+        rsa(KeySize::Rsa2048, 2048, SHA256_AES128),
+    ] {
+        let changes = swtpm_tests::tampered(&[0x5a; SECRET_LEN]).count();
+        for change in 0..changes {
+            let (issued, blob) = IssuedCredential::issue(&ek.public, &name(1)).unwrap();
+            let recovered = ek.activate(&name(1), &blob).unwrap();
+            // How many changes a byte has depends on it.
+            if let Some(changed) = swtpm_tests::tampered(&recovered).nth(change) {
+                assert_eq!(
+                    issued.verify(&changed.bytes),
+                    Err(Reject::CredentialMismatch),
+                    "{changed:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn refuses_keys_that_nothing_can_be_encrypted_to() {
     let check = |ek: &Public, expected| {
         let issued = IssuedCredential::issue(ek, &name(1)).map(|_| ());

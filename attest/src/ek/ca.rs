@@ -44,13 +44,20 @@ impl CaCertificate {
     ///
     /// It is none.
     pub fn parse(der: &[u8]) -> Result<Self, CaError> {
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| CaError::Malformed)?;
-        if !rest.is_empty() {
-            return Err(CaError::Malformed);
-        }
+        let parsed = Self::parse_signer(der)?;
+        let certificate = parsed.parsed().map_err(|_| CaError::Malformed)?;
         // Version 1 has no extensions that would say so; it only serves as a root.
         if certificate.version() != X509Version::V1 && !certificate.is_ca() {
             return Err(CaError::NotCa);
+        }
+        Ok(parsed)
+    }
+
+    /// Parses the certificate of somebody who signs, a CA or not, in DER.
+    pub(super) fn parse_signer(der: &[u8]) -> Result<Self, CaError> {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| CaError::Malformed)?;
+        if !rest.is_empty() {
+            return Err(CaError::Malformed);
         }
         let subject = NameKey::of(certificate.subject());
         Ok(Self {

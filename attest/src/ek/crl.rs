@@ -107,20 +107,15 @@ impl Crls {
         self.by_issuer.entry(crl.issuer.clone()).or_default().push(crl);
     }
 
-    /// Checks that `issuer` has not revoked `certificate`, as far as we can know (11).
-    pub(super) fn check(
-        &self,
-        certificate: &X509Certificate<'_>,
-        issuer: &X509Certificate<'_>,
-        now: i64,
-    ) -> Result<(), Reject> {
+    /// Checks that `issuer` has not revoked what has this serial number, as far as we can know (11).
+    pub(super) fn check(&self, serial: &[u8], issuer: &X509Certificate<'_>, now: i64) -> Result<(), Reject> {
         let named = self
             .by_issuer
             .get(&NameKey::of(issuer.subject()))
             .into_iter()
             .flatten();
         let crls: Vec<&Crl> = named.filter(|crl| crl.is_by(issuer)).collect();
-        let serial = significant(certificate.raw_serial());
+        let serial = significant(serial);
         if crls.iter().any(|crl| crl.revoked.contains(&serial)) {
             return Err(Reject::EkRevoked);
         }

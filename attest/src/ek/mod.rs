@@ -11,6 +11,7 @@ mod crl;
 mod der;
 mod dn;
 mod names;
+mod platform;
 mod roots;
 mod shipped;
 mod signed;
@@ -29,6 +30,7 @@ pub use ca::{CaCertificate, CaError, CaKey};
 pub use certificate::{CertificateId, EkCertificate};
 pub use crl::{Crl, CrlError, Freshness};
 pub use names::TpmAttributes;
+pub use platform::{Chassis, PlatformCertificate, PlatformHolder, PlatformRoots, VerifiedPlatform};
 pub use roots::{EkRoots, Expiry, TrustedCertificate};
 pub use vendor::{VendorId, VendorIdError};
 

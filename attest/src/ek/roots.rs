@@ -6,7 +6,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{
     CaCertificate, CaKey, Crl, EkCertificate, Freshness, VendorId,
-    chain::{Search, Way, check_dates},
+    chain::{Issued, Search, Way, check_dates},
     crl::Crls,
     dn::NameKey,
 };
@@ -122,12 +122,26 @@ impl EkRoots {
         let (_, certificate) =
             X509Certificate::from_der(leaf.as_der()).map_err(|_| Reject::EkCertificateMalformed)?;
         leaf.check_strength()?;
-        check_dates(&certificate, self.expiry, now)?;
-        let way = Search::new(self, leaf.attributes().vendor(), sent, now).find(&certificate)?;
+        let vendor = leaf.attributes().vendor();
+        let validity = Issued::validity(&certificate);
+        let way = self.find(&Issued::certificate(&certificate), validity, vendor, sent, now)?;
         Ok(TrustedCertificate {
             certificate: leaf,
             way,
         })
+    }
+
+    /// Finds a way from something that is valid from one time to the other.
+    pub(super) fn find(
+        &self,
+        issued: &Issued<'_>,
+        validity: [i64; 2],
+        vendor: Option<VendorId>,
+        sent: &[CaCertificate],
+        now: i64,
+    ) -> Result<Way, Reject> {
+        check_dates(validity, self.expiry, now)?;
+        Search::new(self, vendor, sent, now).find(issued)
     }
 
     pub(super) fn roots_of(&self, subject: &NameKey) -> &[Root] {

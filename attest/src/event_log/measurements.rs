@@ -88,6 +88,14 @@ impl Measurements {
         self.pcrs.contains(pcr).then_some(measurements)
     }
 
+    /// The same, with what the log says of it beside; nothing of a PCR that was not checked.
+    pub(super) fn logged(&self, pcr: u8) -> impl Iterator<Item = (Event<'_>, Measurement<'_>)> {
+        self.log
+            .events()
+            .filter(move |event| event.pcr == pcr && self.pcrs.contains(pcr))
+            .filter_map(|event| Some((event, self.measurement(&event)?)))
+    }
+
     fn measurement<'a>(&self, event: &Event<'a>) -> Option<Measurement<'a>> {
         let digest = event.digests.of(self.alg)?;
         Some(Measurement {

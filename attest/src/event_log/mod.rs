@@ -17,7 +17,8 @@
 //!   PCR ────▶ Measurements::of ────▶ Measurement   gives: digest, phase, and the bytes that have the digest
 //!                                       │
 //!                                       ▼
-//!   SecureBoot::of, Handover::of, uki_sections     refuses: what a policy can't rest on (50–53)
+//!   SecureBoot::of, SbatLevel::all, Handover::of,  refuses: what a policy can't rest on (50–53)
+//!   uki_sections, boot_texts
 //! ```
 //!
 //! # What a log can't be trusted for
@@ -53,6 +54,7 @@
 //! Anybody can extend a PCR once the operating system runs, and nobody can undo an event. So what comes
 //! before the separator of a PCR was measured by firmware; what comes after it, perhaps by an attacker.
 
+mod boot_loader;
 mod content;
 mod event;
 mod handover;
@@ -61,23 +63,27 @@ mod measurements;
 mod record;
 mod remark;
 mod replay;
+mod sbat;
 mod secure_boot;
 mod separator;
 mod signatures;
 mod uki;
 mod variable;
+mod windows;
 
 #[cfg(test)]
 mod tests;
 
 use crate::{HashAlg, Reject};
 
+pub use boot_loader::{BootBytes, BootText, boot_texts};
 pub use content::Content;
 pub use event::{Digests, Event, EventKind};
 pub use handover::Handover;
 pub use layout::Format;
 pub use measurements::{Measurement, Measurements, Phase};
 pub use replay::{explain, explain_beside, replays};
+pub use sbat::SbatLevel;
 pub use secure_boot::{Authority, SecureBoot, SecureBootMode};
 pub use signatures::{Signature, SignatureKind, signatures};
 pub use uki::{PHASES, UKI_PCR, UkiSection, boot_phases, uki_sections};

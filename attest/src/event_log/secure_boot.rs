@@ -1,6 +1,6 @@
 //! What PCR 7 proves of Secure Boot (checks 50 and 51).
 
-use super::{Content, EfiVariable, Measurement, Measurements, Phase, Signature, signatures};
+use super::{Content, EfiVariable, Measurement, Measurements, Phase, Signature, sbat, signatures};
 use crate::{Digest, HashAlg, Reject};
 
 /// The state of Secure Boot, as firmware measured it before it handed over.
@@ -46,6 +46,8 @@ pub struct Authority<'a> {
     pub data: &'a [u8],
     /// Whether it is an entry of the `db` that firmware measured.
     pub is_in_db: bool,
+    /// Whether it is the [level](super::SbatLevel) of revocations that shim goes by.
+    pub is_sbat_level: bool,
 }
 
 /// EFI_GLOBAL_VARIABLE.
@@ -207,6 +209,7 @@ impl<'a> Authority<'a> {
             database: variable.name()?,
             data: variable.data,
             is_in_db: db.iter().any(|known| known.data == entry),
+            is_sbat_level: sbat::is_level(variable),
         })
     }
 }

@@ -130,6 +130,9 @@ pub fn judge(policy: &Policy, evidence: &Evidence<'_>) -> Differences {
         rule.check(evidence, &mut differences);
     }
     if let Some(rule) = &policy.secure_boot {
+        rule.check(evidence, policy.sbat.as_ref(), &mut differences);
+    }
+    if let Some(rule) = &policy.sbat {
         rule.check(evidence, &mut differences);
     }
     if let Some(rule) = &policy.boot {

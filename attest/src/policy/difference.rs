@@ -63,6 +63,8 @@ pub enum DifferenceKind {
     Pcr,
     /// Another platform key.
     Pk,
+    /// shim goes by fewer revocations, or by none that is proven.
+    Sbat,
     /// An image was verified by something that the policy does not know.
     SecureBootAuthority,
     /// Secure Boot is off, or can be got round.
@@ -93,6 +95,7 @@ impl DifferenceKind {
             Self::NotProven => "policy_not_proven",
             Self::Pcr => "policy_pcr",
             Self::Pk => "policy_pk",
+            Self::Sbat => "policy_sbat",
             Self::SecureBootAuthority => "policy_secure_boot_authority",
             Self::SecureBootState => "policy_secure_boot_state",
             Self::TpmFirmware => "policy_tpm_firmware",

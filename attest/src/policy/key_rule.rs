@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::{
-    Difference, DifferenceKind, Differences, Evidence, KeyReference,
+    Difference, DifferenceKind, Differences, Evidence, KeyReference, SbatRule,
     difference::{all_of, one_of, quoted},
     evidence::Measured,
 };
-use crate::event_log::{Authority, EfiVariable, SecureBoot, Signature};
+use crate::event_log::{
+    Authority, Content, EfiVariable, Measurement, Measurements, Phase, SecureBoot, Signature,
+};
 
 /// What Secure Boot has to be.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -72,11 +74,17 @@ impl SecureBootRule {
         .filter_map(|(name, rule)| Some((name, rule.as_ref()?)))
     }
 
-    pub(super) fn check(&self, evidence: &Evidence<'_>, differences: &mut Differences) {
+    /// Where a level of revocations is asked for, it is for that rule to judge what was measured.
+    pub(super) fn check(
+        &self,
+        evidence: &Evidence<'_>,
+        sbat: Option<&SbatRule>,
+        differences: &mut Differences,
+    ) {
         let (Some(measurements), Some(events)) = (evidence.measurements(7), evidence.events(7)) else {
             return differences.not_proven(7);
         };
-        let state = match SecureBoot::of(measurements) {
+        let mut state = match SecureBoot::of(measurements) {
             Ok(state) => state,
             Err(reject) => {
                 return differences.push(Difference {
@@ -95,7 +103,10 @@ impl SecureBootRule {
             check_keys(name, rule, keys(&state, name), &events, differences);
         }
         if let Some(allowed) = &self.authorities {
+            let is_judged = |authority: &Authority<'_>| authority.is_sbat_level && sbat.is_some();
+            state.authorities.retain(|authority| !is_judged(authority));
             check_authorities(allowed, &state, &events, differences);
+            check_hidden(allowed, measurements, &events, differences);
         }
     }
 }
@@ -171,6 +182,35 @@ fn check_authorities(
             expected: one_of(allowed),
             found: quoted(&authority_text(authority)),
             event: events.iter().find(is_it).map(Measured::place),
+        });
+    }
+}
+
+/// What was measured after firmware ended, and can't be read out of the log, may be another authority.
+fn check_hidden(
+    allowed: &BTreeSet<String>,
+    measurements: &Measurements,
+    events: &[Measured<'_>],
+    differences: &mut Differences,
+) {
+    // Some firmware notes what is no variable: that is no authority.
+    let is_shown = |event: &Measurement<'_>| match event.content {
+        Content::Whole(_) => event
+            .content
+            .variable()
+            .is_none_or(|variable| variable.name().is_some()),
+        Content::Absent | Content::Part(_) => false,
+    };
+    let later = measurements.of(7).into_iter().flatten();
+    let later = later.filter(|event| event.phase == Phase::Later);
+    for hidden in later.filter(|event| !is_shown(event)) {
+        let event = events.iter().find(|event| event.index == hidden.index);
+        differences.push(Difference {
+            kind: DifferenceKind::SecureBootAuthority,
+            subject: "images verified by".into(),
+            expected: one_of(allowed),
+            found: "something that the log does not show".into(),
+            event: event.map(Measured::place),
         });
     }
 }

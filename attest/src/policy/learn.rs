@@ -6,7 +6,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{
     BootRule, Chain, CommandLineRule, Evidence, ImaRule, InitrdRule, KeyReference, KeyRule, PcrRule, Policy,
-    PolicyName, Reference, Release, SecureBootRule, TpmRule, Uki, Violations,
+    PolicyName, Reference, Release, SbatRule, SecureBootRule, TpmRule, Uki, Violations,
     command_line::Texts,
     evidence::Measured,
     firmware_rule::Version,
@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     PcrSet,
-    event_log::{Handover, SecureBoot, Signature, SignatureKind, UKI_PCR, UkiSection, uki_sections},
+    event_log::{
+        Handover, SbatLevel, SecureBoot, Signature, SignatureKind, UKI_PCR, UkiSection, uki_sections,
+    },
     ima::Entry,
 };
 
@@ -56,6 +58,7 @@ pub fn learn(name: &PolicyName, version: u32, evidence: &Evidence<'_>, pins: Pcr
         version,
         description: None,
         secure_boot: None,
+        sbat: None,
         boot: None,
         command_line: None,
         initrd: None,
@@ -65,7 +68,11 @@ pub fn learn(name: &PolicyName, version: u32, evidence: &Evidence<'_>, pins: Pcr
         ima: None,
     };
     policy.secure_boot = student.secure_boot();
-    student.keep_or_pin(&mut policy, &[7], |policy| policy.secure_boot = None);
+    policy.sbat = student.sbat().filter(|_| policy.secure_boot.is_some());
+    student.keep_or_pin(&mut policy, &[7], |policy| {
+        policy.secure_boot = None;
+        policy.sbat = None;
+    });
     policy.boot = student.boot();
     student.keep_or_pin(&mut policy, &[4], |policy| policy.boot = None);
     policy.command_line = student.command_line();
@@ -154,6 +161,9 @@ impl<'a, 'b> Student<'a, 'b> {
             self.notes
                 .extend(subject.map(|subject| (authority_text(authority), subject)));
         }
+        let has_floor = self.sbat().is_some();
+        let authorities = state.authorities.iter();
+        let authorities = authorities.filter(|authority| !(authority.is_sbat_level && has_floor));
         let exactly = |keys: &[Signature<'_>]| {
             Some(KeyRule {
                 exactly: Some(keys.iter().map(KeyReference::of).collect()),
@@ -170,8 +180,22 @@ impl<'a, 'b> Student<'a, 'b> {
                 at_least: Some(state.dbx.iter().map(KeyReference::of).collect()),
                 ..KeyRule::default()
             }),
-            authorities: Some(state.authorities.iter().map(authority_text).collect()),
+            authorities: Some(authorities.map(authority_text).collect()),
         })
+    }
+
+    /// The revocations that shim goes by; updates raise them.
+    fn sbat(&self) -> Option<SbatRule> {
+        let levels = SbatLevel::all(self.evidence.measurements(7)?).ok()?;
+        let [level] = levels.as_slice() else {
+            return None;
+        };
+        let generations = level.generations.iter();
+        Some(SbatRule(
+            generations
+                .map(|(name, generation)| ((*name).into(), *generation))
+                .collect(),
+        ))
     }
 
     fn boot(&mut self) -> Option<BootRule> {

@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::Deserialize;
 
 use super::{
-    BootRule, CommandLineRule, ImaRule, InitrdRule, PcrRule, PolicyError, Release, SecureBootRule, TpmRule,
-    parse::File,
+    BootRule, CommandLineRule, ImaRule, InitrdRule, PcrRule, PolicyError, Release, SbatRule, SecureBootRule,
+    TpmRule, parse::File,
 };
 use crate::PcrSet;
 
@@ -22,6 +22,8 @@ pub struct Policy {
     pub description: Option<String>,
     /// Secure Boot, and the keys it rests on: PCR 7.
     pub secure_boot: Option<SecureBootRule>,
+    /// Revocations of boot loaders: PCR 7.
+    pub sbat: Option<SbatRule>,
     /// What firmware may start: PCR 4, and PCR 11 of unified kernel images.
     pub boot: Option<BootRule>,
     /// The kernel's command line: PCR 9, 11 and 12.
@@ -52,6 +54,7 @@ impl Policy {
         let has_uki = self.boot.as_ref().is_some_and(|boot| !boot.uki.is_empty());
         [
             of(self.secure_boot.is_some(), &[7]),
+            of(self.sbat.is_some(), &[7]),
             of(self.boot.is_some(), &[4, 5]),
             of(has_uki, &[11]),
             of(self.command_line.is_some(), &[9, 11, 12]),

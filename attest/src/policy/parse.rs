@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::{
-    BootRule, CommandLineRule, ImaRule, InitrdRule, PcrRule, Policy, PolicyName, Release, SecureBootRule,
-    TpmRule,
+    BootRule, CommandLineRule, ImaRule, InitrdRule, PcrRule, Policy, PolicyName, Release, SbatRule,
+    SecureBootRule, TpmRule,
 };
 use crate::{HashAlg, PcrSet};
 
@@ -51,6 +51,7 @@ pub(super) struct File {
     version: u32,
     description: Option<String>,
     secure_boot: Option<SecureBootRule>,
+    sbat: Option<SbatRule>,
     boot: Option<BootRule>,
     command_line: Option<CommandLineRule>,
     initrd: Option<InitrdRule>,
@@ -95,6 +96,7 @@ impl TryFrom<File> for Policy {
             version: file.version,
             description: file.description,
             secure_boot: file.secure_boot,
+            sbat: file.sbat,
             boot: file.boot,
             command_line: file.command_line,
             initrd: file.initrd,
@@ -120,6 +122,7 @@ impl Policy {
     /// Whether it asks for anything.
     pub(super) const fn has_rule(&self) -> bool {
         self.secure_boot.is_some()
+            || self.sbat.is_some()
             || self.boot.is_some()
             || self.command_line.is_some()
             || self.initrd.is_some()

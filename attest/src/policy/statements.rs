@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use super::{
-    BootRule, CommandLineRule, ImaRule, InitrdRule, KeyRule, PcrRule, Policy, SecureBootRule, TpmRule,
-    Violations, difference::quoted,
+    BootRule, CommandLineRule, ImaRule, InitrdRule, KeyRule, PcrRule, Policy, SbatRule, SecureBootRule,
+    TpmRule, Violations, difference::quoted,
 };
 
 /// What `policy` says, a sentence for each value, in the order of the rules.
@@ -22,6 +22,9 @@ pub fn statements(policy: &Policy) -> Vec<String> {
     );
     if let Some(rule) = &policy.secure_boot {
         secure_boot(rule, &mut said);
+    }
+    if let Some(rule) = &policy.sbat {
+        sbat(rule, &mut said);
     }
     if let Some(rule) = &policy.boot {
         boot(rule, &mut said);
@@ -65,6 +68,15 @@ fn secure_boot(rule: &SecureBootRule, said: &mut Vec<String>) {
         said.push("images may only be verified by what is known".into());
         each(said, "images may be verified by", authorities);
     }
+}
+
+fn sbat(rule: &SbatRule, said: &mut Vec<String>) {
+    said.push("shim has to measure an SBAT level".into());
+    let least = rule
+        .0
+        .iter()
+        .map(|(name, generation)| format!("{} {generation}", quoted(name)));
+    each(said, "the SBAT level has to be at least", least);
 }
 
 fn keys_of(name: &str, rule: &KeyRule, said: &mut Vec<String>) {

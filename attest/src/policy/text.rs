@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    BootRule, CommandLineRule, ImaRule, InitrdRule, KeyRule, PcrRule, Policy, Release, SecureBootRule,
-    TpmRule, Uki, Violations,
+    BootRule, CommandLineRule, ImaRule, InitrdRule, KeyRule, PcrRule, Policy, Release, SbatRule,
+    SecureBootRule, TpmRule, Uki, Violations,
 };
 
 /// What is said of values, by their text.
@@ -55,6 +55,9 @@ impl<'a> Writer<'a> {
         self.optional("description", policy.description.as_deref());
         if let Some(rule) = &policy.secure_boot {
             self.secure_boot(rule);
+        }
+        if let Some(rule) = &policy.sbat {
+            self.sbat(rule);
         }
         if let Some(rule) = &policy.boot {
             self.boot(rule);
@@ -106,6 +109,16 @@ impl<'a> Writer<'a> {
             if let Some(values) = values {
                 self.list(key, values);
             }
+        }
+    }
+
+    fn sbat(&mut self, rule: &SbatRule) {
+        self.table(
+            "[sbat]",
+            "Revocations that shim has to go by: of each component, the oldest generation that may start.",
+        );
+        for (name, generation) in &rule.0 {
+            self.plain(&key(name), generation);
         }
     }
 
@@ -268,6 +281,16 @@ impl<'a> Writer<'a> {
     fn line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
+    }
+}
+
+/// A key of TOML: bare where it can be.
+fn key(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !name.is_empty() && name.bytes().all(is_bare) {
+        name.into()
+    } else {
+        literal(name)
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Compared<'a> {
     Read(&'a PcrValues),
     /// A TPM signed them.
     Quoted(&'a PcrValues),
+    /// A TPM signed them, and the kernel's list explains those of IMA.
+    Listed(&'a PcrValues),
 }
 
 /// PCRs that programs extend without telling firmware's log: IMA, systemd, and whoever debugs.
@@ -25,11 +27,12 @@ impl<'a> Compared<'a> {
     pub(super) const fn values(self) -> Option<&'a PcrValues> {
         match self {
             Self::Nothing => None,
-            Self::Read(values) | Self::Quoted(values) => Some(values),
+            Self::Read(values) | Self::Quoted(values) | Self::Listed(values) => Some(values),
         }
     }
 
-    /// The PCRs of a bank whose values are known; all, if nothing is known of any. The others are not shown (35).
+    /// The PCRs of a bank whose values are known; all, if nothing is known of any. The others prove nothing
+    /// (35).
     pub(super) fn covered(self, alg: HashAlg) -> PcrSet {
         let Some(values) = self.values() else {
             return (0..PcrSet::COUNT).collect();
@@ -45,7 +48,7 @@ impl<'a> Compared<'a> {
         let shared = log.banks().filter(is_shared).max();
         shared.ok_or(match self {
             Self::Nothing => Reject::LogBank(HashAlg::Sha256),
-            Self::Read(_) | Self::Quoted(_) => Reject::PcrBank(HashAlg::Sha1),
+            Self::Read(_) | Self::Quoted(_) | Self::Listed(_) => Reject::PcrBank(HashAlg::Sha1),
         })
     }
 
@@ -60,17 +63,19 @@ impl<'a> Compared<'a> {
         }
     }
 
-    /// A PCR that the log does not explain. What was quoted has to be explained, but for what IMA extended.
-    pub(super) fn mismatch(self, alg: HashAlg, pcr: u8) -> Finding {
+    /// A PCR that the log does not explain. What was quoted has to be explained, but for what IMA extended, of which
+    /// nothing is to be said where its list explains it.
+    pub(super) fn mismatch(self, alg: HashAlg, pcr: u8) -> Option<Finding> {
         let reject = Reject::LogMismatch(alg, pcr);
         let is_noted = match self {
-            Self::Quoted(_) => pcr == ima::PCR,
+            Self::Listed(_) if pcr == ima::PCR => return None,
+            Self::Listed(_) | Self::Quoted(_) => pcr == ima::PCR,
             Self::Nothing | Self::Read(_) => UNLOGGED.contains(&pcr),
         };
-        if is_noted {
+        Some(if is_noted {
             Finding::noted(reject)
         } else {
             Finding::refused(reject)
-        }
+        })
     }
 }

@@ -4,11 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Finding, printable, write_findings};
+use super::{Finding, pcr::PcrRow, printable, write_findings};
 use crate::{
     HashAlg, PcrValues, Reject,
     ima::{Entry, Hashing, MeasurementList, Progress, ProvenList, Quoted, explain},
-    report::PcrRow,
 };
 
 /// What a measurement list says, and what PCRs prove of it.
@@ -75,15 +74,8 @@ impl ImaReport {
         self.violations = self.entries.iter().filter(|entry| entry.violation).count();
         for alg in [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384] {
             for (_, index, value) in list.replay(alg, Hashing::Whole).iter() {
-                self.pcrs.push(PcrRow {
-                    bank: alg.to_string(),
-                    index,
-                    value: value.to_string(),
-                    actual: actual
-                        .and_then(|actual| actual.get(alg, index))
-                        .filter(|actual| *actual != value)
-                        .map(ToString::to_string),
-                });
+                let actual = actual.and_then(|actual| actual.get(alg, index));
+                self.pcrs.push(PcrRow::compared(alg, index, value, actual));
             }
         }
         if let Some(violation) = self.entries.iter().find(|entry| entry.violation) {
@@ -144,8 +136,9 @@ impl Proven {
     }
 }
 
-impl fmt::Display for ImaReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ImaReport {
+    /// All but the findings.
+    pub(super) fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "Measurements  : {} entries, {} violations",
@@ -174,9 +167,15 @@ impl fmt::Display for ImaReport {
         }
         writeln!(f)?;
         for pcr in &self.pcrs {
-            writeln!(f, "{:6} PCR {:2} : {}", pcr.bank, pcr.index, pcr.value)?;
+            write!(f, "{pcr}")?;
         }
-        writeln!(f)?;
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for ImaReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_facts(f)?;
         write_findings(f, &self.findings)
     }
 }

@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Finding, compared::Compared, printable, write_findings};
+use super::{
+    BootTextRow, EventRow, Finding, SbatRow, SectionRow, SecureBootRow, compared::Compared, pcr::PcrRow,
+    write_findings,
+};
 use crate::{
-    Digest, HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
+    HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
     event_log::{
-        Content, Event, EventLog, Format, Handover, Measurements, SecureBoot, UKI_PCR, UkiSection,
-        boot_phases, uki_sections,
+        EventLog, Format, Handover, Measurements, SbatLevel, SecureBoot, UKI_PCR, boot_phases, boot_texts,
+        uki_sections,
     },
 };
 
@@ -28,15 +31,19 @@ pub struct LogReport {
     pub compared: Option<Vec<u8>>,
     /// All events that extended a PCR.
     pub events: Vec<EventRow>,
-    /// What the events leave in the PCRs of every bank; of those alone whose values are known, if any are.
+    /// What the events leave in the PCRs of every bank, and whether that is what is known of them.
     pub pcrs: Vec<PcrRow>,
     /// Secure Boot, if PCR 7 tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure_boot: Option<SecureBootRow>,
+    /// The levels of revocations that were measured; shim measures one.
+    pub sbat: Vec<SbatRow>,
     /// Positions of the images that were started from the boot option on, if firmware handed over.
     pub images: Vec<u32>,
     /// The sections of a unified kernel image.
     pub sections: Vec<SectionRow>,
+    /// The texts that boot loaders measured.
+    pub boot_texts: Vec<BootTextRow>,
     /// The phases of the boot that systemd did not log, if PCR 11 is known and they explain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phases: Option<Vec<&'static str>>,
@@ -44,69 +51,9 @@ pub struct LogReport {
     pub findings: Vec<Finding>,
 }
 
-/// An event.
-#[derive(Clone, Debug, Serialize)]
-pub struct EventRow {
-    /// Position, as TCG's tools count.
-    pub index: u32,
-    /// The PCR.
-    pub pcr: u8,
-    /// What the log calls it; not trusted.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Digests by bank.
-    pub digests: BTreeMap<String, String>,
-    /// How much of its data has the digest of the bank that is judged by: `whole`, `part`, or `absent`: then the remark is
-    /// nothing but a remark. `unproven` if the value of its PCR is not known, but others are: then so is the event.
-    pub content: &'static str,
-    /// What the data says.
-    pub remark: String,
-}
-
-/// A PCR.
-#[derive(Clone, Debug, Serialize)]
-pub struct PcrRow {
-    /// The bank.
-    pub bank: String,
-    /// The PCR.
-    pub index: u8,
-    /// What the events leave in it.
-    pub value: String,
-    /// What it holds, where that is known and something else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actual: Option<String>,
-}
-
-/// Secure Boot.
-#[derive(Clone, Debug, Serialize)]
-pub struct SecureBootRow {
-    /// Whether it is on.
-    pub on: bool,
-    /// `audit`, `deployed`, `setup`, `user`.
-    pub mode: String,
-    /// SHA-256 of each platform key.
-    pub pk: Vec<String>,
-    /// SHA-256 of each key exchange key.
-    pub kek: Vec<String>,
-    /// SHA-256 of each certificate or image that may start.
-    pub db: Vec<String>,
-    /// SHA-256 of each certificate or image that may not.
-    pub dbx: Vec<String>,
-    /// By what images were verified: where it was found, and its SHA-256.
-    pub authorities: Vec<(String, String)>,
-}
-
-/// A section of a unified kernel image.
-#[derive(Clone, Debug, Serialize)]
-pub struct SectionRow {
-    /// Its name.
-    pub name: &'static str,
-    /// The digest of what is in it.
-    pub digest: String,
-}
-
 impl LogReport {
-    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing is shown of other PCRs.
+    /// Reports on `log`; `actual` are values that PCRs hold, if any are known. Then nothing that other PCRs
+    /// would tell is believed.
     #[must_use]
     pub fn of(log: &[u8], actual: Option<&PcrValues>) -> Self {
         Self::compared(log, actual.map_or(Compared::Nothing, Compared::Read))
@@ -171,25 +118,44 @@ impl LogReport {
             }
         };
         let Some(actual) = compared.values() else {
-            let rows = replayed
-                .iter()
-                .map(|(alg, pcr, value)| PcrRow::of(alg, pcr, value, None));
-            self.pcrs.extend(rows);
+            self.pcrs.extend(PcrRow::unproven(&replayed));
             return covered;
         };
+        let first = self.pcrs.len();
+        let explained = self.compare(log, &replayed, alg, compared, actual);
+        let others = (0..PcrSet::COUNT).filter(|pcr| !covered.contains(*pcr));
+        match log.replay_of(alg, others.collect()) {
+            Ok(others) => self.pcrs.extend(PcrRow::unproven(&others)),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
+        }
+        if let Some(rows) = self.pcrs.get_mut(first..) {
+            rows.sort_by_key(|row| row.index);
+        }
+        explained
+    }
+
+    /// Compares what the log leaves in PCRs of a bank with what these hold, and gives those that it explains.
+    fn compare(
+        &mut self,
+        log: &EventLog,
+        replayed: &PcrValues,
+        alg: HashAlg,
+        compared: Compared<'_>,
+        actual: &PcrValues,
+    ) -> PcrSet {
         let phases = boot_phases(log, actual, alg).is_some();
-        let Ok(selection) = PcrSelection::new(vec![(alg, covered)]) else {
+        let Ok(selection) = PcrSelection::new(vec![(alg, compared.covered(alg))]) else {
             return PcrSet::default();
         };
         let mut explained = Vec::new();
         for (_, index, value) in replayed.select(&selection).iter() {
-            let other = actual.get(alg, index).filter(|actual| *actual != value);
-            self.pcrs.push(PcrRow::of(alg, index, value, other));
-            if other.is_none() || index == UKI_PCR && phases {
+            let row = PcrRow::compared(alg, index, value, actual.get(alg, index));
+            if row.actual.is_none() || index == UKI_PCR && phases {
                 explained.push(index);
             } else {
-                self.findings.push(compared.mismatch(alg, index));
+                self.findings.extend(compared.mismatch(alg, index));
             }
+            self.pcrs.push(row);
         }
         explained.into_iter().collect()
     }
@@ -235,11 +201,21 @@ impl LogReport {
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
         }
+        if pcrs.contains(7) {
+            match SbatLevel::all(&measurements) {
+                Ok(levels) => self.sbat = levels.iter().map(SbatRow::of).collect(),
+                Err(reject) => self.findings.push(Finding::noted(reject)),
+            }
+        }
         if pcrs.contains(4) && pcrs.contains(5) {
             match Handover::of(&measurements) {
                 Ok(handover) => self.images = handover.images,
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
+        }
+        match boot_texts(&measurements) {
+            Ok(texts) => self.boot_texts = texts.iter().map(BootTextRow::of).collect(),
+            Err(reject) => self.findings.push(Finding::noted(reject)),
         }
         if pcrs.contains(UKI_PCR) {
             match uki_sections(&measurements) {
@@ -250,79 +226,9 @@ impl LogReport {
     }
 }
 
-impl SectionRow {
-    fn of(section: &UkiSection<'_>) -> Self {
-        Self {
-            name: section.name,
-            digest: hex::encode(section.digest),
-        }
-    }
-}
-
-impl PcrRow {
-    fn of(alg: HashAlg, index: u8, value: &Digest, actual: Option<&Digest>) -> Self {
-        Self {
-            bank: alg.to_string(),
-            index,
-            value: value.to_string(),
-            actual: actual.map(ToString::to_string),
-        }
-    }
-}
-
-impl EventRow {
-    /// By the digest of `alg`, if that proves anything.
-    fn of(event: &Event<'_>, alg: Option<HashAlg>) -> Self {
-        let content = alg.map(|alg| {
-            let digest = event.digests.of(alg);
-            digest.map_or(Content::Absent, |digest| Content::find(alg, digest, event.data))
-        });
-        Self {
-            index: event.index,
-            pcr: event.pcr,
-            kind: event.kind.to_string(),
-            digests: event
-                .digests
-                .iter()
-                .map(|(alg, digest)| (alg.to_string(), hex::encode(digest)))
-                .collect(),
-            content: match content {
-                None => "unproven",
-                Some(Content::Absent) => "absent",
-                Some(Content::Part(_)) => "part",
-                Some(Content::Whole(_)) => "whole",
-            },
-            remark: event.remark(),
-        }
-    }
-}
-
-impl SecureBootRow {
-    fn of(state: &SecureBoot<'_>) -> Self {
-        let fingerprints = |keys: &[crate::event_log::Signature<'_>]| {
-            keys.iter().map(|key| key.fingerprint().to_string()).collect()
-        };
-        Self {
-            on: state.is_on,
-            mode: format!("{:?}", state.mode).to_lowercase(),
-            pk: fingerprints(&state.pk),
-            kek: fingerprints(&state.kek),
-            db: fingerprints(&state.db),
-            dbx: fingerprints(&state.dbx),
-            authorities: state
-                .authorities
-                .iter()
-                .map(|authority| {
-                    let database = printable(authority.database.as_bytes());
-                    (database, authority.fingerprint().to_string())
-                })
-                .collect(),
-        }
-    }
-}
-
-impl fmt::Display for LogReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LogReport {
+    /// All but the findings.
+    pub(super) fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "Event log     : {}, {}, {} events",
@@ -342,12 +248,19 @@ impl fmt::Display for LogReport {
             Some(state) => write!(f, "{state}")?,
             None => writeln!(f, "Secure Boot   : unknown")?,
         }
+        for level in &self.sbat {
+            writeln!(f, "SBAT level    : {level}")?;
+        }
         if !self.images.is_empty() {
             let images: Vec<_> = self.images.iter().map(|index| format!("event {index}")).collect();
             writeln!(f, "Images        : {}", images.join(", "))?;
         }
         for section in &self.sections {
             writeln!(f, "Section       : {:9} {}", section.name, section.digest)?;
+        }
+        // Commands are among the events; there are many.
+        for text in self.boot_texts.iter().filter(|text| text.claimed != "grub_cmd") {
+            writeln!(f, "Boot loader   : {} {}", text.claimed, text.text)?;
         }
         if let Some(phases) = &self.phases {
             writeln!(
@@ -370,29 +283,15 @@ impl fmt::Display for LogReport {
         }
         writeln!(f)?;
         for pcr in &self.pcrs {
-            writeln!(f, "{:6} PCR {:2} : {}", pcr.bank, pcr.index, pcr.value)?;
-            if let Some(actual) = &pcr.actual {
-                writeln!(f, "         holds : {actual}")?;
-            }
+            write!(f, "{pcr}")?;
         }
-        writeln!(f)?;
-        write_findings(f, &self.findings)
+        writeln!(f)
     }
 }
 
-impl fmt::Display for SecureBootRow {
+impl fmt::Display for LogReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "Secure Boot   : {}, {} mode",
-            if self.on { "on" } else { "off" },
-            self.mode
-        )?;
-        let sizes = [&self.pk, &self.kek, &self.db, &self.dbx].map(Vec::len);
-        let [pk, kek, db, dbx] = sizes;
-        writeln!(f, "Keys          : {pk} PK, {kek} KEK, {db} db, {dbx} dbx")?;
-        self.authorities
-            .iter()
-            .try_for_each(|(database, digest)| writeln!(f, "Verified by   : {database} {digest}"))
+        self.write_facts(f)?;
+        write_findings(f, &self.findings)
     }
 }

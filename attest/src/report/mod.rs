@@ -4,7 +4,9 @@
 mod compared;
 mod ima;
 mod log;
+mod pcr;
 mod quote;
+mod rows;
 
 use std::fmt;
 
@@ -13,8 +15,10 @@ use serde::Serialize;
 use crate::Reject;
 
 pub use ima::{EntryRow, ImaReport, Proven};
-pub use log::{EventRow, LogReport, PcrRow, SectionRow, SecureBootRow};
-pub use quote::{Captured, KeyRow, QuoteReport, StatementRow};
+pub use log::LogReport;
+pub use pcr::{Comparison, PcrRow};
+pub use quote::{Beside, Captured, KeyRow, QuoteReport, StatementRow};
+pub use rows::{BootTextRow, EventRow, SbatRow, SectionRow, SecureBootRow};
 
 /// Something that a check found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

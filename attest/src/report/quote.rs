@@ -4,8 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Finding, LogReport, compared::Compared, write_findings};
-use crate::{CapturedKey, CapturedQuote, PcrSelection, PcrValues, Reject, SignedQuote, event_log::EventLog};
+use super::{Finding, ImaReport, LogReport, compared::Compared, write_findings};
+use crate::{
+    CapturedKey, CapturedQuote, PcrSelection, PcrValues, Reject, SignedQuote, event_log::EventLog,
+    ima::MeasurementList,
+};
 
 /// What a quote proves.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,7 +22,10 @@ pub struct QuoteReport {
     /// What the event log says, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_log: Option<LogReport>,
-    /// What checks found, of quote and log.
+    /// What the kernel's measurement list says, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ima_log: Option<ImaReport>,
+    /// What checks found, of quote, log and list.
     pub findings: Vec<Finding>,
 }
 
@@ -74,23 +80,29 @@ impl Captured<'_> {
     }
 }
 
+/// What came with a quote, and is to explain it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// The values of PCRs that somebody read.
+    pub pcrs: Option<&'a PcrValues>,
+    /// The firmware's event log.
+    pub event_log: Option<&'a [u8]>,
+    /// The kernel's measurement list.
+    pub ima_log: Option<&'a [u8]>,
+}
+
 impl QuoteReport {
-    /// Reports on a quote; `pcrs` are the values that came with it, `log` the event log, where there are any.
+    /// Reports on a quote, and on what came with it.
     #[must_use]
-    pub fn of(captured: &Captured<'_>, pcrs: Option<&PcrValues>, log: Option<&[u8]>) -> Self {
+    pub fn of(captured: &Captured<'_>, beside: &Beside<'_>) -> Self {
         let mut report = Self::default();
-        if let Err(reject) = report.verify(captured, pcrs, log) {
+        if let Err(reject) = report.verify(captured, beside) {
             report.findings.push(Finding::refused(reject));
         }
         report
     }
 
-    fn verify(
-        &mut self,
-        captured: &Captured<'_>,
-        pcrs: Option<&PcrValues>,
-        log: Option<&[u8]>,
-    ) -> Result<(), Reject> {
+    fn verify(&mut self, captured: &Captured<'_>, beside: &Beside<'_>) -> Result<(), Reject> {
         let key = CapturedKey::parse(captured.ak)?;
         self.attestation_key = Some(KeyRow {
             kind: key.kind(),
@@ -101,18 +113,43 @@ impl QuoteReport {
         if quote.is_endorsed == Some(false) {
             self.findings.push(Finding::noted(Reject::QualifiedSigner));
         }
-        let proven = pcrs.map(|pcrs| quote.matches(pcrs)).transpose()?;
-        let Some(bytes) = log else {
-            return Ok(());
-        };
-        let proven = match proven {
-            Some(proven) => proven,
-            None => quote.explain(&EventLog::parse(bytes)?, None)?,
-        };
-        let report = LogReport::compared(bytes, Compared::Quoted(&proven));
-        self.findings.extend(report.findings.iter().cloned());
-        self.event_log = Some(report);
+        if let Some(proven) = self.prove(&quote, beside)? {
+            self.judge(&proven, beside);
+        }
         Ok(())
+    }
+
+    /// The values that were signed, if anything came that tells them.
+    fn prove(&mut self, quote: &SignedQuote, beside: &Beside<'_>) -> Result<Option<PcrValues>, Reject> {
+        if let Some(pcrs) = beside.pcrs {
+            return quote.matches(pcrs).map(Some);
+        }
+        let log = beside.event_log.map(EventLog::parse).transpose()?;
+        let Some(list) = beside.ima_log else {
+            return log.map(|log| quote.explain(&log, None)).transpose();
+        };
+        let explained = quote.explain_list(&MeasurementList::parse(list)?, log.as_ref());
+        // Without values nobody can tell which of both it is.
+        if let (Err(reject @ Reject::ImaUnexplained(_)), Some(_)) = (&explained, &log) {
+            self.findings.push(Finding::refused(*reject));
+            return Err(Reject::LogUnexplained);
+        }
+        explained.map(Some)
+    }
+
+    /// Holds log and list to what was signed.
+    fn judge(&mut self, proven: &PcrValues, beside: &Beside<'_>) {
+        self.ima_log = beside.ima_log.map(|list| ImaReport::of(list, Some(proven)));
+        let is_listed = self.ima_log.as_ref().is_some_and(|list| list.proven.is_some());
+        let compared = if is_listed {
+            Compared::Listed(proven)
+        } else {
+            Compared::Quoted(proven)
+        };
+        self.event_log = beside.event_log.map(|log| LogReport::compared(log, compared));
+        let of_log = self.event_log.iter().flat_map(|log| &log.findings);
+        let of_list = self.ima_log.iter().flat_map(|list| &list.findings);
+        self.findings.extend(of_log.chain(of_list).cloned());
     }
 }
 
@@ -149,17 +186,13 @@ impl fmt::Display for QuoteReport {
             )?;
             writeln!(f, "Firmware      : {}\n", statement.firmware_version)?;
         }
-        match &self.event_log {
-            // Its findings are among those of the quote.
-            Some(log) => write!(
-                f,
-                "{}",
-                LogReport {
-                    findings: self.findings.clone(),
-                    ..log.clone()
-                }
-            ),
-            None => write_findings(f, &self.findings),
+        // Their findings are among those of the quote.
+        if let Some(log) = &self.event_log {
+            log.write_facts(f)?;
         }
+        if let Some(list) = &self.ima_log {
+            list.write_facts(f)?;
+        }
+        write_findings(f, &self.findings)
     }
 }

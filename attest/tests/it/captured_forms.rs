@@ -3,7 +3,7 @@
 use attest::{
     CapturedKey, CapturedQuote, HashAlg, PcrSelection, PcrValues, Reject,
     event_log::EventLog,
-    report::{Captured, Finding, QuoteReport, Verdict},
+    report::{Beside, Captured, Finding, QuoteReport, Verdict},
 };
 use aws_lc_rs::signature::EcdsaKeyPair;
 
@@ -148,7 +148,13 @@ fn refuses_quotes_of_nothing_that_counts() {
             nonce: &BINDING.extra_data(),
         };
         for pcrs in [None, Some(values)] {
-            let report = QuoteReport::of(&captured, pcrs, None);
+            let report = QuoteReport::of(
+                &captured,
+                &Beside {
+                    pcrs,
+                    ..Beside::default()
+                },
+            );
             let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
             // Values alone say what firmware left.
             let is_value = pcrs.is_none() && expected == ["pcr_uninitialized"];
@@ -173,7 +179,14 @@ fn a_report_names_what_the_log_does_not_explain() {
         nonce: &nonce,
     };
     let refused = |pcrs: Option<&PcrValues>, log: &str| {
-        let report = QuoteReport::of(&captured, pcrs, Some(&event_log(log)));
+        let report = QuoteReport::of(
+            &captured,
+            &Beside {
+                pcrs,
+                event_log: Some(&event_log(log)),
+                ima_log: None,
+            },
+        );
         let is_refused = |finding: &&Finding| finding.verdict == Verdict::Refused;
         report
             .findings

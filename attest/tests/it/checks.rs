@@ -49,6 +49,7 @@ ima_violation | 57
 ima_weak_hash | 37, 57
 log_bank | 54
 log_banks | 54
+log_boot_loader | 53
 log_event_data | 48
 log_handover | 52
 log_limit | 45
@@ -64,9 +65,20 @@ pcr_digest | 36
 pcr_dynamic_launch | 55
 pcr_selection | 34
 pcr_uninitialized | 38
+platform_certificate_attributes | 61
+platform_certificate_critical | 61
+platform_certificate_delta | 61
+platform_certificate_holder | 61
+platform_certificate_malformed | 61
+platform_chain_expired | 61
+platform_chain_not_ca | 61
+platform_chain_signature | 61
+platform_chain_unknown | 61
+platform_chain_weak | 61
 qualified_signer | 30, 44
 secure_boot_keys | 51
 secure_boot_off | 50
+secure_boot_sbat | 51
 secure_boot_variable | 50
 signature_invalid | 24
 signature_scheme | 23
@@ -76,7 +88,7 @@ tpm_resumed | 42
 unexpected_message |";
 
 /// Checks without a code: there is nothing to refuse, or nobody makes them. `SECURITY.md` says why.
-const WITHOUT_CODE: &[u8] = &[12, 27, 35, 41, 47, 59, 60, 61, 62, 63, 64];
+const WITHOUT_CODE: &[u8] = &[12, 27, 35, 41, 47, 59, 60, 62, 63, 64];
 
 /// A variant of `Reject`, as its source has it.
 struct Variant {
@@ -197,10 +209,62 @@ fn each_check_has_a_row_with_its_codes() {
     assert_eq!(without, WITHOUT_CODE);
 }
 
+/// The codes that the row of a check names, in its fourth column.
+fn codes_of(row: &str) -> impl Iterator<Item = &str> {
+    let column = row.split('|').nth(4).unwrap_or_default();
+    column
+        .split(',')
+        .map(|code| code.trim_matches([' ', '`']))
+        .filter(|code| !code.is_empty())
+}
+
 #[test]
-fn each_code_has_a_test() {
+fn security_names_all_codes_and_no_others() {
+    let security = read(&here().join("../SECURITY.md"));
+    let variants = variants();
+    for Variant { code, .. } in &variants {
+        assert!(
+            security.contains(&format!("`{code}`")),
+            "`{code}` is not explained"
+        );
+    }
+    for number in 1..=64 {
+        for code in codes_of(row(&security, number)) {
+            let is_one = variants.iter().any(|variant| variant.code == code);
+            assert!(is_one, "row {number} names `{code}`, which nothing refuses with");
+        }
+    }
+}
+
+#[test]
+fn each_difference_from_a_policy_is_explained_and_has_a_test() {
+    let security = read(&here().join("../SECURITY.md"));
+    let source = read(&here().join("src/policy/difference.rs"));
+    let codes: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
+        .map(|(_, code)| code.trim_end_matches("\","))
+        .collect();
+    assert!(codes.len() > 19, "{codes:?}");
+    let folders = ["tests/it", "tests/it/policies"].map(|folder| sources(&here().join(folder)));
+    let tests: String = folders.iter().flatten().map(|path| read(path)).collect();
+    for code in codes {
+        assert!(
+            security.contains(&format!("`{code}`")),
+            "`{code}` is not explained"
+        );
+        // Perhaps with what it is about behind it.
+        let is_tested = [format!("\"{code}\""), format!("\"{code} ")]
+            .iter()
+            .any(|text| tests.contains(text));
+        assert!(is_tested, "no test differs with `{code}`");
+    }
+}
+
+/// The tests in these folders, and those beside the code there.
+fn tests_in(folders: &[&str]) -> String {
     let mut tests = String::new();
-    for folder in TESTS {
+    for folder in folders {
         for path in sources(&here().join(folder)) {
             let source = read(&path);
             let is_test = folder.contains("tests") || path.ends_with("tests.rs");
@@ -212,6 +276,12 @@ fn each_code_has_a_test() {
             });
         }
     }
+    tests
+}
+
+#[test]
+fn each_code_has_a_test() {
+    let tests = tests_in(&TESTS);
     for Variant { name, code, .. } in variants() {
         let variant = format!("Reject::{name}");
         let by_name = tests
@@ -221,6 +291,40 @@ fn each_code_has_a_test() {
             .any(|next| next.is_none_or(|letter| !letter.is_alphanumeric()));
         let by_code = tests.contains(&format!("\"{code}\""));
         assert!(by_name || by_code, "no test refuses with `{code}`");
+    }
+}
+
+/// Refusals that are none of a check: of messages and hosts.
+#[test]
+fn each_code_of_a_message_or_host_has_a_test() {
+    let folders = [
+        "../plugins/node-tpm/tests/it",
+        "../server/src/api",
+        "../swtpm-tests/tests/it/world",
+    ];
+    let tests = tests_in(&folders);
+    let mut codes = BTreeSet::new();
+    for folder in [
+        "../plugins/node-tpm/src",
+        "../plugins/node-tpm/src/server",
+        "../server/src/api",
+    ] {
+        for path in sources(&here().join(folder)) {
+            let source = read(&path);
+            let code = source.split("#[cfg(test)]").next().unwrap();
+            for call in ["Refusal::invalid(\"", "Refusal::denied(\""] {
+                let calls = code.split(call).skip(1);
+                codes.extend(calls.map(|after| after.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    assert!(
+        codes.contains("not_bound") && codes.contains("too_many_pending"),
+        "{codes:?}"
+    );
+    for code in codes {
+        let is_seen = tests.contains(&format!("\"{code}\"")) || tests.contains(&format!("({code})"));
+        assert!(is_seen, "no test refuses with `{code}`");
     }
 }
 

@@ -26,6 +26,12 @@ pub(crate) fn ima_list(name: &str) -> Vec<u8> {
     read(&directory("ima").join(name))
 }
 
+/// The measurement list of a machine, if there is one.
+pub(crate) fn ima_list_of(machine: &str) -> Option<Vec<u8>> {
+    let name = format!("{machine}.bin");
+    files("ima").contains(&name).then(|| ima_list(&name))
+}
+
 /// A key or list of keys of Secure Boot.
 pub(crate) fn secure_boot_file(name: &str) -> Vec<u8> {
     der(&directory("secure-boot").join(name))
@@ -120,6 +126,12 @@ pub(crate) fn quote(name: &str) -> CapturedEvidence {
             [key, quote, signature]
         }),
     }
+}
+
+/// The quote of a machine, if there is one.
+pub(crate) fn quote_of(machine: &str) -> Option<CapturedEvidence> {
+    let name = format!("{machine}.txt");
+    files("quotes").contains(&name).then(|| quote(&name))
 }
 
 /// What a TPM said of its PCRs.

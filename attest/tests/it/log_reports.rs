@@ -3,7 +3,7 @@
 use attest::{
     HashAlg, PcrValues,
     event_log::{Event, EventKind, EventLog},
-    report::{Captured, Finding, LogReport, QuoteReport, Verdict},
+    report::{Beside, Captured, Comparison, Finding, LogReport, PcrRow, QuoteReport, Verdict},
 };
 
 use crate::{
@@ -99,6 +99,14 @@ fn refused(findings: &[Finding]) -> Vec<&'static str> {
         .collect()
 }
 
+/// The banks of which there are PCRs with this outcome.
+fn banks_of(report: &LogReport, outcome: Comparison) -> Vec<&str> {
+    let rows = report.pcrs.iter().filter(|row| row.compared == outcome);
+    let mut banks: Vec<_> = rows.map(|row| row.bank.as_str()).collect();
+    banks.dedup();
+    banks
+}
+
 /// The report on a quote over the known PCRs of SHA-256.
 fn quoted(values: &PcrValues, log: &[u8]) -> QuoteReport {
     let key = signing_key();
@@ -113,7 +121,12 @@ fn quoted(values: &PcrValues, log: &[u8]) -> QuoteReport {
         signature: &sign(&key, &marshaled),
         nonce: &BINDING.extra_data(),
     };
-    QuoteReport::of(&captured, Some(values), Some(log))
+    let beside = Beside {
+        pcrs: Some(values),
+        event_log: Some(log),
+        ima_log: None,
+    };
+    QuoteReport::of(&captured, &beside)
 }
 
 #[test]
@@ -126,7 +139,9 @@ fn a_bank_without_known_pcrs_is_not_judged_by() {
     assert!(forged.secure_boot.is_none(), "{forged}");
     let mut variables = forged.events.iter().filter(|event| event.kind == IPL.to_string());
     assert!(variables.all(|event| event.content == "absent"), "{forged}");
-    assert!(forged.pcrs.iter().all(|row| row.bank == "sha256"), "{forged}");
+    let is_right =
+        |row: &PcrRow| (row.compared == Comparison::Unproven) == (row.bank != "sha256" || row.index == 10);
+    assert!(forged.pcrs.iter().all(is_right), "{forged}");
 }
 
 #[test]
@@ -153,12 +168,14 @@ fn a_log_and_values_of_different_banks_prove_nothing() {
     values.set(HashAlg::Sha1, 0, HashAlg::Sha1.digest(&[]));
     let report = LogReport::of(&log, Some(&values));
     assert_eq!(refused(&report.findings), ["pcr_bank"]);
-    assert!(report.secure_boot.is_none() && report.images.is_empty() && report.pcrs.is_empty());
+    assert!(report.secure_boot.is_none() && report.images.is_empty());
+    assert_eq!(banks_of(&report, Comparison::Unproven), ["sha256"]);
+    assert!(report.pcrs.iter().all(|row| row.compared == Comparison::Unproven));
     assert!(report.events.iter().all(|event| event.content == "unproven"));
 }
 
 #[test]
-fn pcrs_that_are_not_known_are_not_shown() {
+fn what_pcrs_tell_that_are_not_known_is_not_believed() {
     let log = rewritten(unchanged, None);
     let shown = |report: &LogReport| {
         (
@@ -174,7 +191,11 @@ fn pcrs_that_are_not_known_are_not_shown() {
             quoted(&values, &log).event_log.unwrap(),
         ] {
             assert_eq!(shown(&report), expected, "{report}");
-            assert!(report.pcrs.iter().all(|row| pcrs_of(row.index)), "{report}");
+            let is_proven = |row: &PcrRow| row.compared != Comparison::Unproven;
+            assert!(
+                report.pcrs.iter().all(|row| pcrs_of(row.index) == is_proven(row)),
+                "{report}"
+            );
             let is_right = |pcr, content: &str| pcrs_of(pcr) == (content != "unproven");
             let mut events = report.events.iter();
             assert!(events.all(|event| is_right(event.pcr, event.content)), "{report}");
@@ -188,7 +209,35 @@ fn pcrs_that_are_not_known_are_not_shown() {
     check(|pcr| pcr < 8 || pcr == 11, (true, true, true));
     let own_word = LogReport::of(&log, None);
     assert_eq!(shown(&own_word), (true, true, true));
+    assert_eq!(banks_of(&own_word, Comparison::Unproven), ["sha256"]);
     assert!(own_word.to_string().contains("own word"), "{own_word}");
+}
+
+#[test]
+fn every_bank_is_replayed_whatever_is_known() {
+    let log = rewritten(unchanged, Some(sha384_of_data));
+    let shown = |report: &LogReport| {
+        let count = |outcome| report.pcrs.iter().filter(|row| row.compared == outcome).count();
+        let counts = [Comparison::Equal, Comparison::Differs, Comparison::Unproven].map(count);
+        let mut banks: Vec<_> = report.pcrs.iter().map(|row| row.bank.clone()).collect();
+        banks.dedup();
+        (banks.join("+"), counts)
+    };
+    let extended = LogReport::of(&log, None).pcrs.len() / 2;
+    let both = || "sha256+sha384".to_owned();
+    let report = LogReport::of(&log, None);
+    assert_eq!(shown(&report), (both(), [0, 0, 2 * extended]));
+    let report = LogReport::of(&log, Some(&known(|pcr| pcr == 7)));
+    assert_eq!(shown(&report), (both(), [1, 0, 2 * extended - 1]), "{report}");
+    let other = |pcr: u8| {
+        let mut values = known(|known| known == pcr);
+        values.extend(HashAlg::Sha256, pcr, &[1; 32]);
+        values
+    };
+    let report = LogReport::of(&log, Some(&other(7)));
+    assert_eq!(shown(&report), (both(), [0, 1, 2 * extended - 1]), "{report}");
+    let text = report.to_string();
+    assert!(text.contains("unproven\nsha384 PCR  0"), "{text}");
 }
 
 #[test]
@@ -248,4 +297,56 @@ fn a_log_can_not_command_a_terminal() {
         text.lines().flat_map(str::chars).all(|char| !char.is_control()),
         "{text:?}"
     );
+}
+
+/// The log of a machine that shim and GRUB booted.
+const GRUB: &str = "keylime-binary_bios_measurements-secureboot";
+
+#[test]
+fn a_log_shows_what_shim_and_grub_measured() {
+    let report = LogReport::of(&event_log(GRUB), None);
+    let [level] = report.sbat.as_slice() else {
+        panic!("{report}");
+    };
+    assert_eq!(
+        (level.date.as_str(), level.generations["grub.debian"]),
+        ("2023012900", 4)
+    );
+    let texts = &report.boot_texts;
+    let of_kernel: Vec<_> = texts
+        .iter()
+        .filter(|text| text.claimed == "kernel_cmdline")
+        .collect();
+    let [command_line] = of_kernel.as_slice() else {
+        panic!("{report}");
+    };
+    assert_eq!(command_line.pcr, 8);
+    let shown = format!("Boot loader   : kernel_cmdline {}\n", command_line.text);
+    assert!(report.to_string().contains(&shown), "{report}");
+    assert!(
+        report.to_string().contains("SBAT level    : 2023012900, grub 3,"),
+        "{report}"
+    );
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["log_handover"; 0], "{report}");
+}
+
+#[test]
+fn what_fits_no_loader_is_noted() {
+    let with = |pcr: u32, measured: &[u8]| {
+        let mut log = event_log(GRUB);
+        log.extend([pcr.to_le_bytes(), IPL.0.to_le_bytes(), len(1)].concat());
+        log.extend([&[0x0b, 0], HashAlg::Sha256.digest(&[measured]).as_bytes()].concat());
+        log.extend(len(0));
+        let report = LogReport::of(&log, None);
+        assert_eq!(refused(&report.findings), [] as [&str; 0], "{report}");
+        report
+            .findings
+            .iter()
+            .map(|finding| finding.code)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(with(8, b"menuentry x"), ["log_boot_loader"]);
+    assert_eq!(with(7, b"hidden"), ["secure_boot_sbat"]);
+    assert_eq!(with(9, b"a file"), [] as [&str; 0]);
 }

@@ -24,10 +24,12 @@ mod ima_lists;
 mod log_reports;
 mod mutated_evidence;
 mod mutated_logs;
+mod platforms;
 mod policies;
 mod quoted_pcrs;
 mod quotes;
+mod tampering;
 mod testdata;
 mod uki_boots;
 
-use swtpm_tests::{structures as tpm, vendor};
+use swtpm_tests::{platform, structures as tpm, vendor};

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where.
 
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
 };
@@ -90,8 +91,8 @@ impl Source<'_> {
         let name = keys.join(".");
         let reason = match unknown {
             Some(unknown) => unknown.explain(&name),
-            None if name.is_empty() => message.into(),
-            None => format!("`{name}`: {message}"),
+            None if name.is_empty() => without_text(message).into(),
+            None => format!("`{name}`: {}", without_text(message)),
         };
         ConfigError::Meaning {
             place: self.place(&keys),
@@ -109,7 +110,7 @@ impl Source<'_> {
             })
         });
         match from_override {
-            Some(assignment) => format!("--set {assignment}"),
+            Some(assignment) => format!("--set {}", shown(assignment)),
             None => self.line(self.offset(keys)),
         }
     }
@@ -138,6 +139,25 @@ impl Source<'_> {
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
         format!("{}:{line}", self.path.display())
     }
+}
+
+/// An override as it is shown: without an address, which may have a secret in its path.
+pub(super) fn shown(assignment: &str) -> &str {
+    match assignment.split_once('=') {
+        Some((path, value)) if value.contains("://") || path.trim_end().ends_with("url") => path,
+        _ => assignment,
+    }
+}
+
+/// What is wrong, without a text that stands where something else should: it may be an address, too.
+fn without_text(message: &str) -> Cow<'_, str> {
+    let of = |kind: &str| {
+        let text = message.strip_prefix(kind)?.strip_prefix(" \"")?;
+        let (_, expected) = text.rsplit_once("\", expected ")?;
+        Some(format!("{kind}, expected {expected}"))
+    };
+    let without = of("invalid type: string").or_else(|| of("invalid value: string"));
+    without.map_or(Cow::Borrowed(message), Cow::Owned)
 }
 
 fn key(segment: &Segment) -> Option<String> {

@@ -2,13 +2,13 @@
 
 use toml::{Table, Value};
 
-use super::ConfigError;
+use super::{ConfigError, error::shown};
 
 /// Puts each override in its place.
 pub(super) fn apply(table: &mut Table, set: &[String]) -> Result<(), ConfigError> {
     for assignment in set {
         let malformed = || ConfigError::Override {
-            assignment: assignment.clone(),
+            assignment: shown(assignment).into(),
         };
         let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
         let keys: Vec<&str> = path.trim().split('.').collect();

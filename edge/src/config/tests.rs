@@ -93,6 +93,60 @@ fn wrong_values_are_refused_where_they_stand() {
     check("[server\n", &[], Err("s.toml:1: unclosed table, expected `]`"));
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Telling {
+    #[expect(dead_code, reason = "what is refused is not used")]
+    webhook: crate::webhook::Config,
+}
+
+/// The path of its address may be a secret, and errors are for a log.
+#[test]
+fn what_is_wrong_about_a_webhook_is_said_without_its_address() {
+    let check = |text: &str, set: &[&str], expected: &str| {
+        let set: Vec<_> = set.iter().map(|assignment| (*assignment).to_owned()).collect();
+        let error = parse::<Telling>(Path::new("s.toml"), text, &set).unwrap_err();
+        let said = format!("{error:?} {}", crate::Chain(&error));
+        assert!(!said.contains("s3cret"), "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    let url = |value: &str| format!("[webhook]\nsecret_path = \"s\"\nurl = {value}\n");
+    check(
+        &url("\"htps://host/s3cret\""),
+        &[],
+        "s.toml:3: `webhook.url`: is no URL",
+    );
+    check(&url("[\"https://host/s3cret\"]"), &[], "s.toml:3: `webhook.url`");
+    check(&url("https://host/s3cret"), &[], "s.toml:3");
+    check(&url("\"https://host/s3cret"), &[], "s.toml:3");
+    check(
+        &format!("{}url = 1", url("\"https://host/s3cret\"")),
+        &[],
+        "s.toml:4",
+    );
+    check(
+        "webhook = \"https://host/s3cret\"",
+        &[],
+        "`webhook`: invalid type: string, expected",
+    );
+    check("webhook = [\"https://host/s3cret\"]", &[], "s.toml:1: `webhook");
+    check(
+        "",
+        &["webhook=https://host/s3cret"],
+        "--set webhook: `webhook`: invalid type: string",
+    );
+    check(
+        "",
+        &["webhook.url=s3cret"],
+        "--set webhook.url: `webhook.url`: is no URL",
+    );
+    check(
+        "webhook = 1",
+        &["webhook.url=s3cret"],
+        "--set webhook.url: expected table.key=value",
+    );
+}
+
 #[test]
 fn variables_are_expanded_on_request() {
     let value = |name: &str| (name == "HOME").then(|| "/home/a".to_owned());

@@ -7,7 +7,7 @@ use proto::plastron::attest::v1::{Certification, Evidence};
 use svid::TrustDomain;
 use swtpm_tests::SoftwareTpm;
 
-use crate::seed;
+use super::seed;
 
 pub(crate) fn write() {
     let open = Box::new(|| -> Result<Box<dyn TpmDevice>, TpmError> { Ok(Box::new(SoftwareTpm::default())) });

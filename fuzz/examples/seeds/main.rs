@@ -10,6 +10,7 @@
 mod attestor;
 mod names;
 mod policy;
+mod sessions;
 mod state;
 mod tpm;
 mod wire;
@@ -17,12 +18,23 @@ mod wire;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
+/// Where seeds are written to, once.
+static CORPUS: OnceLock<PathBuf> = OnceLock::new();
+
 fn main() {
+    write_to(root().join("fuzz/corpus"));
+}
+
+/// Writes all seeds into the folders of their targets in `corpus`.
+pub(crate) fn write_to(corpus: PathBuf) {
+    CORPUS.set(corpus).unwrap();
     attestor::write();
     names::write();
     policy::write();
+    sessions::write();
     state::write();
     tpm::write();
     wire::write();
@@ -31,7 +43,7 @@ fn main() {
 /// Writes a seed of a target.
 fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
     assert!(fuzz::target(target).is_some(), "there is no target {target}");
-    let folder = root().join("fuzz/corpus").join(target);
+    let folder = CORPUS.get().unwrap().join(target);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(name), bytes).unwrap();
 }

@@ -12,7 +12,7 @@ use svid::{
     x509::PublicKey,
 };
 
-use crate::seed;
+use super::seed;
 
 const ALGORITHMS: [(&str, &rcgen::SignatureAlgorithm); 5] = [
     ("p256", &rcgen::PKCS_ECDSA_P256_SHA256),

@@ -2,11 +2,14 @@
 
 use std::fs;
 
+use agent::sealed::file::KeyInFile;
+use attest::Name;
 use edge::Clock;
-use fuzz::parts::join;
+use fuzz::{parts::join, targets::state::SEALED_KEY};
+use plugin_api::{Sealed, SealedKey, Sealing};
 use prost::Message;
 use proto::{
-    plastron::{backup::v1 as backup, store::v1 as stored},
+    plastron::{agent::v1 as session, backup::v1 as backup, store::v1 as stored},
     spire::api::types,
 };
 use server::{
@@ -15,7 +18,7 @@ use server::{
     store::frame,
 };
 
-use crate::{names, seed, wire};
+use super::{names, seed, wire};
 
 pub(crate) fn write() {
     let entry = stored::Entry {
@@ -26,7 +29,7 @@ pub(crate) fn write() {
     record("host", b"host/one", &host().encode_to_vec());
     record("policy", b"policy/rack-7", &policy().encode_to_vec());
     let log = stored::EventLog {
-        content: crate::testdata("eventlogs/vm-sdboot-type1.bin"),
+        content: super::testdata("eventlogs/vm-sdboot-type1.bin"),
     };
     record(
         "event_log",
@@ -48,7 +51,46 @@ pub(crate) fn write() {
     backup();
     let kept = r#"{"chain":["AQID","BAUG"],"key":"BwgJ"}"#;
     seed("kept_svid", "full", kept);
+    sealed();
     configs();
+}
+
+/// What an agent keeps over a restart, and the file that it keeps it in.
+fn sealed() {
+    let svid = session::SealedSvid {
+        entry_id: wire::entry().id,
+        spiffe_id: "spiffe://example.org/db".into(),
+        dns_names: vec!["db.example.org".into()],
+        chain: vec![1; 40].into(),
+        key: vec![2; 40],
+        not_before: 1_700_000_000,
+        not_after: 1_700_003_600,
+        renew_at: 1_700_001_800,
+        signed_by: vec![3; 20],
+        revision: 3,
+    };
+    let state = session::SealedState {
+        written_at: 1_700_000_100,
+        bundle: Some(wire::bundle(&names::bundle())),
+        crls: vec![vec![4; 30].into()],
+        entries: vec![wire::entry()],
+        svids: vec![svid],
+    };
+    let content = state.encode_to_vec();
+    seed("sealed_content", "full", &content);
+    let pcrs: attest::PcrSelection = "sha256:0,2,4,7-9,14".parse().unwrap();
+    let key = KeyInFile {
+        sealed: Sealed {
+            public: vec![5; 46],
+            private: vec![6; 126],
+            pcrs: pcrs.clone(),
+            parent: Some(Name::parse(&[&[0, 0x0b], &[7; 32][..]].concat()).unwrap()),
+        },
+        sealing: Sealing::new(pcrs, [8; 32]).unwrap(),
+    };
+    let trust_domain = svid::TrustDomain::parse("example.org").unwrap();
+    let file = key.close(&SealedKey::new(SEALED_KEY), content.into(), &trust_domain);
+    seed("sealed_file", "full", file.unwrap());
 }
 
 fn record(name: &str, key: &[u8], value: &[u8]) {

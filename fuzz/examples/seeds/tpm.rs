@@ -1,5 +1,7 @@
 //! Evidence of a TPM in software, and of real ones.
 
+use std::fs;
+
 use attest::{HashAlg, event_log::EventLog};
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -8,7 +10,7 @@ use aws_lc_rs::{
 use fuzz::{parts::join, targets::evidence::BINDING};
 use rcgen::{KeyPair, PublicKeyData};
 
-use crate::{certificates, files, seed, testdata};
+use super::{certificates, files, root, seed, testdata};
 
 const POLICY_A: &str = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 const POLICY_B_SHA384: &str =
@@ -140,7 +142,7 @@ fn statements() {
 }
 
 fn ek_certificates() {
-    let between = ["stmtpmekint02.crt", "stmtpmekroot.crt"].map(|name| testdata(&format!("ek/roots/{name}")));
+    let between = ["stmtpmekint02.crt", "stmtpmekroot.crt"].map(|name| testdata(&format!("ek/cas/{name}")));
     for file in files("ek") {
         let leaf = &certificates(testdata(&format!("ek/{file}")))[0];
         let name = file.rsplit_once('.').unwrap().0;
@@ -151,12 +153,26 @@ fn ek_certificates() {
     let padded = [&[0x10, 1, 0, 4, 0x2a, 0x10, 2][..], leaf, &[0; 32]].concat();
     seed("ek_certificate", "nv-header", padded);
     for name in ["gstpmroot", "stmtpmekint02", "stmtpmekroot"] {
-        seed("ca_certificate", name, testdata(&format!("ek/roots/{name}.crt")));
+        seed("ca_certificate", name, testdata(&format!("ek/cas/{name}.crt")));
     }
-    let roots = certificates(testdata("ek/roots/tpm-ca-certificates-roots.pem"));
+    let roots = vendor_roots();
     for (index, root) in roots.iter().enumerate().step_by(3) {
         seed("ca_certificate", &format!("vendor-{index}"), root);
     }
+}
+
+/// Roots of all vendors, as they are shipped.
+fn vendor_roots() -> Vec<Vec<u8>> {
+    let folder = root().join("attest/roots");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.to_str().is_some_and(|path| path.ends_with("-roots.pem")))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .flat_map(|file| certificates(fs::read(file).unwrap()))
+        .collect()
 }
 
 fn attestation_key(key: &EcdsaKeyPair) -> Vec<u8> {

@@ -7,7 +7,7 @@ use proto::{
 };
 use svid::Bundle;
 
-use crate::{names, seed};
+use super::{names, seed};
 
 pub(crate) fn write() {
     texts();
@@ -136,6 +136,7 @@ fn answers(quote: tpm::Quote) {
                 more: true,
             },
         ],
+        command_line: b"quiet panic=-1".to_vec().into(),
     };
     let steps = [
         ("credential", tpm::answer::Step::Credential(vec![14; 32].into())),
@@ -185,7 +186,7 @@ pub(crate) fn entry() -> types::Entry {
     }
 }
 
-fn bundle(bundle: &Bundle) -> types::Bundle {
+pub(crate) fn bundle(bundle: &Bundle) -> types::Bundle {
     let roots = bundle.x509_authorities.iter().map(|root| types::X509Certificate {
         asn1: root.certificate.to_vec(),
         tainted: false,
@@ -203,6 +204,17 @@ fn bundle(bundle: &Bundle) -> types::Bundle {
         refresh_hint: 300,
         sequence_number: 7,
         wit_authorities: vec![],
+    }
+}
+
+/// To which PCRs state may be sealed.
+pub(crate) fn sealing() -> session::Sealing {
+    session::Sealing {
+        pcrs: vec![tpm::PcrSelection {
+            hash_alg: 0x0b,
+            pcrs: 0x4395,
+        }],
+        pcr_digest: vec![17; 32],
     }
 }
 
@@ -244,11 +256,18 @@ fn server_messages(entry: types::Entry, bundle: types::Bundle) {
     };
     let welcome = session::Welcome {
         endorsement_key_name: vec![15; 34],
+        sealing: Some(sealing()),
+    };
+    let question = session::Question {
+        round: 7,
+        need: vec![16; 40],
+        sealing: Some(sealing()),
     };
     let messages = [
         ("welcome", Kind::Welcome(welcome)),
         ("update", Kind::Update(update)),
         ("withdrawal", Kind::Withdrawal(withdrawal)),
+        ("question", Kind::Question(question)),
     ];
     for (name, message) in messages {
         let message = session::ServerMessage {

@@ -6,8 +6,11 @@ use attest::{
     AttestationKey, CapturedKey, CapturedQuote, Digest, HashAlg, Name, PcrSelection, PcrSet, PcrValues,
     Quote, Reject,
     credential::IssuedCredential,
-    ek::{CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry},
-    event_log::{self, EventLog, Handover, Measurement, Measurements, SecureBoot},
+    ek::{
+        CaCertificate, CertificateId, EkCertificate, EkHash, EkRoots, EndorsementKey, Expiry,
+        PlatformCertificate, PlatformHolder, PlatformRoots,
+    },
+    event_log::{self, EventLog, Handover, Measurement, Measurements, SbatLevel, SecureBoot},
     ima::{self, Entry, MeasurementList, Progress, Quoted},
     wire::{Attest, Attested, Public, Signature},
 };
@@ -184,6 +187,24 @@ pub fn ca_certificate(bytes: &[u8]) {
     assert_eq!(roots.len(), 1);
 }
 
+/// [`PlatformCertificate::parse`].
+pub fn platform_certificate(bytes: &[u8]) {
+    let Ok(certificate) = PlatformCertificate::parse(bytes) else {
+        return;
+    };
+    let chassis = certificate.chassis();
+    let names = [&chassis.manufacturer, &chassis.model, &chassis.version];
+    let length: usize = names.iter().map(|name| name.len()).sum();
+    assert!(length <= bytes.len(), "what it says is no longer than it is");
+    if let PlatformHolder::Certificate(id) = certificate.holder() {
+        assert_eq!(CertificateId::new(id.issuer(), id.serial()), *id);
+    }
+    let mut roots = PlatformRoots::new(Expiry::Ignored);
+    roots.add(bytes).ok();
+    let unknown = roots.verify(certificate, NOW);
+    assert!(unknown.is_err(), "without other roots nothing is trusted");
+}
+
 /// A certificate and those sent along, up to real roots: [`EkRoots::verify`].
 pub fn ek_chain(bytes: &[u8]) {
     static VENDORS: LazyLock<EkRoots> = LazyLock::new(vendors);
@@ -261,6 +282,9 @@ fn measure(log: &EventLog, alg: HashAlg, len: usize) {
     assert!(shown <= len, "no more is shown than there is");
     let _handover = Handover::of(&measurements);
     let _sections = event_log::uki_sections(&measurements);
+    let _levels = SbatLevel::all(&measurements);
+    let texts = event_log::boot_texts(&measurements).unwrap_or_default();
+    assert!(texts.len() <= len, "each text is of an event");
     if let Ok(state) = SecureBoot::of(&measurements) {
         let lists = [&state.pk, &state.kek, &state.db, &state.dbx];
         let held: usize = lists.into_iter().flatten().map(|key| key.data.len()).sum();

@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod join_token;
 pub mod local;
 pub mod policy;
+pub mod sessions;
 pub mod state;
 pub mod svid;
 pub mod tpm;
@@ -40,6 +41,12 @@ pub const TARGETS: &[Target] = &[
     target("name", attest::name, 256),
     target("pcr_file", attest::pcr_file, 8 * KB),
     target("pcr_selection", attest::pcr_selection, 256),
+    seeded(
+        "platform_certificate",
+        attest::platform_certificate,
+        8 * KB,
+        "attest/testdata/ek/platform",
+    ),
     target("policy", policy::text, 16 * KB),
     seeded(
         "policy_learned",
@@ -79,6 +86,11 @@ pub const TARGETS: &[Target] = &[
     target("tpm_hello", wire::message::<messages::Hello>, 4 * KB),
     // Plugins.
     target("tpm_attestor", tpm::run, 8 * KB),
+    target(
+        "tpm_sessions",
+        sessions::run,
+        sessions::MAX_STEPS * sessions::STEP,
+    ),
     target("join_token", join_token::run, 512),
     // Files.
     seeded("agent_config", config::agent, 16 * KB, "deploy/config"),
@@ -90,6 +102,8 @@ pub const TARGETS: &[Target] = &[
     target("journal", state::journal, 16 * KB),
     target("keys_file", state::keys_file, 8 * KB),
     target("kept_svid", state::kept_svid, 8 * KB),
+    target("sealed_content", state::sealed_content, 8 * KB),
+    target("sealed_file", state::sealed_file, 8 * KB),
     seeded("server_config", config::server, 16 * KB, "deploy/config"),
     target("store_authorities", state::authorities, 8 * KB),
     target("store_frame", state::frame, 4 * KB),

@@ -2,7 +2,15 @@
 
 use std::path::Path;
 
-use agent::{state::KeptSvid, trust};
+use agent::{
+    sealed::{
+        content::{Content, encode},
+        file::Envelope,
+    },
+    state::KeptSvid,
+    trust,
+};
+use plugin_api::SealedKey;
 use server::{
     backup::{Part, Reader, Renewal, Renewed},
     ca, journal,
@@ -97,6 +105,43 @@ pub fn kept_svid(bytes: &[u8]) {
     };
     let length: usize = svid.chain.iter().map(Vec::len).sum();
     assert!(length + svid.key.len() <= bytes.len());
+}
+
+/// The key of the files among the seeds.
+pub const SEALED_KEY: [u8; 32] = [7; 32];
+
+/// The file that an agent keeps over a restart, encrypted: it opens with its key, or not at all.
+pub fn sealed_file(bytes: &[u8]) {
+    let Ok(file) = Envelope::parse(bytes, &example_org()) else {
+        return;
+    };
+    let key = SealedKey::new(SEALED_KEY);
+    assert_eq!(&file.key().sealed.pcrs, file.key().sealing.pcrs());
+    let Ok((content, sealed)) = file.open(&key) else {
+        return;
+    };
+    assert!(content.len() < bytes.len());
+    let again = sealed.close(&key, content.clone(), &example_org());
+    let again = again.and_then(|again| Envelope::parse(&again, &example_org())?.open(&key));
+    assert_eq!(again, Ok((content, sealed)), "it does not read back");
+}
+
+/// What is in it, decrypted.
+pub fn sealed_content(bytes: &[u8]) {
+    let Ok(content) = Content::decode(bytes, &example_org()) else {
+        return;
+    };
+    let cache = &content.cache;
+    let known = |id| cache.entries.contains_key(id);
+    assert!(cache.svids.keys().all(known), "an SVID without an entry");
+    let again = Content::decode(&encode(cache, content.written_at), &example_org());
+    let again = again.unwrap_or_else(|error| panic!("it does not read back: {error}"));
+    assert_eq!(again.written_at, content.written_at);
+    assert_eq!(
+        (&again.cache.bundle, &again.cache.entries, &again.cache.crls),
+        (&cache.bundle, &cache.entries, &cache.crls)
+    );
+    assert_eq!(again.cache.svids.len(), cache.svids.len());
 }
 
 /// The roots that an operator gave to an agent, in PEM or as a JWK Set.

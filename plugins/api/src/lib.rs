@@ -13,6 +13,7 @@ mod keys;
 mod node;
 mod policy;
 mod prover;
+mod sealing;
 mod software;
 mod tpm;
 mod upstream;
@@ -30,6 +31,7 @@ pub use node::{
 };
 pub use policy::{HostPolicies, ListFindings, Outcome, PolicyJudgement, PolicyNotMet, PolicyStanding, Shown};
 pub use prover::{Binding, HostKey, NodeProver, ProverError};
+pub use sealing::{Sealed, SealedKey, Sealing};
 pub use software::SoftwareKey;
 pub use tpm::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
 pub use upstream::{Certified, UpstreamAuthority, UpstreamError};

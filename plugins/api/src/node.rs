@@ -232,6 +232,8 @@ pub struct Refusal {
     pub said_by: Option<Arc<str>>,
     /// The revision of that host's row that was decided on.
     pub revision: u64,
+    /// The generation of what that host was held to then ([`HostPolicies::generation`]).
+    pub policy_generation: u64,
     /// Hosts of which it proves that their keys are at two places: somebody has to look at them.
     pub alarms: Vec<Arc<str>>,
     /// Why.
@@ -255,6 +257,7 @@ impl Refusal {
             kind: RefusalKind::Invalid,
             said_by: None,
             revision: 0,
+            policy_generation: 0,
             alarms: Vec::new(),
             source: source.into(),
         }
@@ -267,17 +270,19 @@ impl Refusal {
             kind: RefusalKind::Denied,
             said_by: None,
             revision: 0,
+            policy_generation: 0,
             alarms: Vec::new(),
             source: source.into(),
         }
     }
 
-    /// What is refused is surely what this host said.
+    /// What is refused is surely what this host said, which was held to `policies`.
     #[must_use]
-    pub fn said_by(self, host: &Host) -> Self {
+    pub fn said_by(self, host: &Host, policies: &HostPolicies) -> Self {
         Self {
             said_by: Some(Arc::clone(&host.id)),
             revision: host.revision,
+            policy_generation: policies.generation(),
             ..self
         }
     }

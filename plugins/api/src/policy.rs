@@ -59,6 +59,8 @@ pub struct Shown<'a> {
     pub tpm_firmware: u64,
     /// What its kernel measured, where that is looked at.
     pub list: Option<&'a ProvenList>,
+    /// What it says that its kernel's command line is: shown where PCRs hold its digest.
+    pub command_line: Option<&'a str>,
 }
 
 /// What differs between entries of a kernel's list and each generation that a host is held to.
@@ -146,13 +148,36 @@ impl HostPolicies {
             .collect()
     }
 
-    /// Whether a quote over `selection` covers what they need, in each of its banks.
+    /// Those of [`needed_pcrs`](Self::needed_pcrs) that generations need from which something follows.
     #[must_use]
-    pub fn is_covered_by(&self, selection: &PcrSelection) -> bool {
+    pub fn enforced_pcrs(&self) -> PcrSet {
+        let generations = self.all.iter().flat_map(|policy| policy.iter());
+        generations
+            .filter(|generation| generation.stage == Stage::Enforced)
+            .flat_map(|generation| generation.policy.needed_pcrs().iter().collect::<Vec<_>>())
+            .filter(|pcr| *pcr != IMA_PCR)
+            .collect()
+    }
+
+    /// The PCRs that they need and that a quote over `selection` does not cover in each of its banks.
+    #[must_use]
+    pub fn pcrs_missing_in(&self, selection: &PcrSelection) -> PcrSet {
+        let is_covered = |pcr: &u8| selection.banks().all(|(_, quoted)| quoted.contains(*pcr));
         let needed = self.needed_pcrs();
-        selection
-            .banks()
-            .all(|(_, quoted)| needed.iter().all(|pcr| quoted.contains(pcr)))
+        needed.iter().filter(|pcr| !is_covered(pcr)).collect()
+    }
+
+    /// Whether every host that meets `others` meets these: of each policy of which anything is enforced here, something is
+    /// there, and nothing else than here.
+    #[must_use]
+    pub fn is_met_by_who_meets(&self, others: &Self) -> bool {
+        let is_met = |policy: &Arc<Generations>| {
+            let here: Vec<_> = enforced(policy).collect();
+            let there = others.all.iter().find(|other| other.name() == policy.name());
+            let mut there = there.into_iter().flat_map(|other| enforced(other)).peekable();
+            here.is_empty() || (there.peek().is_some() && there.all(|id| here.contains(&id)))
+        };
+        self.all.iter().all(is_met)
     }
 
     /// Those of [`needed_pcrs`](Self::needed_pcrs) that programs may extend without telling a log.
@@ -167,6 +192,28 @@ impl HostPolicies {
     pub fn wants_list(&self) -> bool {
         let mut generations = self.all.iter().flat_map(|policy| policy.iter());
         generations.any(|generation| generation.policy.ima.is_some())
+    }
+
+    /// What follows from `standings`, if they say of all that is enforced here whether it is met; at which stage it was then
+    /// makes no difference.
+    #[must_use]
+    pub fn check_noted(&self, standings: &[PolicyStanding]) -> Option<Result<(), PolicyNotMet>> {
+        for policy in &self.all {
+            let noted = standings.iter().find(|standing| standing.name == *policy.name());
+            let judgement = |id: GenerationId| {
+                let mut judgements = noted?.judgements.iter();
+                let noted = judgements.find(|judgement| judgement.generation == id.to_string())?;
+                Some(PolicyJudgement {
+                    is_enforced: true,
+                    ..noted.clone()
+                })
+            };
+            let judgements: Option<Vec<_>> = enforced(policy).map(judgement).collect();
+            if let Err(not_met) = check(policy.name(), &judgements?) {
+                return Some(Err(not_met));
+            }
+        }
+        Some(Ok(()))
     }
 
     /// Adds what differs between `entries` of a kernel's list and each generation; `before` of the boot came before them.
@@ -213,6 +260,10 @@ impl HostPolicies {
             Some(list) => evidence.with_ima(list),
             None => evidence,
         };
+        let evidence = match shown.command_line {
+            Some(text) => evidence.with_command_line(text),
+            None => evidence,
+        };
         let appraisals: Vec<_> = self
             .all
             .iter()
@@ -223,19 +274,31 @@ impl HostPolicies {
             .unwrap_or_default();
         let standing = |appraisal| PolicyStanding::of(appraisal, known, now);
         let selectors = selectors(&appraisals, &evidence);
-        let told = before
-            .map(|before| before.selectors.as_slice())
-            .unwrap_or_default();
-        let kinds = CERTIFIED.iter().chain([&LIST]);
-        let is_told = |selector: &&String| kinds.clone().any(|kind| selector.starts_with(kind));
         let mut outcome = Outcome {
             standings: appraisals.iter().map(standing).collect(),
             selectors,
         };
         outcome.set_firmware(shown.tpm_firmware);
-        outcome.add(told.iter().filter(is_told).cloned());
+        let kinds = CERTIFIED.into_iter().chain([LIST]);
+        outcome.add(told(before, kinds).cloned());
         Ok(outcome)
     }
+}
+
+/// The selectors of these kinds that are on record.
+fn told(
+    before: Option<&Appraised>,
+    kinds: impl Iterator<Item = &'static str> + Clone,
+) -> impl Iterator<Item = &String> {
+    let selectors = before.into_iter().flat_map(|before| &before.selectors);
+    selectors.filter(move |selector| kinds.clone().any(|kind| selector.starts_with(kind)))
+}
+
+fn enforced(policy: &Generations) -> impl Iterator<Item = GenerationId> + '_ {
+    let enforced = policy
+        .iter()
+        .filter(|generation| generation.stage == Stage::Enforced);
+    enforced.map(attest::policy::Generation::id)
 }
 
 /// SHA-256 over what decides, shortened: two sets of generations of one operator don't have the same by accident.
@@ -251,6 +314,18 @@ fn generation(all: &[Arc<Generations>]) -> u64 {
     let digest = HashAlg::Sha256.digest(&[&text]);
     let first = digest.as_bytes().first_chunk().copied().unwrap_or_default();
     u64::from_be_bytes(first).max(1)
+}
+
+fn check(name: &PolicyName, judgements: &[PolicyJudgement]) -> Result<(), PolicyNotMet> {
+    let enforced = || judgements.iter().filter(|judgement| judgement.is_enforced);
+    if enforced().next().is_none() || enforced().any(PolicyJudgement::is_met) {
+        return Ok(());
+    }
+    let differences: Vec<_> = enforced().map(PolicyJudgement::to_string).collect();
+    Err(PolicyNotMet {
+        name: name.clone(),
+        differences: differences.join("; "),
+    })
 }
 
 impl PolicyStanding {
@@ -274,15 +349,7 @@ impl PolicyStanding {
     ///
     /// Generations are enforced, and none of them is met.
     pub fn check(&self) -> Result<(), PolicyNotMet> {
-        let enforced = || self.judgements.iter().filter(|judgement| judgement.is_enforced);
-        if enforced().next().is_none() || enforced().any(PolicyJudgement::is_met) {
-            return Ok(());
-        }
-        let differences: Vec<_> = enforced().map(PolicyJudgement::to_string).collect();
-        Err(PolicyNotMet {
-            name: self.name.clone(),
-            differences: differences.join("; "),
-        })
+        check(&self.name, &self.judgements)
     }
 
     /// Whether `other` says the same, but for how many differences there are beyond those that are kept.
@@ -389,6 +456,15 @@ impl ListFindings {
 }
 
 impl Outcome {
+    /// Of evidence without a log: what certificates said of the TPM is still so.
+    #[must_use]
+    pub fn without_log(before: Option<&Appraised>) -> Self {
+        Self {
+            standings: Vec::new(),
+            selectors: told(before, CERTIFIED.into_iter()).cloned().collect(),
+        }
+    }
+
     /// Says what the kernel's list is worth. The PCRs that it extends say nothing by themselves: they go on.
     pub fn set_list(&mut self, list: Option<&KernelList>) {
         let extended = list.iter().flat_map(|list| list.progress.pcrs().iter());

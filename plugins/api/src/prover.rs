@@ -2,7 +2,7 @@
 
 use svid::x509::PublicKey;
 
-use crate::TpmKey;
+use crate::{Sealed, SealedKey, Sealing, TpmKey};
 
 /// Proves the host to a server. Calls block; the agent makes them where that does no harm.
 pub trait NodeProver: Send {
@@ -83,6 +83,26 @@ pub trait NodeProver: Send {
     fn recognise(&mut self, endorsement_key_name: &[u8]) -> Result<(), ProverError> {
         let _ = endorsement_key_name;
         Ok(())
+    }
+
+    /// Seals a key to the state that the server accepted; `None` if this host has nothing that does so.
+    ///
+    /// # Errors
+    ///
+    /// What seals can't be used; the error says what to do.
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Option<Sealed>, ProverError> {
+        let _ = (key, sealing);
+        Ok(None)
+    }
+
+    /// The key that was sealed; `None` if the host is not in that state, or is another one.
+    ///
+    /// # Errors
+    ///
+    /// What sealed it can't be used; the error says what to do.
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, ProverError> {
+        let _ = sealed;
+        Ok(None)
     }
 
     /// The server refused what this prover said: what it remembers may be out of date.

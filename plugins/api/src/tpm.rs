@@ -1,10 +1,12 @@
 //! What a prover asks of the host's TPM.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use attest::{Name, PcrSelection, PcrValues};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
+
+use crate::{Sealed, SealedKey, Sealing};
 
 /// The host's TPM. Calls block for as long as the TPM takes: up to seconds on real hardware.
 pub trait TpmDevice: Send {
@@ -59,6 +61,20 @@ pub trait TpmDevice: Send {
     ///
     /// The key is gone, or the TPM can't be used.
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError>;
+
+    /// Seals a key, whatever the PCRs hold now: this TPM alone gives it back, while they hold what `sealing` says.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError>;
+
+    /// The key that was sealed; `None` if the PCRs hold something else, another TPM sealed it, or none.
+    ///
+    /// # Errors
+    ///
+    /// The TPM can't be used; the error says what to do.
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError>;
 }
 
 /// The keys by which a TPM is known.
@@ -132,6 +148,12 @@ pub enum TpmError {
         /// The setting that names the password file.
         setting: &'static str,
     },
+    /// More is asked of the TPM than it can do.
+    #[error("the TPM is busy: {limit} requests wait for it already")]
+    Busy {
+        /// How many may wait.
+        limit: usize,
+    },
     /// The credential was not made for this TPM's keys.
     #[error("the server's credential was made for another TPM or attestation key")]
     Credential,
@@ -151,6 +173,18 @@ pub enum TpmError {
     /// A key that the TPM made signs no more.
     #[error("the TPM no longer takes this key: it was reset or cleared since it made the key")]
     KeyGone(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The TPM hangs: it let the limit of a request pass, and has not answered it since.
+    #[error(
+        "TPM `{tcti}` did not answer `{operation}` within {limit:?}; nothing else is asked of it until it does. If that lasts, see what the kernel says (`journalctl -k -g tpm`), and power the machine off and on"
+    )]
+    NoAnswer {
+        /// How it is addressed.
+        tcti: Box<str>,
+        /// What it was asked for.
+        operation: &'static str,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// There is no endorsement key of a known template.
     #[error("the TPM has no endorsement key of a known template (RSA-2048, ECC P-256, ECC P-384)")]
     NoEndorsementKey,

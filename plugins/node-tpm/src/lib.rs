@@ -29,6 +29,7 @@
 //! can't see.
 
 mod agent;
+mod bounds;
 mod server;
 mod wire;
 

@@ -11,12 +11,16 @@ use plugin_api::{KernelList, Refusal};
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
 
+use crate::bounds;
+
 /// Longest first message in bytes: keys with certificates take a few thousand.
 const MAX_EVIDENCE: usize = 256 * 1024;
 /// Longest answer in bytes: a log, a part of the kernel's list, and a quote.
 const MAX_ANSWER: usize = EventLog::MAX_LEN + MAX_PART + 64 * 1024;
 /// Most of the kernel's list that comes at once, in bytes: any entry fits in.
 pub(crate) const MAX_PART: usize = 768 * 1024;
+/// Longest command line of a kernel in bytes.
+pub(crate) const MAX_COMMAND_LINE: usize = 4096;
 /// Most endorsement keys of a TPM.
 const MAX_KEYS: usize = 8;
 /// Most certificates sent along with an endorsement key.
@@ -71,6 +75,8 @@ pub(crate) struct Supplied {
     pub(crate) claimed: Option<PcrValues>,
     pub(crate) event_log: Option<Bytes>,
     pub(crate) list: Option<ListPart>,
+    /// What the host says that its kernel's command line is. No text is no command line.
+    pub(crate) command_line: Option<String>,
 }
 
 /// A part of the kernel's measurement list.
@@ -87,9 +93,7 @@ pub(crate) struct ListPart {
 impl Opening {
     /// Parses a first message.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Refusal> {
-        check_len(payload, MAX_EVIDENCE)?;
-        let evidence = wire::Evidence::decode(payload).map_err(malformed)?;
-        let hello = wire::Hello::decode(&*evidence.hello).map_err(malformed)?;
+        let (evidence, hello) = evidence(payload)?;
         let too_many = hello.endorsement_keys.len() > MAX_KEYS || hello.logs.len() > MAX_LOGS;
         if too_many || hello.agent_version.len() > MAX_VERSION {
             return Err(Reject::TooLarge.into());
@@ -108,6 +112,15 @@ impl Opening {
     }
 }
 
+fn evidence(payload: &[u8]) -> Result<(wire::Evidence, wire::Hello), Refusal> {
+    check_len(payload, MAX_EVIDENCE)?;
+    bounds::check(payload, &bounds::EVIDENCE)?;
+    let evidence = wire::Evidence::decode(payload).map_err(malformed)?;
+    bounds::check(&evidence.hello, &bounds::HELLO)?;
+    let hello = wire::Hello::decode(&*evidence.hello).map_err(malformed)?;
+    Ok((evidence, hello))
+}
+
 fn certified(offered: &wire::Certification) -> Result<OfferedKey, Reject> {
     let key = Public::parse(&offered.public);
     Ok(OfferedKey {
@@ -118,9 +131,7 @@ fn certified(offered: &wire::Certification) -> Result<OfferedKey, Reject> {
 
 /// The first endorsement key that a first message names, as it stands there.
 pub(crate) fn first_endorsement_key(payload: &[u8]) -> Option<Bytes> {
-    check_len(payload, MAX_EVIDENCE).ok()?;
-    let evidence = wire::Evidence::decode(payload).ok()?;
-    let hello = wire::Hello::decode(&*evidence.hello).ok()?;
+    let (_, hello) = evidence(payload).ok()?;
     hello.endorsement_keys.into_iter().next().map(|key| key.public)
 }
 
@@ -143,6 +154,7 @@ pub(crate) fn supplied_answer(answer: &[u8]) -> Result<Supplied, Refusal> {
 /// The quote and logs in an answer of a session.
 pub(crate) fn supplied(answer: &[u8]) -> Result<Supplied, Refusal> {
     check_len(answer, MAX_ANSWER)?;
+    bounds::check(answer, &bounds::SUPPLIED)?;
     parse_supplied(wire::Supplied::decode(answer).map_err(malformed)?)
 }
 
@@ -150,6 +162,7 @@ fn parse_supplied(supplied: wire::Supplied) -> Result<Supplied, Refusal> {
     if supplied.logs.len() > MAX_LOGS {
         return Err(Reject::TooLarge.into());
     }
+    check_len(&supplied.command_line, MAX_COMMAND_LINE)?;
     let (quote, claimed) = quote(supplied.quote)?;
     let (mut event_log, mut list) = (None, None);
     for log in supplied.logs {
@@ -162,11 +175,13 @@ fn parse_supplied(supplied: wire::Supplied) -> Result<Supplied, Refusal> {
             return Err(Reject::Unexpected.into());
         }
     }
+    let command_line = String::from_utf8(supplied.command_line.into()).ok();
     Ok(Supplied {
         quote,
         claimed,
         event_log,
         list,
+        command_line: command_line.filter(|text| !text.is_empty()),
     })
 }
 
@@ -181,6 +196,7 @@ fn list_part(log: wire::Log) -> Result<ListPart, Reject> {
 
 fn answer_step(answer: &[u8]) -> Result<wire::answer::Step, Refusal> {
     check_len(answer, MAX_ANSWER)?;
+    bounds::check(answer, &bounds::ANSWER)?;
     let answer = wire::Answer::decode(answer).map_err(malformed)?;
     Ok(answer.step.ok_or(Reject::Unexpected)?)
 }

@@ -43,7 +43,10 @@ use crate::{
     authorize::Presented,
     convert, issue,
     journal::Record,
-    registry::{AgentSvid, HostId, Snapshot, TokenHash, changes, host_changes},
+    registry::{
+        AgentSvid, HostId, Snapshot, TokenHash, changes,
+        host_changes::{self, TooManyPending},
+    },
 };
 
 /// A message of so many bytes has a log, which takes milliseconds to appraise.
@@ -196,16 +199,8 @@ impl Conversation {
         }
     }
 
-    async fn receive(&mut self, within: Duration) -> Result<Message, Status> {
-        let late = |_| Status::deadline_exceeded(format!("no message from agent in {} s", within.as_secs()));
-        let message = timeout(within, self.messages.message()).await.map_err(late)??;
-        message
-            .and_then(|message| message.step)
-            .ok_or_else(|| Status::invalid_argument("failed to receive request from stream: it ended"))
-    }
-
     async fn receive_params(&mut self) -> Result<(Evidence, Vec<u8>), Status> {
-        let Message::Params(params) = self.receive(FIRST_WITHIN).await? else {
+        let Message::Params(params) = receive(&mut self.messages, FIRST_WITHIN).await? else {
             return Err(Status::invalid_argument("malformed param: missing params"));
         };
         let arrived = Instant::now();
@@ -248,7 +243,7 @@ impl Conversation {
     }
 
     async fn receive_answer(&mut self) -> Result<Vec<u8>, Status> {
-        match self.receive(ANSWER_WITHIN).await? {
+        match receive(&mut self.messages, ANSWER_WITHIN).await? {
             Message::ChallengeResponse(answer) => Ok(answer),
             Message::Params(_) => Err(Status::invalid_argument("expected a challenge response")),
         }
@@ -303,8 +298,8 @@ impl Conversation {
         if let Err(error) = condemned {
             error!(%error, reject = refusal.code, "Host not quarantined");
         }
-        self.service.verdicts.alarm_of(refusal, None, &address).await;
-        let source = self.connection.source();
+        let (verdicts, source) = (&self.service.verdicts, self.connection.source());
+        verdicts.alarm_of(refusal, None, &address, source).await;
         let Some(unrecorded) = self.service.refusals.note(source, refusal.code, Instant::now()) else {
             return;
         };
@@ -336,10 +331,7 @@ impl Conversation {
             .change(admit)
             .await
             .map_err(|error| status::not_changed(&error))?;
-        let refusal = match admitted {
-            Ok(host) => Refusal::denied("host_pending", HostPending(Arc::clone(&host.id))),
-            Err(too_many) => Refusal::denied("too_many_pending", too_many),
-        };
+        let refusal = turned_away(admitted);
         self.note_refusal(evidence, &refusal).await;
         Ok(status::refused(&refusal))
     }
@@ -441,6 +433,15 @@ impl Conversation {
 }
 
 /// Which host an attestation is of, and SHA-256 of what that said first.
+/// The next message of an agent, if it comes in time.
+async fn receive(messages: &mut Streaming<AttestAgentRequest>, within: Duration) -> Result<Message, Status> {
+    let late = |_| Status::deadline_exceeded(format!("no message from agent in {} s", within.as_secs()));
+    let message = timeout(within, messages.message()).await.map_err(late)??;
+    message
+        .and_then(|message| message.step)
+        .ok_or_else(|| Status::invalid_argument("failed to receive request from stream: it ended"))
+}
+
 fn claimed(attested: &Attested) -> Option<(HostId, [u8; 32])> {
     attested.claims.iter().find_map(|claim| match claim {
         Claim::Host(claim) => Some((Arc::clone(&claim.id), claim.hello)),
@@ -492,5 +493,46 @@ impl Records for Snapshot {
 
     fn policies_of(&self, host: &Host) -> HostPolicies {
         self.policies.of(host)
+    }
+}
+
+/// What a TPM of no enrolled host is told.
+fn turned_away(admitted: Result<Arc<Host>, TooManyPending>) -> Refusal {
+    match admitted {
+        Ok(host) => Refusal::denied("host_pending", HostPending(Arc::clone(&host.id))),
+        Err(too_many) => Refusal::denied("too_many_pending", too_many),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use svid::Timestamp;
+    use tokio::time::Instant;
+
+    use super::{super::silence::silent, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_says_nothing_is_given_up_when_its_window_ends() {
+        async fn check(within: Duration, seconds: u64) {
+            let begun = Instant::now();
+            let refused = receive(&mut silent(), within).await.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+            assert_eq!(begun.elapsed(), Duration::from_secs(seconds));
+        }
+        check(FIRST_WITHIN, 10).await;
+        check(ANSWER_WITHIN, 60).await;
+    }
+
+    #[test]
+    fn a_tpm_of_no_host_is_told_to_wait_or_that_too_many_do() {
+        let host = Host::enrolled("6f9c".into(), Timestamp::from_unix(0));
+        let waits = turned_away(Ok(Arc::new(host)));
+        assert_eq!(waits.code, "host_pending");
+        assert!(waits.source.to_string().contains("6f9c"), "{}", waits.source);
+        let refused = turned_away(Err(TooManyPending));
+        assert_eq!(refused.code, "too_many_pending");
+        let told = status::refused(&refused);
+        assert_eq!(told.code(), tonic::Code::PermissionDenied);
+        assert!(told.message().contains("(too_many_pending)"), "{told}");
     }
 }

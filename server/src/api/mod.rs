@@ -4,6 +4,7 @@
 mod admin;
 mod admission;
 mod agent;
+mod alarm_rates;
 mod attest;
 mod authority;
 mod bundle;
@@ -29,9 +30,12 @@ mod proxy;
 mod refusals;
 mod revocation;
 mod rounds;
+mod sealing;
 mod serials;
 mod session;
 mod shares;
+#[cfg(test)]
+mod silence;
 mod status;
 mod svid;
 mod sync;
@@ -67,6 +71,7 @@ use tokio::{
 use tonic::service::Routes;
 
 use admission::Admission;
+pub(crate) use alarm_rates::AlarmRates;
 pub use connection::{Connection, NotBound};
 pub use filter::go_time;
 use gate::{Gate, Rules};

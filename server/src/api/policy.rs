@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use attest::policy::{Evidence, Learned, Policy, PolicyKey, PolicyName, learn};
+use attest::{
+    PcrValues,
+    ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
+    policy::{Difference, DifferenceKind, Evidence, Learned, Policy, PolicyKey, PolicyName, judge, learn},
+};
 use edge::Clock;
-use plugin_api::Host;
+use plugin_api::{Appraised, Host};
 use proto::plastron::policy::v1::{
     ApplyPolicyRequest, ApplyPolicyResponse, AssignPoliciesRequest, Caution, ChangeResponse,
     GetPolicyRequest, LearnPolicyRequest, LearnPolicyResponse, ListPoliciesRequest, ListPoliciesResponse,
-    Policy as WirePolicy, PromotePolicyRequest, RetirePolicyRequest, StagePolicyRequest, policies_server,
+    Policy as WirePolicy, PromotePolicyRequest, RetirePolicyRequest, StagePolicyRequest, TestPolicyRequest,
+    TestPolicyResponse, policies_server,
 };
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status, async_trait};
@@ -16,7 +21,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{gate, status};
 use crate::{
     appraisals::{FallOut, fall_out},
-    convert::{self, PolicyFieldError},
+    convert::{self, PolicyFieldError, Tallies},
     registry::{
         Draft, EventLogs, Registry, Snapshot,
         policy_changes::{self, NewPolicy, PolicyOrder, PolicyRefused},
@@ -52,23 +57,16 @@ impl policies_server::Policies for PolicyService {
         request: Request<ApplyPolicyRequest>,
     ) -> Result<Response<ApplyPolicyResponse>, Status> {
         let actor = gate::caller(&request)?.to_string();
-        let ApplyPolicyRequest { text, signature } = request.into_inner();
-        let policy = Policy::parse(text.as_bytes())
-            .map_err(|error| status::invalid("policy is not understood", &error))?;
-        let (policy, is_signed) = self.check_signature(policy, &signature)?;
-        let (name, generation) = (policy.name.clone(), policy.generation_id().to_string());
-        let new = NewPolicy {
-            policy,
-            text,
-            is_signed,
-        };
+        let (keys, request) = (Arc::clone(&self.keys), request.into_inner());
+        let new = aside(move || read(&keys, request)).await??;
+        let (name, generation) = (new.policy.name.clone(), new.policy.generation_id().to_string());
         let applied = self
             .registry
             .change(move |draft| policy_changes::apply(draft, new, &actor));
         let applied = applied.await.map_err(|error| status::not_changed(&error))?;
         let (_, changes) = applied.map_err(|refused| status::policy_refused(&refused))?;
         Ok(Response::new(ApplyPolicyResponse {
-            policy: self.shown(&[name]).pop(),
+            policy: self.shown(vec![name]).await?.pop(),
             generation,
             changes,
         }))
@@ -79,19 +77,24 @@ impl policies_server::Policies for PolicyService {
         _request: Request<ListPoliciesRequest>,
     ) -> Result<Response<ListPoliciesResponse>, Status> {
         let snapshot = self.registry.snapshot();
-        let policies = snapshot.policies.iter();
-        let policies = policies.map(|policy| convert::policy_to_wire(&snapshot, policy, false));
+        let policies = aside(move || {
+            let tallies = Tallies::of(&snapshot);
+            let policies = snapshot.policies.iter();
+            let policies = policies.map(|policy| convert::policy_to_wire(policy, &tallies, false));
+            policies.collect()
+        });
         Ok(Response::new(ListPoliciesResponse {
-            policies: policies.collect(),
+            policies: policies.await?,
         }))
     }
 
     async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<WirePolicy>, Status> {
         let name = convert::policy_name(&request.get_ref().name).map_err(|error| malformed(&error))?;
         let snapshot = self.registry.snapshot();
-        let policy = snapshot.policies.get(&name);
+        let policy = snapshot.policies.get(&name).cloned();
         let policy = policy.ok_or_else(|| status::policy_refused(&PolicyRefused::NoPolicy(name)))?;
-        Ok(Response::new(convert::policy_to_wire(&snapshot, policy, true)))
+        let shown = aside(move || convert::policy_to_wire(&policy, &Tallies::of(&snapshot), true));
+        Ok(Response::new(shown.await?))
     }
 
     async fn promote_policy(
@@ -161,8 +164,8 @@ impl policies_server::Policies for PolicyService {
         };
         let logs = self.logs.clone();
         let pins = pins.unwrap_or_else(Learned::usual_pins);
-        let learning = spawn_blocking(move || {
-            learned(&host, &logs, |evidence| {
+        let learning = aside(move || {
+            learned(&host, &logs, &request.kernel_list, |evidence| {
                 let evidence = if request.command_line.is_empty() {
                     evidence
                 } else {
@@ -171,17 +174,70 @@ impl policies_server::Policies for PolicyService {
                 learn(&name, version, &evidence, pins).text
             })
         });
-        let text = learning.await.map_err(|_| stopping())??;
+        let text = learning.await??;
         Ok(Response::new(LearnPolicyResponse { text }))
+    }
+
+    async fn test_policy(
+        &self,
+        request: Request<TestPolicyRequest>,
+    ) -> Result<Response<TestPolicyResponse>, Status> {
+        let request = request.into_inner();
+        let policy = Policy::parse(request.text.as_bytes())
+            .map_err(|error| status::invalid("policy is not understood", &error))?;
+        let snapshot = self.registry.snapshot();
+        let host = snapshot.hosts.get(&request.host_id).cloned();
+        let host = host.ok_or_else(host_not_found)?;
+        let logs = self.logs.clone();
+        let judging = aside(move || {
+            learned(&host, &logs, &request.kernel_list, |evidence| {
+                let evidence = if request.command_line.is_empty() {
+                    evidence
+                } else {
+                    evidence.with_command_line(&request.command_line)
+                };
+                tested(policy, !request.kernel_list.is_empty(), &evidence)
+            })
+        });
+        let outcome = judging.await??;
+        Ok(Response::new(outcome))
     }
 }
 
-/// What `teach` makes of the evidence on record of `host`.
-fn learned(
+/// What differs between a policy and evidence on record, of which the kernel's list is none, but for one that was brought.
+fn tested(policy: Policy, has_list: bool, evidence: &Evidence<'_>) -> TestPolicyResponse {
+    let are_files_unknown = policy.ima.is_some() && !has_list;
+    let rest = Policy {
+        ima: policy.ima.clone().filter(|_| has_list),
+        ..policy
+    };
+    let differences = judge(&rest, evidence);
+    let is_unknown = |difference: &&Difference| difference.kind == DifferenceKind::NotProven;
+    let files = are_files_unknown
+        .then(|| "the files that its kernel measures: their list is not on record".to_owned());
+    TestPolicyResponse {
+        differences: differences
+            .iter()
+            .filter(|difference| !is_unknown(difference))
+            .map(convert::difference_to_wire)
+            .collect(),
+        more: differences.more(),
+        unknown: differences
+            .iter()
+            .filter(is_unknown)
+            .map(ToString::to_string)
+            .chain(files)
+            .collect(),
+    }
+}
+
+/// What `teach` makes of the evidence on record of `host`, and of its kernel's list, where that is not empty.
+fn learned<T>(
     host: &Host,
     logs: &EventLogs,
-    teach: impl FnOnce(Evidence<'_>) -> String,
-) -> Result<String, Status> {
+    kernel_list: &[u8],
+    teach: impl FnOnce(Evidence<'_>) -> T,
+) -> Result<T, Status> {
     let nothing = || {
         Status::failed_precondition(
             "no event log of this host is on record; it is kept when the host attests next with one that is new",
@@ -189,34 +245,73 @@ fn learned(
     };
     let log = logs
         .of(host)
-        .map_err(|error| status::invalid("cannot learn from this host", &error))?;
+        .map_err(|error| status::invalid("evidence on record can't be used", &error))?;
     let log = log.ok_or_else(nothing)?;
     let appraised = host.appraised.as_ref().ok_or_else(nothing)?;
     let known = appraised.event_log.as_ref().ok_or_else(nothing)?;
     let evidence = Evidence::recorded(&known.values, &log)
-        .map_err(|error| status::invalid("cannot learn from this host", &error))?;
-    Ok(teach(
-        evidence.with_tpm_firmware(appraised.standing.firmware_version),
-    ))
+        .map_err(|error| status::invalid("evidence on record can't be used", &error))?;
+    let evidence = evidence.with_tpm_firmware(appraised.standing.firmware_version);
+    if kernel_list.is_empty() {
+        return Ok(teach(evidence));
+    }
+    let list = proven_list(appraised, &known.values, kernel_list)?;
+    Ok(teach(evidence.with_ima(&list)))
+}
+
+/// A list that an operator brings, as far as it adds up to what was proven of the host's.
+fn proven_list(appraised: &Appraised, boot: &PcrValues, content: &[u8]) -> Result<ProvenList, Status> {
+    let shown = appraised.kernel_list.as_ref().ok_or_else(|| {
+        Status::failed_precondition("this host showed no measurement list; `ima` of the server is about that")
+    })?;
+    let (progress, start) = (&shown.progress, Progress::of_boot(shown.progress.reset_count()));
+    let prove = || {
+        let list = MeasurementList::parse(content)?;
+        let values = Quoted::Values(progress.pcrs());
+        explain(list, 0, &start, progress.reset_count(), &values)?.from_this_boot(boot)
+    };
+    prove().map_err(|reject| {
+        status::invalid(
+            "this is not the measurement list that the host showed last",
+            &reject,
+        )
+    })
+}
+
+/// Reads a policy, and checks who signed it.
+fn read(keys: &[PolicyKey], request: ApplyPolicyRequest) -> Result<NewPolicy, Status> {
+    let ApplyPolicyRequest { text, signature } = request;
+    let policy = Policy::parse(text.as_bytes())
+        .map_err(|error| status::invalid("policy is not understood", &error))?;
+    let (policy, is_signed) = check_signature(keys, policy, &signature)?;
+    Ok(NewPolicy {
+        policy,
+        text,
+        is_signed,
+    })
+}
+
+/// Where keys are configured, one of them has to have signed it.
+fn check_signature(keys: &[PolicyKey], policy: Policy, signature: &[u8]) -> Result<(Policy, bool), Status> {
+    if keys.is_empty() {
+        return Ok((policy, false));
+    }
+    let mut signed = keys
+        .iter()
+        .filter_map(|key| key.verify(policy.clone(), signature).ok());
+    match signed.next() {
+        Some(signed) => Ok((signed.policy().clone(), true)),
+        None => Err(Status::permission_denied(NotSigned.to_string())),
+    }
+}
+
+/// Does what takes long where nobody waits for it: operators and health are answered by one thread.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    spawn_blocking(work).await.map_err(|_| stopping())
 }
 
 impl PolicyService {
-    /// Where keys are configured, one of them has to have signed it.
-    fn check_signature(&self, policy: Policy, signature: &[u8]) -> Result<(Policy, bool), Status> {
-        if self.keys.is_empty() {
-            return Ok((policy, false));
-        }
-        let mut signed = self
-            .keys
-            .iter()
-            .filter_map(|key| key.verify(policy.clone(), signature).ok());
-        match signed.next() {
-            Some(signed) => Ok((signed.policy().clone(), true)),
-            None => Err(Status::permission_denied(NotSigned.to_string())),
-        }
-    }
-
-    /// Makes a change, if no more hosts fall out than may.
+    /// Makes a change, if no more hosts fall out than may, or might.
     async fn change(
         &self,
         order: Order,
@@ -226,8 +321,10 @@ impl PolicyService {
         let caution = caution.unwrap_or_default();
         let snapshot = self.registry.snapshot();
         let fall_out = self.foresee(&snapshot, &order).await?;
-        let count = u32::try_from(fall_out.count).unwrap_or(u32::MAX);
-        let is_done = !caution.dry_run && count <= caution.accept_fall_out;
+        let [count, unknown] =
+            [fall_out.count, fall_out.unknown].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let is_accepted = count <= caution.accept_fall_out && unknown <= caution.accept_unknown;
+        let is_done = is_accepted && !caution.dry_run;
         let names = if is_done {
             let made = self
                 .registry
@@ -238,10 +335,11 @@ impl PolicyService {
         };
         Ok(Response::new(ChangeResponse {
             is_done,
-            policies: self.shown(&names),
+            policies: self.shown(names).await?,
             fall_out: convert::fall_out_to_wire(&fall_out),
             fall_out_count: count,
-            unknown: u32::try_from(fall_out.unknown).unwrap_or(u32::MAX),
+            unknown,
+            unknown_hosts: convert::unknown_to_wire(&fall_out),
         }))
     }
 
@@ -258,7 +356,7 @@ impl PolicyService {
             Order::Policies(order) => policy_changes::foreseen(&before.policies, order, now),
         };
         let foreseen = foreseen.map_err(|refused| status::policy_refused(&refused))?;
-        let looking = spawn_blocking(move || {
+        let looking = aside(move || {
             let held_to_before = |host: &Host| before.policies.of(host);
             let held_to_after = |host: &Host| match &order {
                 Order::Assign(id, names) if *id == *host.id => foreseen.of(&Host {
@@ -269,15 +367,18 @@ impl PolicyService {
             };
             fall_out(&before.hosts, &logs, now, held_to_before, held_to_after)
         });
-        looking.await.map_err(|_| stopping())
+        looking.await
     }
 
-    fn shown(&self, names: &[PolicyName]) -> Vec<WirePolicy> {
+    async fn shown(&self, names: Vec<PolicyName>) -> Result<Vec<WirePolicy>, Status> {
         let snapshot = self.registry.snapshot();
-        let policies = names.iter().filter_map(|name| snapshot.policies.get(name));
-        policies
-            .map(|policy| convert::policy_to_wire(&snapshot, policy, false))
-            .collect()
+        let shown = aside(move || {
+            let tallies = Tallies::of(&snapshot);
+            let policies = names.iter().filter_map(|name| snapshot.policies.get(name));
+            let policies = policies.map(|policy| convert::policy_to_wire(policy, &tallies, false));
+            policies.collect()
+        });
+        shown.await
     }
 }
 
@@ -311,3 +412,6 @@ fn host_not_found() -> Status {
 fn stopping() -> Status {
     Status::unavailable("server is stopping")
 }
+
+#[cfg(test)]
+mod tests;

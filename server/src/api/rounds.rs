@@ -11,12 +11,12 @@ use std::{sync::Arc, time::Duration};
 
 use edge::{Chain, Clock};
 use plugin_api::{Asked, Context, ExpectEvidence, HostEvent, NodeAttestor, Refusal, Round, SessionBinding};
-use proto::plastron::agent::v1::{Answer, Question};
+use proto::plastron::agent::v1::{Answer, Question, Sealing};
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::Status;
 use tracing::{info, warn};
 
-use super::{status, verdicts::Verdicts};
+use super::{sealing::sealing, status, verdicts::Verdicts};
 use crate::{
     journal::Record,
     registry::{HostId, Snapshot, alarms::Alarming, host_changes},
@@ -34,6 +34,8 @@ pub(super) struct Rounds {
     number: u64,
     next_at: Instant,
     open: Option<Open>,
+    /// What the agent was told last that it may seal to.
+    told: Option<Sealing>,
 }
 
 /// What all rounds work with.
@@ -75,6 +77,7 @@ impl Rounds {
             number: 0,
             next_at,
             open: None,
+            told: None,
         }
     }
 
@@ -105,7 +108,21 @@ impl Rounds {
         let asked = self.show(&snapshot, |context| {
             self.with.attestor.begin_round(host, &self.binding, context)
         });
-        asked.map(|asked| self.question(asked))
+        let sealing = sealing(host, &snapshot);
+        let question = asked.map(|asked| self.question(asked))?;
+        Some(Question {
+            sealing: self.news(sealing),
+            ..question
+        })
+    }
+
+    /// What the agent was not told yet: an empty one where there is nothing any more that it may seal to.
+    fn news(&mut self, sealing: Option<Sealing>) -> Option<Sealing> {
+        if self.told == sealing {
+            return None;
+        }
+        self.told.clone_from(&sealing);
+        Some(sealing.unwrap_or_default())
     }
 
     fn question(&mut self, asked: Asked) -> Question {
@@ -117,6 +134,7 @@ impl Rounds {
         Question {
             round: self.number,
             need: asked.send,
+            sealing: None,
         }
     }
 
@@ -198,8 +216,10 @@ impl Rounds {
                 self.address,
                 since.as_secs()
             ),
+            held_back: 0,
         };
-        verdicts.alarm(&self.host, alarming, &self.address).await;
+        let hosts = vec![Arc::clone(&self.host)];
+        verdicts.alarm(hosts, &alarming, &self.address, None).await;
     }
 
     async fn heard(&self) -> Result<(), Status> {
@@ -269,3 +289,6 @@ fn jittered(interval: Duration) -> Duration {
     let random = f64::from(u32::from_be_bytes(edge::random())) / f64::from(u32::MAX);
     interval.mul_f64(1.0 - random / 5.0)
 }
+
+#[cfg(test)]
+mod tests;

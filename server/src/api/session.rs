@@ -32,6 +32,7 @@ use super::{
     outlived::{Outlived, Turn},
     refusals::Refusals,
     rounds::{Rounds, RoundsWith},
+    sealing::sealing,
     status,
     verdicts::Verdicts,
 };
@@ -194,7 +195,7 @@ impl SessionService {
                     let _unaudited = self.registry.change(move |draft| draft.audit(record)).await;
                 }
                 let named = agent.host.as_ref();
-                self.verdicts.alarm_of(&refusal, named, &address).await;
+                self.verdicts.alarm_of(&refusal, named, &address, source).await;
                 let condemned = self.verdicts.condemn(&refusal, &address).await;
                 condemned.map_err(|error| status::not_changed(&error))?;
                 Err(status::unproven(&refusal))
@@ -233,6 +234,7 @@ impl SessionService {
         let name = host.and_then(|host| host.endorsement_key_name());
         Welcome {
             endorsement_key_name: name.map(|name| name.as_bytes().into()).unwrap_or_default(),
+            sealing: host.and_then(|host| sealing(host, &snapshot)),
         }
     }
 
@@ -581,7 +583,7 @@ const LOOK: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::silence::silent, *};
 
     #[test]
     fn a_host_whose_svids_are_revoked_hears_of_it() {
@@ -592,6 +594,14 @@ mod tests {
             assert_eq!(loss(&Finding::Stale(quiet)), None);
         }
         assert_eq!(loss(&Finding::Verified), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_opens_nothing_is_given_up_after_ten_seconds() {
+        let begun = tokio::time::Instant::now();
+        let refused = receive_open(&mut silent()).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
     }
 
     #[test]

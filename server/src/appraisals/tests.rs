@@ -1,11 +1,12 @@
 use std::path::Path;
 
 use attest::{
-    HashAlg, PcrSelection, PcrSet,
+    Digest, HashAlg, PcrSelection, PcrSet, PcrValues,
     event_log::EventLog,
+    ima::Progress,
     policy::{Generation, Generations, Policy, Stage},
 };
-use plugin_api::{KernelList, KnownLog, Offence, Verdict};
+use plugin_api::{KernelList, KnownLog, Offence, PolicyJudgement, PolicyStanding, Verdict};
 use svid::TrustDomain;
 use tempfile::TempDir;
 
@@ -100,12 +101,28 @@ impl World {
 
     /// Who falls out if all are held to `policy`: their names, and how many are unknown.
     fn check(&self, policy: &HostPolicies, expected: (&[&str], usize)) {
-        let none = |_: &Host| HostPolicies::default();
-        let after = |_: &Host| policy.clone();
-        let fall_out = fall_out(&self.state.hosts, &self.logs(), NOW, none, after);
+        self.check_change(&HostPolicies::default(), policy, expected);
+    }
+
+    /// The same if they are held to `before` until then.
+    fn check_change(&self, before: &HostPolicies, after: &HostPolicies, expected: (&[&str], usize)) {
+        let fall_out = self.fall_out(before, after);
         let ids: Vec<_> = fall_out.hosts.iter().map(|(host, _)| host.id.as_ref()).collect();
         assert_eq!((ids.as_slice(), fall_out.unknown), expected);
         assert_eq!(fall_out.count, ids.len());
+        assert_eq!(fall_out.unknown_hosts.len(), fall_out.unknown);
+    }
+
+    fn fall_out(&self, before: &HostPolicies, after: &HostPolicies) -> FallOut {
+        let (before, after) = (|_: &Host| before.clone(), |_: &Host| after.clone());
+        fall_out(&self.state.hosts, &self.logs(), NOW, before, after)
+    }
+
+    /// Changes what was accepted last of a host.
+    fn accept(&mut self, id: &str, change: impl FnOnce(&mut Appraised)) {
+        let mut host = (**self.state.hosts.get(id).unwrap()).clone();
+        change(host.appraised.as_mut().unwrap());
+        self.change(|draft| drop(draft.put_host(host)));
     }
 
     fn due(&self) -> Vec<String> {
@@ -131,6 +148,16 @@ fn pinned(pcr: u8, stage: Stage) -> Generation {
     let text =
         format!("format = 1\nname = \"vm\"\nversion = 1\n[[pcr]]\nindex = {pcr}\nvalues = [\"{value}\"]\n");
     Generation::new(Policy::parse(text.as_bytes()).unwrap(), stage)
+}
+
+fn with_list(appraised: &mut Appraised) {
+    appraised.kernel_list = Some(KernelList::of_boot(1));
+}
+
+/// A rule about files.
+fn files(stage: Stage) -> Generation {
+    let rule = Policy::parse(b"format = 1\nname = \"vm\"\nversion = 1\n[ima]\n").unwrap();
+    Generation::new(rule, stage)
 }
 
 fn held_to(generation: Generation) -> HostPolicies {
@@ -168,9 +195,7 @@ fn who_would_fall_out_is_known_from_what_is_on_record() {
 #[test]
 fn a_host_without_a_log_falls_out_when_something_is_enforced() {
     let mut world = fleet();
-    let mut host = (**world.state.hosts.get("good").unwrap()).clone();
-    host.appraised.as_mut().unwrap().event_log = None;
-    world.change(|draft| drop(draft.put_host(host)));
+    world.accept("good", |appraised| appraised.event_log = None);
     world.check(&held_to(pinned(4, Stage::Enforced)), (&["good", "other"], 0));
     world.check(&held_to(pinned(4, Stage::Staged)), (&[], 0));
 }
@@ -179,13 +204,99 @@ fn a_host_without_a_log_falls_out_when_something_is_enforced() {
 #[test]
 fn rules_about_files_are_for_hosts_to_show() {
     let mut world = fleet();
-    let mut host = (**world.state.hosts.get("good").unwrap()).clone();
-    host.appraised.as_mut().unwrap().kernel_list = Some(KernelList::of_boot(1));
-    world.change(|draft| drop(draft.put_host(host)));
-    let rule = Policy::parse(b"format = 1\nname = \"vm\"\nversion = 1\n[ima]\n").unwrap();
-    let files = held_to(Generation::new(rule, Stage::Enforced));
-    world.check(&files, (&["narrow", "other"], 1));
+    world.accept("good", with_list);
+    world.check(&held_to(files(Stage::Enforced)), (&["narrow", "other"], 1));
     world.check(&held_to(pinned(4, Stage::Enforced)), (&["other"], 0));
+}
+
+/// A host that is held to a staged generation has shown by now what that needs, and what it came to is in its row.
+#[test]
+fn what_hosts_showed_while_it_was_staged_tells_who_falls_out() {
+    let (before, after) = (held_to(files(Stage::Staged)), held_to(files(Stage::Enforced)));
+    let mut world = fleet();
+    for (id, differences) in [("good", &[][..]), ("other", &["a file is not listed"])] {
+        let noted = PolicyJudgement {
+            generation: files(Stage::Staged).id().to_string(),
+            version: 1,
+            is_enforced: false,
+            differences: differences.iter().map(ToString::to_string).collect(),
+            more: 0,
+        };
+        world.accept(id, |appraised| {
+            appraised.kernel_list = Some(KernelList::of_boot(1));
+            appraised.policies = vec![PolicyStanding {
+                name: "vm".parse().unwrap(),
+                since: NOW,
+                judgements: vec![noted],
+            }];
+        });
+    }
+    world.change(|draft| drop(draft.remove_host("narrow")));
+    // Those were the words of another generation.
+    world.check_change(&before, &after, (&[], 2));
+    for id in ["good", "other"] {
+        world.accept(id, |appraised| appraised.policy_generation = before.generation());
+    }
+    world.check_change(&before, &after, (&["other"], 0));
+}
+
+/// A further generation beside the one that is enforced, or one policy less: nobody falls out by that.
+#[test]
+fn a_change_that_demands_nothing_more_leaves_nobody_unknown() {
+    let mut world = World::new();
+    world.host("narrow", &log("vm-sb-56c.bin"), "sha256:0-9");
+    let second = || {
+        let text = format!(
+            "format = 1\nname = \"vm\"\nversion = 2\n[[pcr]]\nindex = 11\nvalues = [\"{}\"]\n",
+            "ab".repeat(32)
+        );
+        Generation::new(Policy::parse(text.as_bytes()).unwrap(), Stage::Enforced)
+    };
+    let generations =
+        |all: Vec<Generation>| HostPolicies::new(vec![Arc::new(Generations::new(all).unwrap())]);
+    let one = generations(vec![pinned(11, Stage::Enforced)]);
+    let both = generations(vec![pinned(11, Stage::Enforced), second()]);
+    let staged = generations(vec![pinned(11, Stage::Staged), second()]);
+    let watched = generations(vec![pinned(11, Stage::Staged)]);
+    world.check_change(&one, &both, (&[], 0));
+    world.check_change(&both, &one, (&[], 1));
+    world.check_change(&one, &staged, (&[], 1));
+    world.check_change(&watched, &one, (&[], 1));
+}
+
+#[test]
+fn of_whom_too_little_is_on_record_is_said_with_what_is_missing() {
+    let mut world = fleet();
+    world.change(|draft| drop(draft.put_host(Host::enrolled("new".into(), NOW))));
+    world.host("silent", &log("vm-sb-56c.bin"), "sha256:0-9,11");
+    world.accept("silent", |appraised| {
+        let log = appraised.event_log.as_mut();
+        log.unwrap().is_kept = false;
+    });
+    world.host("listed", &log("vm-sb-56c.bin"), "sha256:0-9,11");
+    world.accept("listed", with_list);
+    let said = |policies: &HostPolicies| {
+        let fall_out = world.fall_out(&HostPolicies::default(), policies);
+        let unknown = fall_out.unknown_hosts.iter();
+        let said = unknown.map(|(host, why)| format!("{}: {why}", host.id));
+        said.collect::<Vec<_>>()
+    };
+    let unshown = [
+        "new: it has not attested",
+        "silent: its event log is not on record",
+    ];
+    assert_eq!(
+        said(&held_to(pinned(11, Stage::Enforced))),
+        ["narrow: it was not asked for PCR 11 yet", unshown[0], unshown[1]]
+    );
+    assert_eq!(
+        said(&held_to(files(Stage::Enforced))),
+        [
+            "listed: its kernel's measurement list is not on record",
+            unshown[0],
+            unshown[1]
+        ]
+    );
 }
 
 #[test]
@@ -195,13 +306,38 @@ fn what_falls_out_is_said_with_what_differs() {
         world.state.hosts.get("other").unwrap(),
         held_to(pinned(4, Stage::Enforced)),
     );
-    let outcome = appraise(host, &policies, &world.logs(), NOW).unwrap().unwrap();
+    let outcome = appraise(host, &policies, &world.logs(), NOW).unwrap();
     let said = outcome.check().unwrap_err().to_string();
     assert!(said.contains("PCR 4 of bank sha256: expected"), "{said}");
     assert!(!outcome.selectors.contains(&"policy:vm".into()));
     let good = world.state.hosts.get("good").unwrap();
-    let outcome = appraise(good, &policies, &world.logs(), NOW).unwrap().unwrap();
+    let outcome = appraise(good, &policies, &world.logs(), NOW).unwrap();
     assert!(outcome.check().is_ok() && outcome.selectors.contains(&"policy:vm".into()));
+}
+
+/// What was said of its list is neither lost nor older than the row; its PCR goes on, and says nothing.
+#[test]
+fn a_host_that_showed_its_list_is_called_as_if_it_showed_itself() {
+    let mut world = World::new();
+    world.host("listed", &log("vm-sb-56c.bin"), "sha256:0-10");
+    let mut check = |violations, expected: &[&str]| {
+        world.accept("listed", |appraised| {
+            let mut extended = PcrValues::default();
+            extended.set(HashAlg::Sha256, 10, Digest::filled(7, HashAlg::Sha256));
+            appraised.kernel_list = Some(KernelList {
+                progress: Progress::resumed(1, 12, &extended),
+                bytes: 1200,
+                violations,
+            });
+        });
+        let host = world.state.hosts.get("listed").unwrap();
+        let outcome = appraise(host, &HostPolicies::default(), &world.logs(), NOW).unwrap();
+        let of_list = |selector: &&String| selector.starts_with("ima:") || selector.contains(":10:");
+        let found: Vec<_> = outcome.selectors.iter().filter(of_list).collect();
+        assert_eq!(found, expected);
+    };
+    check(0, &["ima:clean", "ima:proven"]);
+    check(1, &["ima:proven"]);
 }
 
 #[test]
@@ -262,16 +398,21 @@ fn hosts_that_are_held_to_something_new_are_looked_at_unless_they_show_themselve
     }
     let policies = world.state.policies.of(world.state.hosts.get("good").unwrap());
     let host = Arc::clone(world.state.hosts.get("good").unwrap());
-    let outcome = appraise(&host, &policies, &world.logs(), NOW).unwrap().unwrap();
-    let generation = policies.generation();
-    let moved = outcome.clone();
-    world.change(|draft| {
-        verdict_changes::reappraise(draft, "good", host.revision + 1, generation, moved);
-    });
-    assert_eq!(world.due(), ["good"], "a row that has moved is looked at again");
-    world.change(|draft| {
-        verdict_changes::reappraise(draft, "good", host.revision, generation, outcome);
-    });
+    let outcome = appraise(&host, &policies, &world.logs(), NOW).unwrap();
+    let basis = |more_revision, more_generation| Basis {
+        revision: host.revision + more_revision,
+        policy_generation: policies.generation().wrapping_add(more_generation),
+    };
+    for (moved, what) in [(basis(1, 0), "row"), (basis(0, 1), "policy")] {
+        let outcome = outcome.clone();
+        world.change(|draft| verdict_changes::reappraise(draft, "good", moved, outcome));
+        assert_eq!(
+            world.due(),
+            ["good"],
+            "what has another {what} is looked at again"
+        );
+    }
+    world.change(|draft| verdict_changes::reappraise(draft, "good", basis(0, 0), outcome));
     assert_eq!(world.due(), [""; 0]);
     let needed: PcrSet = [11].into_iter().collect();
     assert_eq!(policies.needed_pcrs(), needed);

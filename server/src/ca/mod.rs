@@ -14,6 +14,7 @@ mod decide;
 mod order;
 mod orders;
 mod outputs;
+mod pause;
 mod revocation;
 mod rotation;
 mod sign;

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Authorities, AuthorityState, Ca, Command, CrlPaths, Order, OrderRefused, Outputs, Slot, Step, decide,
+    pause::Pause,
     revocation::{Written, withdrawn},
     steps::{self, Kind, SERVER},
     waiting::{MOST_WAITING, Waiting},
@@ -102,7 +103,6 @@ pub enum RotationError {
 
 /// Longest sleep: a clock that is set is noticed after that.
 const LOOK: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_secs(2);
 
 impl Rotation {
     /// A task that keeps `registry`'s authorities fresh.
@@ -140,6 +140,7 @@ impl Rotation {
     pub async fn run(mut self) {
         let mut confirmed = self.config.confirmed.clone();
         let mut snapshots = self.registry.subscribe();
+        let mut pause = Pause::default();
         loop {
             self.watch_clock();
             self.obey_waiting().await;
@@ -147,12 +148,16 @@ impl Rotation {
             self.look_at_clock();
             let is_healthy = advanced.is_ok();
             let wait = match advanced {
-                Ok(until) => until
-                    .since(self.clock.now())
-                    .clamp(Duration::from_millis(100), LOOK),
+                Ok(until) => {
+                    pause.succeeded();
+                    until
+                        .since(self.clock.now())
+                        .clamp(Duration::from_millis(100), LOOK)
+                }
                 Err(error) => {
-                    warn!(error = %Chain(&error), retry_in = ?RETRY, "Authority rotation failed");
-                    RETRY
+                    let retry_in = pause.failed();
+                    warn!(error = %Chain(&error), ?retry_in, "Authority rotation failed");
+                    retry_in
                 }
             };
             tokio::select! {

@@ -105,8 +105,8 @@ pub enum CommandError {
     /// A task ended that should not.
     #[error("{0} ended unexpectedly; see the log")]
     Task(&'static str),
-    /// Hosts would fall out, and so nothing was changed; each was said.
-    #[error("hosts would fall out")]
+    /// Hosts would fall out, or might, and so nothing was changed; each was said.
+    #[error("hosts would fall out, or might")]
     WouldFallOut,
     /// The configuration can't work.
     #[error(transparent)]

@@ -5,11 +5,12 @@ mod certificates;
 mod filter;
 mod import;
 mod keys;
+mod platforms;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use attest::report::printable;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use edge::grpc::Client;
 use proto::plastron::host::v1::{
     Alarm, Appraisal, EndorsementKey, Enrolment, Finding, GetHostRequest, Host, ListHostsRequest,
@@ -47,6 +48,7 @@ pub(super) enum Command {
     ///   plastron-server host import --file hosts.csv
     ///   plastron-server host import --file hosts.csv --path 'dc1/{name}' --dry-run
     ///   plastron-server host import --ek-certificates delivered/
+    ///   plastron-server host import --platform-certificates delivered/ --platform-roots makers/
     ///   ssh db-1 plastron-agent tpm ek --output json | plastron-server host import --file -
     ///
     /// A CSV file has a header that names its columns, of name (or asset), ek_hash, issuer, serial_number, issuer_key, path
@@ -64,6 +66,7 @@ pub(super) enum Command {
     /// Examples:
     ///   plastron-server host list --pending
     ///   plastron-server host list --pending --certified --older-than 1h
+    ///   plastron-server host list --verdict quarantined
     #[command(verbatim_doc_comment)]
     List(List),
     /// Lifts the quarantine of a host, once it is what it should be again. It gets nothing before it attests anew.
@@ -114,10 +117,37 @@ pub(super) struct List {
     /// Only hosts that may attest.
     #[arg(long)]
     enrolled: bool,
+    /// Only hosts that may attest, and of which this is thought.
+    #[arg(long, value_enum, conflicts_with = "pending")]
+    verdict: Option<Thought>,
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
     common: Common,
+}
+
+/// What is thought of a host.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Thought {
+    /// It showed that it is not what it should be.
+    Quarantined,
+    /// It has not shown lately what it is.
+    Stale,
+    /// It showed lately that it is what it should be.
+    Verified,
+}
+
+impl Thought {
+    /// Whether it is what is thought of `host`.
+    fn is_of(self, host: &Host) -> bool {
+        let finding = match self {
+            Self::Quarantined => Finding::Quarantined,
+            Self::Stale => Finding::Stale,
+            Self::Verified => Finding::Verified,
+        };
+        let mut verdict = host.verdict.iter();
+        host.enrolment() == Enrolment::Enrolled && verdict.any(|verdict| verdict.finding() == finding)
+    }
 }
 
 const PAGE: i32 = 500;
@@ -195,7 +225,9 @@ impl List {
             .call(async |client| all_hosts(client, enrolment).await)
             .await?;
         let now = now();
-        hosts.retain(|host| self.filter.matches(host, now));
+        hosts.retain(|host| {
+            self.filter.matches(host, now) && self.verdict.is_none_or(|verdict| verdict.is_of(host))
+        });
         let response = ListHostsResponse {
             hosts,
             next_page_token: String::new(),
@@ -408,8 +440,36 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_told_apart_by_what_is_thought_of_them() {
+        let all = [Thought::Quarantined, Thought::Stale, Thought::Verified];
+        let of = |enrolment: Enrolment, finding: Finding| {
+            let verdict = Some(Verdict {
+                finding: finding.into(),
+                ..Verdict::default()
+            });
+            let host = Host {
+                enrolment: enrolment.into(),
+                verdict,
+                ..Host::default()
+            };
+            all.map(|thought| thought.is_of(&host))
+        };
+        let enrolled = |finding| of(Enrolment::Enrolled, finding);
+        assert_eq!(enrolled(Finding::Quarantined), [true, false, false]);
+        assert_eq!(enrolled(Finding::Stale), [false, true, false]);
+        assert_eq!(enrolled(Finding::Verified), [false, false, true]);
+        assert_eq!(
+            of(Enrolment::Pending, Finding::Stale),
+            [false; 3],
+            "it may not attest yet"
+        );
+    }
+
+    #[test]
     fn an_import_says_one_thing() {
-        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        use clap::error::ErrorKind::{
+            ArgumentConflict, InvalidValue, MissingRequiredArgument, ValueValidation,
+        };
         let hash = "1".repeat(64);
         check(&format!("import --ek-hash {hash} --name db-1"), Ok(()));
         check("import --issuer CN=a --serial-number 0a", Ok(()));
@@ -417,6 +477,13 @@ mod tests {
         check("import --ek-certificates d --path {name} --dry-run", Ok(()));
         check("import --ek-certificates d --file x", Err(ArgumentConflict));
         check("import --ek-certificates d --name x", Err(ArgumentConflict));
+        check("import --platform-certificates d --platform-roots r", Ok(()));
+        check("import --platform-certificates d --name x", Err(ArgumentConflict));
+        check(
+            "import --platform-certificates d --ek-certificates e",
+            Err(ArgumentConflict),
+        );
+        check("import --platform-roots r", Err(MissingRequiredArgument));
         check("import", Err(MissingRequiredArgument));
         check("import --name db-1", Err(MissingRequiredArgument));
         check("import --issuer CN=a", Err(MissingRequiredArgument));
@@ -428,6 +495,9 @@ mod tests {
         );
         check("import --file x --name db-1", Err(ArgumentConflict));
         check("list --pending --enrolled", Err(ArgumentConflict));
+        check("list --verdict quarantined --from 10.0.0.0/8", Ok(()));
+        check("list --pending --verdict stale", Err(ArgumentConflict));
+        check("list --verdict good", Err(InvalidValue));
     }
 
     #[test]

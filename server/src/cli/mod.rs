@@ -24,9 +24,12 @@ mod x509;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use edge::manual::{self, Shell};
+use edge::{
+    Clock,
+    manual::{self, Shell},
+};
 
-use crate::config;
+use crate::config::{self, Unworkable};
 pub use connect::CommandError;
 pub use entry::{EntryFileError, PlanError};
 use output::Output;
@@ -186,7 +189,12 @@ impl Cli {
                 Ok(())
             }
             Command::Config(ConfigCommand::Check(args)) => {
-                args.load()?;
+                let config = args.load()?;
+                // As `run` does when it starts.
+                let upstream = config
+                    .plugins
+                    .upstream_authority(&config.server.trust_domain, Clock::system().now());
+                upstream.map_err(Unworkable::from)?;
                 output::line(&format!("{} is good", args.config.display()));
                 Ok(())
             }

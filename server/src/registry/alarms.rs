@@ -15,6 +15,8 @@ pub struct Alarming {
     pub code: &'static str,
     /// In an operator's words.
     pub text: String,
+    /// How many more there were of that host since one was noted.
+    pub held_back: u64,
 }
 
 /// For how long the same is no news.
@@ -36,12 +38,16 @@ pub fn raise(draft: &mut Draft, id: &str, alarming: &Alarming, actor: &str) -> O
         let id = format!("spiffe://{}{path}", draft.state().trust_domain);
         record = record.with("agent_id", &id);
     }
-    draft.audit(record.with("code", &alarming.code).with("reason", &alarming.text));
+    record = record.with("code", &alarming.code).with("reason", &alarming.text);
+    if alarming.held_back > 0 {
+        record = record.with("held_back", &alarming.held_back);
+    }
+    draft.audit(record);
     let alarm = Alarm {
         code: alarming.code.into(),
         text: alarming.text.clone(),
         at: draft.now(),
-        count: before.saturating_add(1),
+        count: before.saturating_add(alarming.held_back).saturating_add(1),
     };
     Some(draft.annotate_host(Host {
         alarm: Some(alarm),
@@ -61,11 +67,12 @@ mod tests {
         let mut state = Snapshot::empty(TrustDomain::parse("td").unwrap());
         let then = Timestamp::from_unix(1000);
         state.hosts.insert(Arc::new(Host::enrolled("h".into(), then)));
-        let mut see = |id: &str, code: &'static str, at: i64| {
+        let mut see = |id: &str, code: &'static str, at: i64, held_back: u64| {
             let mut draft = Draft::new(state.clone(), Timestamp::from_unix(at));
             let alarming = Alarming {
                 code,
                 text: "at two places".into(),
+                held_back,
             };
             let host = raise(&mut draft, id, &alarming, "10.0.0.1:7");
             let finished = draft.finish();
@@ -82,10 +89,10 @@ mod tests {
             );
             host.and_then(|host| host.alarm.clone()).map(|alarm| alarm.count)
         };
-        assert_eq!(see("h", "ek_of_other_host", 1000), Some(1));
-        assert_eq!(see("h", "ek_of_other_host", 1059), None);
-        assert_eq!(see("h", "ak_of_other_host", 1059), Some(2));
-        assert_eq!(see("h", "ak_of_other_host", 1119), Some(3));
-        assert_eq!(see("other", "ak_of_other_host", 1119), None);
+        assert_eq!(see("h", "ek_of_other_host", 1000, 0), Some(1));
+        assert_eq!(see("h", "ek_of_other_host", 1059, 0), None);
+        assert_eq!(see("h", "ak_of_other_host", 1059, 0), Some(2));
+        assert_eq!(see("h", "ak_of_other_host", 1119, 7), Some(10));
+        assert_eq!(see("other", "ak_of_other_host", 1119, 0), None);
     }
 }

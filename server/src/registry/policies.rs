@@ -13,6 +13,8 @@ pub struct Policies {
     by_name: OrdMap<PolicyName, Arc<StoredPolicy>>,
     /// What hosts are held to that have no policies of their own.
     for_all: HostPolicies,
+    /// The names of these, also of those of which nothing is in use.
+    defaults: Arc<[PolicyName]>,
 }
 
 /// A policy, as operators applied it. Its name stays known when nothing of it is in use any more, so that no older
@@ -84,8 +86,12 @@ impl Policies {
     /// Adds a policy, or replaces the one of its name.
     pub fn insert(&mut self, policy: StoredPolicy) {
         self.by_name.insert(policy.name.clone(), Arc::new(policy));
-        let defaults = self.by_name.values().filter(|policy| policy.is_default);
-        self.for_all = HostPolicies::new(defaults.filter_map(|policy| policy.compiled.clone()).collect());
+        let defaults = || self.by_name.values().filter(|policy| policy.is_default);
+        let for_all = defaults().filter_map(|policy| policy.compiled.clone());
+        (self.for_all, self.defaults) = (
+            HostPolicies::new(for_all.collect()),
+            defaults().map(|policy| policy.name.clone()).collect(),
+        );
     }
 
     /// What a host is held to: its own policies, or else those that are for all.
@@ -98,13 +104,13 @@ impl Policies {
         HostPolicies::new(own.filter_map(|policy| policy.compiled.clone()).collect())
     }
 
-    /// Whether `host` is held to the policy `name`.
+    /// The names of the policies that `host` is held to, also of those of which nothing is in use.
     #[must_use]
-    pub fn is_held_to(&self, host: &Host, name: &PolicyName) -> bool {
+    pub fn names_of<'a>(&'a self, host: &'a Host) -> &'a [PolicyName] {
         if host.policies.is_empty() {
-            self.get(name).is_some_and(|policy| policy.is_default)
+            &self.defaults
         } else {
-            host.policies.contains(name)
+            &host.policies
         }
     }
 }

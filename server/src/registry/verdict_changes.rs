@@ -35,33 +35,62 @@ pub fn judge(draft: &mut Draft, id: &str, event: HostEvent, judgement: &Judgemen
     Some(draft.put_host(host))
 }
 
-/// Quarantines a host for what it said, if its row still is of the `revision` that this was decided on: what was said of
-/// a row that has moved since is refused, and no more.
+/// What was decided on: of that which has moved since, nothing follows from the decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis {
+    /// The revision of the host's row.
+    pub revision: u64,
+    /// The generation of what the host was held to.
+    pub policy_generation: u64,
+}
+
+impl Basis {
+    /// The host `id`, if it still is what was decided on.
+    fn of(self, draft: &Draft, id: &str) -> Option<Arc<Host>> {
+        let host = draft.state().hosts.get(id)?;
+        let is_same = host.revision == self.revision && is_held_to(draft, host, self.policy_generation);
+        is_same.then(|| Arc::clone(host))
+    }
+}
+
+/// Whether a host is held to the policies of this generation.
+pub(super) fn is_held_to(draft: &Draft, host: &Host, policy_generation: u64) -> bool {
+    draft.state().policies.of(host).generation() == policy_generation
+}
+
+/// Quarantines a host for what it said, if it still is what this was decided on: otherwise that is refused, and no more.
 pub fn condemn(
     draft: &mut Draft,
     id: &str,
-    revision: u64,
+    basis: Basis,
     offence: Offence,
     judgement: &Judgement<'_>,
 ) -> Option<Arc<Host>> {
-    let is_same = draft.state().hosts.get(id)?.revision == revision;
-    is_same
-        .then(|| judge(draft, id, HostEvent::Offended(offence), judgement))
-        .flatten()
+    let _host = basis.of(draft, id)?;
+    judge(draft, id, HostEvent::Offended(offence), judgement)
 }
 
-/// Notes what the evidence on record of a host came to under the policies of `generation`, if its row still is of the
-/// `revision` that this was decided on.
-pub fn reappraise(draft: &mut Draft, id: &str, revision: u64, generation: u64, outcome: Outcome) {
-    let host = draft.state().hosts.get(id).cloned();
-    let Some(host) = host.filter(|host| host.revision == revision) else {
+/// Verifies a silent host again that gave good evidence of what it was accepted with, unless it is held to something else by
+/// now: then it has to show more.
+pub fn hear(draft: &mut Draft, id: &str, judgement: &Judgement<'_>) -> Option<Arc<Host>> {
+    let host = draft.state().hosts.get(id)?;
+    let appraised = host.appraised.as_ref()?;
+    if !is_held_to(draft, host, appraised.policy_generation) {
+        return None;
+    }
+    judge(draft, id, HostEvent::Answered, judgement)
+}
+
+/// Notes what the evidence on record of a host came to, if it still is what this was decided on.
+pub fn reappraise(draft: &mut Draft, id: &str, basis: Basis, outcome: Outcome) {
+    let Some(host) = basis.of(draft, id) else {
         return;
     };
     let Some(before) = &host.appraised else {
         return;
     };
     let appraised = Appraised {
-        policy_generation: generation,
+        policy_generation: basis.policy_generation,
         policies: outcome.standings,
         selectors: outcome.selectors,
         ..before.clone()

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fmt, fs, future::pending, sync::Mutex};
 
 use edge::metrics::Registry;
 use serde_json::Value;
@@ -6,6 +6,12 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+    subscriber::with_default,
 };
 
 use super::*;
@@ -92,7 +98,7 @@ async fn what_becomes_of_hosts_is_told_in_order_until_it_is_taken() {
     };
     let (refused, taken, next) = tokio::select! {
         heard = listening => heard,
-        () = sending.run() => panic!("it ended"),
+        () = sending.run(pending()) => panic!("it ended"),
     };
     assert_eq!(refused, taken, "the same again");
     assert_eq!(taken["event"], "host_quarantined");
@@ -124,7 +130,7 @@ async fn what_nobody_takes_is_given_up_and_keeps_nothing_waiting() {
     };
     let next = tokio::select! {
         heard = listening => heard,
-        () = sending.run() => panic!("it ended"),
+        () = sending.run(pending()) => panic!("it ended"),
     };
     assert_eq!(next["event"], "host_released");
     check_count(&metrics, "failed", 1);
@@ -145,7 +151,7 @@ async fn what_is_refused_for_good_keeps_nothing_waiting() {
     };
     let heard = tokio::select! {
         heard = listening => heard,
-        () = sending.run() => panic!("it ended"),
+        () = sending.run(pending()) => panic!("it ended"),
     };
     assert_eq!(heard, ["host_quarantined", "host_quarantined", "host_released"]);
     check_count(&metrics, "failed", 1);
@@ -173,21 +179,114 @@ async fn what_is_grave_has_places_of_its_own_and_is_told_first() {
     };
     let heard = tokio::select! {
         heard = listening => heard,
-        () = sending.run() => panic!("it ended"),
+        () = sending.run(pending()) => panic!("it ended"),
     };
     let expected: Vec<_> = GRAVE.into_iter().chain(["host_stale"]).collect();
     assert_eq!(heard, expected);
 }
 
-#[tokio::test]
-async fn what_there_is_no_room_for_is_dropped_and_counted() {
-    let listener = Listener::new().await;
-    let (webhook, _sending, metrics) = listener.webhook(1);
-    for _ in 0..=QUEUE {
-        webhook.tell(webhook.notices(&records(), NOW));
+/// Keeps the sentences of log lines.
+#[derive(Clone, Default)]
+struct Sentences(Arc<Mutex<Vec<String>>>);
+
+impl Sentences {
+    /// What was said that has `part` in it.
+    fn with(&self, part: &str) -> usize {
+        let said = self.0.lock().unwrap();
+        said.iter().filter(|line| line.contains(part)).count()
     }
+}
+
+impl Visit for Sentences {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+}
+
+impl Subscriber for Sentences {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _attributes: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &span::Id, _values: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &span::Id, _follows: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _span: &span::Id) {}
+
+    fn exit(&self, _span: &span::Id) {}
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_for_is_dropped_counted_and_said_once() {
+    let listener = Listener::new().await;
+    let (webhook, mut sending, metrics) = listener.webhook(1);
+    let sentences = Sentences::default();
+    let tell = || {
+        let told = webhook.notices(&records(), NOW);
+        with_default(sentences.clone(), || webhook.tell(told));
+    };
+    for _ in 0..QUEUE {
+        tell();
+    }
+    let said = || sentences.with("Webhook not told: too many notices wait");
+    assert_eq!(said(), 0);
+    tell();
+    tell();
     // Two of each: one that is grave, and one that is not.
+    check_count(&metrics, "dropped", 4);
+    assert_eq!(said(), 1);
+    // Once there is room again, the next one that is dropped is news.
+    sending.notices.recv().await.unwrap();
+    sending.grave.recv().await.unwrap();
+    tell();
+    assert_eq!(said(), 1);
+    tell();
+    check_count(&metrics, "dropped", 6);
+    assert_eq!(said(), 2);
+}
+
+/// Who tells is gone by then.
+#[tokio::test]
+async fn what_waits_when_the_server_stops_is_sent() {
+    let listener = Listener::new().await;
+    let (webhook, sending, metrics) = listener.webhook(2);
+    webhook.tell(webhook.notices(&records(), NOW));
+    drop(webhook);
+    let listening = async {
+        let first = listener.answer("200 OK").await;
+        let second = listener.answer("200 OK").await;
+        (first["event"].clone(), second["event"].clone())
+    };
+    let (heard, ()) = tokio::join!(listening, sending.run(pending()));
+    assert_eq!(heard, ("host_quarantined".into(), "host_released".into()));
+    check_count(&metrics, "delivered", 2);
+    check_count(&metrics, "dropped", 0);
+}
+
+#[tokio::test]
+async fn what_can_not_be_sent_before_the_server_stops_is_lost_counted_and_said() {
+    // Nobody answers.
+    let listener = Listener::new().await;
+    let (webhook, mut sending, metrics) = listener.webhook(2);
+    webhook.tell(webhook.notices(&records(), NOW));
+    let stop = async { drop(listener.listener.accept().await.unwrap()) };
+    let sentences = Sentences::default();
+    let _listening = tracing::subscriber::set_default(sentences.clone());
+    sending.patience = Patience::USUAL;
+    sending.run(stop).await;
     check_count(&metrics, "dropped", 2);
+    assert_eq!(sentences.with("Webhook not told: the server stops"), 1);
 }
 
 #[test]

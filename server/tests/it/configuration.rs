@@ -44,3 +44,18 @@ fn what_is_set_wins_and_is_checked() {
     let (accepted, said) = check(TEXT, &unworkable);
     assert!(!accepted && said.contains("set ca_ttl to"), "{said}");
 }
+
+#[test]
+fn the_files_of_the_ca_above_are_read() {
+    let text = TEXT.replace("${DOMAIN}", "example.org");
+    let upstream =
+        "[plugins.upstream-disk]\ncert_file_path = \"/no/ca.crt\"\nkey_file_path = \"/no/ca.key\"\n";
+    let (accepted, said) = check(&format!("{text}{upstream}"), &[]);
+    assert!(!accepted, "{said}");
+    for part in [
+        "[plugins.upstream-disk] can't be used",
+        "cert_file_path `/no/ca.crt`",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}

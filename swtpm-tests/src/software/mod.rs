@@ -2,6 +2,7 @@
 //! properties, and for evidence that no TPM would give; never the only proof that a check works.
 
 mod credential;
+pub mod platform;
 pub mod structures;
 pub mod vendor;
 
@@ -10,7 +11,10 @@ use aws_lc_rs::{
     agreement::{ECDH_P256, PrivateKey},
     signature::EcdsaKeyPair,
 };
-use plugin_api::{Activation, RawCertification, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity, TpmKey};
+use plugin_api::{
+    Activation, RawCertification, RawQuote, Sealed, SealedKey, Sealing, TpmDevice, TpmEk, TpmError,
+    TpmIdentity, TpmKey,
+};
 use svid::TrustDomain;
 use zeroize::Zeroizing;
 
@@ -183,6 +187,24 @@ impl TpmDevice for SoftwareTpm {
             signature: sign(&self.ak, &attest),
             attest,
         })
+    }
+
+    /// Hides nothing: who reads what it returns has the key.
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        Ok(Sealed {
+            public: sealing.pcr_digest().to_vec(),
+            private: key.to_vec(),
+            pcrs: sealing.pcrs().clone(),
+            parent: None,
+        })
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        let held = self.values.digest(&sealed.pcrs, HashAlg::Sha256);
+        let key = sealed.private.as_slice().try_into().ok();
+        Ok(key
+            .filter(|_| held.as_bytes() == sealed.public)
+            .map(Zeroizing::new))
     }
 }
 

@@ -85,6 +85,14 @@ impl Ca {
         Self::new(&certificate, params, key)
     }
 
+    /// A CA below this one, whose key is for `algorithm`.
+    pub fn issue_for(&self, algorithm: &'static SignatureAlgorithm) -> Self {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let params = ca_params("between", |_| ());
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self::new(&certificate, params, key)
+    }
+
     /// A certificate by this CA for the name and key of another one.
     pub fn cross_sign(&self, name: &str, other: &Self) -> CaCertificate {
         self.cross_sign_as(name, other, |_| ())
@@ -134,9 +142,13 @@ impl Ca {
             &key,
         ];
         let unsigned = element(0x30, &parts);
-        let signature = self.issuer.key().sign(&unsigned).unwrap();
-        let signature = element(0x03, &[&[0], &signature]);
+        let signature = element(0x03, &[&[0], &self.sign(&unsigned)]);
         CaCertificate::parse(&element(0x30, &[&unsigned, &algorithm, &signature])).unwrap()
+    }
+
+    /// Its signature over anything: ECDSA with SHA-256.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.issuer.key().sign(message).unwrap()
     }
 
     /// Its certificate, parsed.
@@ -161,7 +173,12 @@ pub fn roots(expiry: Expiry, of: &[&Ca]) -> EkRoots {
 
 /// Takes the place of the attributes; each inner slice is one relative name.
 pub fn set_attributes(params: &mut CertificateParams, names: &[&[(u8, &str)]]) {
-    params.custom_extensions = vec![alternative_name(names)];
+    params.custom_extensions = vec![alternative_name(&[2], names)];
+}
+
+/// Takes the place of the attributes: names of a machine, by the last arc of their OIDs.
+pub fn set_platform_names(params: &mut CertificateParams, names: &[(u8, &str)]) {
+    params.custom_extensions = vec![alternative_name(&[5, 1], &[names])];
 }
 
 /// An extension that nobody knows.
@@ -210,10 +227,10 @@ fn base_params() -> CertificateParams {
     params
 }
 
-/// A critical subject alternative name with one directory name.
-fn alternative_name(names: &[&[(u8, &str)]]) -> CustomExtension {
+/// A critical subject alternative name with one directory name, of attributes below `2.23.133` and these arcs.
+fn alternative_name(arcs: &[u8], names: &[&[(u8, &str)]]) -> CustomExtension {
     let attribute = |(arc, text): &(u8, &str)| {
-        let oid = element(0x06, &[&[0x67, 0x81, 0x05, 2, *arc]]);
+        let oid = element(0x06, &[&[0x67, 0x81, 0x05], arcs, &[*arc]]);
         element(0x30, &[&oid, &element(0x0c, &[text.as_bytes()])])
     };
     let relative: Vec<_> = names
@@ -231,7 +248,8 @@ fn alternative_name(names: &[&[(u8, &str)]]) -> CustomExtension {
     extension
 }
 
-fn common_name(name: &str) -> Vec<u8> {
+/// A name that is a common name alone, in DER.
+pub fn common_name(name: &str) -> Vec<u8> {
     let oid = element(0x06, &[&[0x55, 4, 3]]);
     let attribute = element(0x30, &[&oid, &element(0x0c, &[name.as_bytes()])]);
     element(0x30, &[&element(0x31, &[&attribute])])

@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
-use super::Uki;
+use super::{Uki, initrd::strip};
 use crate::tool::{new_dir, require, run};
 
 /// A disk with one partition, where the kernel image is and the agent keeps its state. Dropping it removes it.
@@ -37,19 +37,32 @@ impl Disk {
         let sectors = (fs::metadata(uki.path()).unwrap().len() + ROOM).div_ceil(2 * SECTOR) * 2;
         let file = File::create(disk.path()).unwrap();
         file.set_len((BEGIN + sectors + BEHIND) * SECTOR).unwrap();
-        disk.partition(sectors);
+        disk.divide(sectors);
         let mut mkfs = Command::new("/usr/sbin/mkfs.vfat");
         mkfs.args(["-F", "32", "-s", "1", "-n", "ESP", "--offset", &BEGIN.to_string()]);
         // In blocks of 1 KiB.
         run(mkfs.arg(disk.path()).arg((sectors / 2).to_string()));
-        let partition = format!("{}@@{}", disk.path().display(), BEGIN * SECTOR);
-        run(Command::new("mmd").args(["-i", &partition, "::/EFI", "::/EFI/BOOT", "::/agent"]));
-        let mut copy = Command::new("mcopy");
-        run(copy
-            .args(["-i", &partition])
-            .arg(uki.path())
-            .arg("::/EFI/BOOT/BOOTX64.EFI"));
+        let mut mmd = Command::new("mmd");
+        mmd.args(["-i", &disk.partition()]);
+        run(mmd.args(["::/EFI", "::/EFI/BOOT", "::/agent"]));
+        disk.copy_in(&uki.path(), "EFI/BOOT/BOOTX64.EFI");
         disk
+    }
+
+    /// Brings a program of ours, which needs no library but those that the agent needs: what boots is not changed by
+    /// it. A guest has it in `/mnt`.
+    ///
+    /// # Panics
+    ///
+    /// There is no room for it.
+    #[must_use]
+    pub fn bringing(self, program: &Path) -> Self {
+        let name = program.file_name().unwrap().to_str().unwrap();
+        let stripped = self.dir.join(name);
+        strip(program, &stripped);
+        self.copy_in(&stripped, name);
+        fs::remove_file(stripped).unwrap();
+        self
     }
 
     /// Another disk with all that is on this one.
@@ -72,7 +85,18 @@ impl Disk {
         self.dir.join("disk")
     }
 
-    fn partition(&self, sectors: u64) {
+    /// The partition, as mtools address it.
+    fn partition(&self) -> String {
+        format!("{}@@{}", self.path().display(), BEGIN * SECTOR)
+    }
+
+    fn copy_in(&self, file: &Path, to: &str) {
+        let mut mcopy = Command::new("mcopy");
+        mcopy.args(["-i", &self.partition()]).arg(file);
+        run(mcopy.arg(format!("::/{to}")));
+    }
+
+    fn divide(&self, sectors: u64) {
         let sfdisk = "/usr/sbin/sfdisk";
         require(sfdisk);
         let table = format!("label: gpt\nstart={BEGIN}, size={sectors}, type={KIND}\n");

@@ -11,8 +11,8 @@ use attest::HashAlg;
 use serde_json::Value;
 
 use super::{
-    Chip, DEADLINE, Disk,
-    line::{Line, Listener},
+    Chip, DEADLINE, Disk, SERVER,
+    line::{Gone, Line, Listener},
     machine::{REFUSED, Running},
     monitor::Monitor,
 };
@@ -86,9 +86,13 @@ impl Guest {
         let deadline = Instant::now() + DEADLINE;
         let mut said = String::new();
         loop {
-            let Some(line) = self.shell.hear() else {
-                still_waits(&self.machine, command, deadline);
-                continue;
+            let line = match self.shell.hear() {
+                Ok(Some(line)) => line,
+                Ok(None) => {
+                    still_waits(&self.machine, command, deadline);
+                    continue;
+                }
+                Err(Gone) => fail(&self.machine, command, "the emulator ended"),
             };
             if let Some(status) = line.strip_prefix(DONE) {
                 return (status.trim().parse().unwrap(), said.trim_end().to_owned());
@@ -138,6 +142,16 @@ impl Guest {
         self.set_clock();
         self.write("/etc/plastron/bundle.pem", &fs::read(bundle).unwrap());
         self.run("plastron-agent run >/dev/ttyS0 2>&1 &");
+    }
+
+    /// Starts the intruder that the disk brings, in the agent's place: `lie` is what it answers with once the guest is
+    /// changed. What comes of it is on the [console](Self::console).
+    pub fn start_intruder(&mut self, lie: &str) {
+        self.set_clock();
+        let (address, port) = SERVER;
+        self.run(&format!(
+            "/mnt/intruder {lie} {address} {port} >/dev/ttyS0 2>&1 &"
+        ));
     }
 
     /// Extends a PCR, as a program does that took the host over; since when, at the earliest.
@@ -200,5 +214,12 @@ fn still_waits(machine: &Running, what: &str, deadline: Instant) {
     } else {
         return;
     };
-    panic!("guest, `{what}`: {problem}; it said:\n{}", qemu.said());
+    fail(machine, what, problem);
+}
+
+fn fail(machine: &Running, what: &str, problem: &str) -> ! {
+    panic!(
+        "guest, `{what}`: {problem}; it said:\n{}",
+        machine.console().said()
+    );
 }

@@ -1,12 +1,12 @@
 //! The initial file system: the agent, a shell, and what they need.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::Mutex,
 };
 
 use super::{SERVER, kernel::Kernel};
@@ -15,16 +15,19 @@ use crate::{
     world::program,
 };
 
-/// The file system of this process's guests. It is made once.
-pub(super) fn get() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let root = Root(new_dir());
-        root.fill();
-        let packed = root.pack();
-        fs::remove_dir_all(root.0).unwrap();
-        packed
-    })
+/// The file system of this process's guests with `kernel`. It is made once.
+pub(super) fn of(kernel: &Kernel) -> PathBuf {
+    static MADE: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap();
+    made.entry(kernel.image.clone())
+        .or_insert_with(|| {
+            let root = Root(new_dir());
+            root.fill(kernel);
+            let packed = root.pack();
+            fs::remove_dir_all(root.0).unwrap();
+            packed
+        })
+        .clone()
 }
 
 /// A tree that becomes the guest's.
@@ -32,11 +35,13 @@ struct Root(PathBuf);
 
 /// What the kernel starts. It ends with the shell, and the guest with it.
 const INIT: &str = include_str!("init.sh");
+/// One program that is every tool, and needs no library.
+const BUSYBOX: &str = "/bin/busybox";
 /// libtss2 opens it by its name.
 const TCTI: &str = "libtss2-tcti-device.so.0";
 
 impl Root {
-    fn fill(&self) {
+    fn fill(&self, kernel: &Kernel) {
         for folder in [
             "dev",
             "proc",
@@ -49,9 +54,10 @@ impl Root {
         ] {
             fs::create_dir_all(self.0.join(folder)).unwrap();
         }
-        self.copy(Path::new("/bin/busybox"), "bin/busybox");
+        require(BUSYBOX);
+        self.copy(Path::new(BUSYBOX), "bin/busybox");
         symlink("busybox", self.0.join("bin/sh")).unwrap();
-        for (number, module) in Kernel::find().modules().iter().enumerate() {
+        for (number, module) in kernel.modules().iter().enumerate() {
             let name = module.file_name().unwrap().to_str().unwrap();
             self.copy(module, &format!("lib/modules/{number:02}-{name}"));
         }
@@ -63,12 +69,11 @@ impl Root {
         fs::set_permissions(self.0.join("init"), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    /// Without its symbols, which are most of it, and with the libraries that it needs, where it looks for them.
+    /// With the libraries that it needs, where it looks for them.
     fn add_agent(&self) {
         let agent = self.0.join("usr/bin/plastron-agent");
         fs::create_dir_all(agent.parent().unwrap()).unwrap();
-        let mut strip = Command::new("strip");
-        run(strip.arg("-o").arg(&agent).arg(program("plastron-agent")));
+        strip(&program("plastron-agent"), &agent);
         let agent_needs = libraries(&agent);
         let folder = agent_needs
             .iter()
@@ -110,6 +115,12 @@ impl Root {
         run(shell.args(["-c", script]).arg(&folder).current_dir(&self.0));
         folder.join("initrd")
     }
+}
+
+/// Copies a program without its symbols, which are most of it.
+pub(super) fn strip(program: &Path, to: &Path) {
+    let mut strip = Command::new("strip");
+    run(strip.arg("-o").arg(to).arg(program));
 }
 
 /// The libraries that a program is linked with, and the linker itself, as lines such as

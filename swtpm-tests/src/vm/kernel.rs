@@ -1,4 +1,4 @@
-//! Debian's kernel, and the modules of it that a guest needs.
+//! Debian's kernels, and the modules of them that a guest needs.
 
 use std::{
     fs,
@@ -26,9 +26,21 @@ const MODULES: [&str; 7] = [
 ];
 
 impl Kernel {
-    /// The one that `cargo xtask test` gets.
-    pub(super) fn find() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/linux-cloud-amd64");
+    /// The one for virtual machines: what guests boot if nothing else is said.
+    pub(super) fn usual() -> Self {
+        Self::find("linux-cloud-amd64")
+    }
+
+    /// The one for any PC: the same sources, built otherwise.
+    pub(super) fn other() -> Self {
+        Self::find("linux-amd64")
+    }
+
+    /// One that `cargo xtask guests` gets.
+    fn find(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/tools")
+            .join(name);
         let image = only(&folder.join("boot"), "vmlinuz-");
         let release = image.file_name().unwrap().to_str().unwrap();
         let release = release.strip_prefix("vmlinuz-").unwrap();
@@ -70,7 +82,7 @@ fn needs<'a>(list: &'a str, name: &str) -> (&'a str, &'a str) {
 fn only(folder: &Path, prefix: &str) -> PathBuf {
     let files = fs::read_dir(folder).unwrap_or_else(|error| {
         panic!(
-            "no kernel in {} ({error}): `cargo xtask test` gets one",
+            "no kernel in {} ({error}): `cargo xtask guests` gets it",
             folder.display()
         )
     });

@@ -19,6 +19,10 @@ pub(super) struct Line {
     begun: Vec<u8>,
 }
 
+/// The other end is gone.
+#[derive(Debug)]
+pub(super) struct Gone;
+
 /// How often it is looked whether waiting makes sense still.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -55,20 +59,14 @@ impl Line {
     }
 
     /// The next line; `None` if it is not there yet.
-    ///
-    /// # Panics
-    ///
-    /// The other end is gone.
-    pub(super) fn hear(&mut self) -> Option<String> {
+    pub(super) fn hear(&mut self) -> Result<Option<String>, Gone> {
         match self.reader.read_until(b'\n', &mut self.begun) {
-            Ok(0) => panic!("the other end is gone"),
             Ok(_) if self.begun.ends_with(b"\n") => {
                 let line = std::mem::take(&mut self.begun);
-                Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+                Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
             }
-            Ok(_) => panic!("the other end is gone in the middle of a line"),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-            Err(error) => panic!("{error}"),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
+            Ok(_) | Err(_) => Err(Gone),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Uki`] is what boots: Debian's kernel, the agent and a shell, signed with a key that the firmware knows. [`Disk`] has
 //! it, and room for the agent's state; [`Chip`] is a TPM. [`Guest::boot`] puts them together, and [`Guest::run`] types at
-//! the guest's console. There is no KVM on machines that run tests: a boot is a quarter of a minute of processor time.
+//! the guest's console. [`Guest::start_intruder`] has a program there that took the agent's place. There is no KVM on
+//! machines that run tests: a boot is a quarter of a minute of processor time.
 
 mod chip;
 mod disk;

@@ -26,7 +26,7 @@ impl Monitor {
                 Instant::now() < deadline,
                 "the emulator does not answer to {order}"
             );
-            let Some(line) = self.0.hear() else {
+            let Some(line) = self.0.hear().expect("an emulator") else {
                 continue;
             };
             // Greetings and events come in between.

@@ -16,8 +16,9 @@ pub struct Uki {
     dir: PathBuf,
 }
 
-/// What every image has in its command line. `panic=-1`: a guest that panics ends.
-const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=-1";
+/// What every image has in its command line. `panic=-1`: a guest that panics ends. `no_timer_check`: one that is
+/// emulated on a busy machine may see no tick of its timer in time, and would panic.
+const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=-1 no_timer_check";
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// Key and certificate of the owner of the firmware's keys, as Debian ships them for tests.
 const KEY: &str = "/usr/share/ovmf/PkKek-1-snakeoil.key";
@@ -26,30 +27,27 @@ const CERTIFICATE: &str = "/usr/share/ovmf/PkKek-1-snakeoil.pem";
 const PAGE: u64 = 4096;
 
 impl Uki {
-    /// An image of Debian's kernel with these words added to its command line.
+    /// An image of Debian's kernel for virtual machines, with these words added to its command line.
     #[must_use]
     pub fn with(words: &str) -> Self {
-        let kernel = Kernel::find().image;
-        Self::of(&kernel, words)
+        Self::of(&Kernel::usual(), words)
     }
 
-    /// The same of another kernel: it does what Debian's does, and differs from it by a signature of ours.
+    /// An image of another kernel: Debian's for any PC.
     #[must_use]
-    pub fn of_another_kernel(words: &str) -> Self {
-        let signed = new_dir().join("vmlinuz");
-        sign(&Kernel::find().image, &signed);
-        Self::of(&signed, words)
+    pub fn of_another_kernel() -> Self {
+        Self::of(&Kernel::other(), "")
     }
 
     /// The image that nobody signed: our firmware does not start it.
     #[must_use]
     pub fn unsigned() -> Self {
         let uki = Self { dir: new_dir() };
-        uki.fill(&Kernel::find().image, "");
+        uki.fill(&Kernel::usual(), "");
         uki
     }
 
-    fn of(kernel: &Path, words: &str) -> Self {
+    fn of(kernel: &Kernel, words: &str) -> Self {
         let uki = Self { dir: new_dir() };
         uki.fill(kernel, words);
         let unsigned = uki.dir.join("unsigned.efi");
@@ -59,7 +57,7 @@ impl Uki {
         uki
     }
 
-    fn fill(&self, kernel: &Path, words: &str) {
+    fn fill(&self, kernel: &Kernel, words: &str) {
         let write = |name: &str, content: &str| {
             let path = self.dir.join(name);
             fs::write(&path, content).unwrap();
@@ -72,8 +70,8 @@ impl Uki {
                 ".cmdline",
                 write("cmdline", format!("{COMMAND_LINE} {words}").trim_end()),
             ),
-            (".linux", kernel.to_owned()),
-            (".initrd", initrd::get().to_owned()),
+            (".linux", kernel.image.clone()),
+            (".initrd", initrd::of(kernel)),
         ];
         add_sections(&sections, &self.path());
     }

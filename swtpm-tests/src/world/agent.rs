@@ -57,8 +57,14 @@ impl Agent {
     /// The same, on a machine with a TPM.
     #[must_use]
     pub fn on(machine: &Machine, address: &str, bundle: &Path) -> Self {
+        Self::on_host(Host::default(), machine, address, bundle)
+    }
+
+    /// The same, where a test wants the machine to have more than a TPM.
+    #[must_use]
+    pub fn on_host(host: Host, machine: &Machine, address: &str, bundle: &Path) -> Self {
         let settings = format!("{}{}", trusting(bundle), machine.settings());
-        Self::run(Host::default(), address, &settings, machine.agent_id())
+        Self::run(host, address, &settings, machine.agent_id())
     }
 
     /// The same, on a copy of the data directory of another agent.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     sync::OnceLock,
 };
 
@@ -29,6 +29,8 @@ pub struct Machine {
     list: PathBuf,
     /// Further lines for `[plugins.node-tpm]` of an agent on it.
     pub agent_settings: &'static str,
+    /// Further lines for `[agent]` of an agent on it.
+    pub agent_lines: &'static str,
     keys: OnceLock<Value>,
 }
 
@@ -74,11 +76,23 @@ impl Machine {
             log,
             list: dir.join("binary_runtime_measurements"),
             agent_settings: "",
+            agent_lines: "",
             keys: OnceLock::new(),
         }
     }
 
-    /// The same, with a kernel that measures what is run.
+    /// Resets its TPM under whatever runs on it, and has the same measured again: nothing that was kept of the TPM's keys
+    /// outside of it is of any more use.
+    ///
+    /// # Panics
+    ///
+    /// The TPM does not start again.
+    pub fn reset_tpm(&mut self) {
+        self.tpm.power_cycle();
+        self.tpm.replay(&read_log(&fs::read(&self.log).unwrap()));
+    }
+
+    /// A machine with a TPM of its own, and with a kernel that measures what is run.
     ///
     /// # Panics
     ///
@@ -159,9 +173,9 @@ impl Machine {
     #[must_use]
     pub fn settings(&self) -> String {
         let (device, log, list) = (self.proxy.tcti(), self.log.display(), self.list.display());
-        let more = self.agent_settings;
+        let (lines, more) = (self.agent_lines, self.agent_settings);
         format!(
-            "[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
+            "{lines}[plugins.node-tpm]\ndevice = \"{device}\"\nevent_log_path = \"{log}\"\nima_log_path = \"{list}\"\n{more}"
         )
     }
 }
@@ -180,8 +194,17 @@ fn captured(name: &str) -> PathBuf {
 /// It fails.
 #[must_use]
 pub fn agent_cli(words: &[&str]) -> Value {
+    let words = [words, &["--output", "json"]].concat();
+    read_json(&checked(agent_outcome(&words)))
+}
+
+/// The same, whatever comes of it.
+///
+/// # Panics
+///
+/// It can't be started.
+#[must_use]
+pub fn agent_outcome(words: &[&str]) -> Output {
     let mut command = Command::new(program("plastron-agent"));
-    read_json(&checked(
-        command.args(words).args(["--output", "json"]).output().unwrap(),
-    ))
+    command.args(words).output().unwrap()
 }

@@ -21,7 +21,7 @@ pub use agent::Agent;
 pub use cable::Cable;
 pub use daemon::Daemon;
 pub use host::Host;
-pub use machine::{Machine, agent_cli};
+pub use machine::{Machine, agent_cli, agent_outcome};
 pub(crate) use programs::program;
 pub use programs::{go_client, python_client, server_cli};
 
@@ -275,6 +275,14 @@ impl World {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    /// Follows the audit trail of the server from its beginning, one record in JSON a line.
+    #[must_use]
+    pub fn follow_audit(&self) -> Daemon {
+        let mut command = Command::new(program("plastron-server"));
+        command.args(["audit", "tail", "--follow", "-n", "65535", "--output", "json"]);
+        Daemon::start(command.arg("--data-dir").arg(self.data_dir()))
     }
 
     /// A new join token.

@@ -1,10 +1,11 @@
 //! The main job, end to end, on this machine: a host proves itself by its TPM, a program on it gets its SVID, two
 //! programs authenticate each other with theirs; a copy of the host's disk gets nothing; and when the host itself is
-//! tampered with, its programs lose what they had.
+//! tampered with, its programs lose what they had, and nobody who reads the server's CRL takes it any more.
 
 mod keys;
 mod narrate;
 mod process;
+mod relying;
 mod stage;
 mod sweeper;
 mod tamper;
@@ -123,6 +124,11 @@ fn tampering(story: &mut Story, stage: &Stage, machine: &Machine) -> Result<()> 
     let mut program = story.step("Program: holds its SVID, and follows the Workload API", || {
         tamper::follow(stage)
     })?;
+    let taken = story.step(
+        "Relying party: openssl, which knows the server's bundle and CRLs, verifies that SVID",
+        || relying::verified(stage),
+    )?;
+    story.show(&taken);
     story.step(
         "Intruder: loads something into the running host that is measured: PCR 4 is extended",
         || {
@@ -139,6 +145,11 @@ fn tampering(story: &mut Story, stage: &Stage, machine: &Machine) -> Result<()> 
         tamper::lost(stage, &mut program)
     })?;
     story.show(&gone);
+    let revoked = story.step(
+        "Relying party: with the server's CRLs of now, openssl refuses the SVID",
+        || relying::revoked(stage),
+    )?;
+    story.show(&revoked);
     let still = story.step(
         "Operator: releases the host as it is; it attests, and is quarantined again",
         || tamper::released(stage),

@@ -297,3 +297,48 @@ async fn a_new_connection_ends_every_pause() {
     asked.sign();
     assert_eq!(bench.served(1).await, ["/web"]);
 }
+
+/// A state with one entry and its SVID.
+fn kept(id: &str, path: &str) -> Cache {
+    let entry = entry(id, path);
+    Cache {
+        svids: [(Arc::clone(&entry.id), Arc::new(svid(&entry)))].into(),
+        entries: [(Arc::clone(&entry.id), Arc::new(entry))].into(),
+        ..Cache::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_is_served_until_the_server_is_heard() {
+    let mut bench = Bench::new();
+    // That a host with nothing is refused says nothing to workloads.
+    bench.handle.deny().await;
+    bench.handle.restore(kept("e", "/web")).await;
+    assert_eq!(bench.served(1).await, ["/web"]);
+    let cache = bench.handle.cache();
+    let state = || (cache.borrow().is_synced, cache.borrow().is_restored);
+    assert_eq!(state(), (true, true));
+
+    bench.push(vec![entry("f", "/db")]).await;
+    bench.asked().await.sign();
+    assert_eq!(bench.served(2).await, ["/web", "/db"]);
+    assert_eq!(state(), (true, false));
+
+    // Too late: the server was heard.
+    bench.handle.restore(kept("g", "/old")).await;
+    bench.push(vec![]).await;
+    assert_eq!(bench.served(2).await, ["/web", "/db"]);
+    assert_eq!(state(), (true, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_refused_serves_nothing_of_what_was_kept() {
+    let bench = Bench::new();
+    bench.handle.restore(kept("e", "/web")).await;
+    assert_eq!(bench.served(1).await, ["/web"]);
+
+    bench.handle.deny().await;
+
+    assert!(bench.served(0).await.is_empty());
+    assert!(bench.handle.cache().borrow().entries.is_empty());
+}

@@ -2,17 +2,16 @@
 
 use std::path::PathBuf;
 
-use attest::report::{Finding, LogReport};
+use attest::report::LogReport;
 use clap::Args;
-use edge::json::pretty;
 use plugin_api::TpmDevice;
 
-use super::{CommandError, Device, Output, all_pcrs, line};
+use super::{CommandError, Device, all_pcrs};
 use crate::host_tpm;
 
 /// Prints the firmware's event log as a verifier sees it: events, PCRs, Secure Boot, and what checks find.
 ///
-/// Exits with 1 if something is refused. `plastron-server verify event-log` says the same of a copy of the file.
+/// Exits with 1 if something is refused, and with 2 if TPM or event log can't be read. `plastron-server verify event-log` says the same of a copy of the file.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Log {
     /// Does not ask the TPM what its PCRs hold.
@@ -33,14 +32,7 @@ impl Log {
             Some(tpm.read_pcrs(&all_pcrs()?)?)
         };
         let report = LogReport::of(&log, actual.as_ref());
-        match self.device.output {
-            Output::Json => line(&pretty(&report)?),
-            Output::Pretty => line(&report.to_string()),
-        }
-        if Finding::any_refused(&report.findings) {
-            return Err(CommandError::Input("the event log is refused".into()));
-        }
-        Ok(())
+        self.device.print(&report, &report.findings)
     }
 }
 

@@ -210,6 +210,38 @@ fn tells_authorities_from_a_second_db() {
 }
 
 #[test]
+fn refuses_levels_that_are_malformed_or_hidden() {
+    let shim = 0x50ab_5d60_46e0_0043_abb6_3dd8_10dd_8b23_u128.to_be_bytes();
+    let level = |table: &[u8]| named(shim, "SbatLevel", table);
+    let levels = |later: Vec<Vec<u8>>| {
+        let firmware = Firmware {
+            later,
+            ..Firmware::good()
+        };
+        let measurements = verify(&firmware.log());
+        let levels = SbatLevel::all(&measurements)?;
+        Ok(levels.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(levels(Vec::new()), Ok(Vec::new()));
+    let [low, high] = [
+        level(b"sbat,1,2021030218\n"),
+        level(b"sbat,1,2023012900\nshim,2\n"),
+    ];
+    assert_eq!(
+        levels(vec![low, high.clone(), named(DATABASE, "SbatLevel", b"")]),
+        Ok(vec!["2021030218".to_owned(), "2023012900: shim 2".to_owned()])
+    );
+    let malformed = levels(vec![high.clone(), level(b"shim,4\n")]);
+    assert_eq!(malformed, Err(Reject::SecureBootSbat));
+    let log = Firmware {
+        later: vec![high],
+        ..Firmware::good()
+    };
+    let hidden = log.log().event(7, IPL, b"another", b"");
+    assert_eq!(SbatLevel::all(&verify(&hidden)), Err(Reject::SecureBootSbat));
+}
+
+#[test]
 fn refuses_lists_of_keys_that_are_malformed() {
     let good = list(b"db");
     for len in 1..good.len() {

@@ -1,5 +1,6 @@
 //! Each rule by itself, with logs that are built for it.
 
+mod boot_loading;
 mod booting;
 mod content;
 mod explaining;

@@ -49,6 +49,91 @@ fn holds_firmware_to_its_releases() {
     );
 }
 
+#[test]
+fn a_hand_over_that_nothing_shows_is_none() {
+    let evidence = recorded("keylime-binary_bios_measurements").unwrap();
+    assert_eq!(codes(&policy("[boot]"), &evidence), ["policy_handover"]);
+}
+
+/// The log of a machine with Debian, whose shim measured `shim,2`, `grub,3` and `grub.debian,4`.
+#[test]
+fn shim_goes_by_no_fewer_revocations() {
+    let evidence = recorded("keylime-binary_bios_measurements-secureboot").unwrap();
+    let check = |rule: &str, expected: &[&str]| {
+        assert_eq!(codes(&policy(rule), &evidence), expected, "{rule}");
+    };
+    check("[sbat]", &[]);
+    check("[sbat]\nsbat = 1\nshim = 2\ngrub = 3\n\"grub.debian\" = 4", &[]);
+    check("[sbat]\nshim = 1", &[]);
+    check("[sbat]\nshim = 3", &["policy_sbat"]);
+    check("[sbat]\nfwupd = 1", &["policy_sbat"]);
+    assert_eq!(
+        words(&policy("[sbat]\ngrub = 4\nshim = 2"), &evidence),
+        [
+            "SBAT level: expected at least grub 4, shim 2, found 2023012900: shim 2, grub 3, grub.debian 4 \
+             (event 32, EV_EFI_VARIABLE_AUTHORITY in PCR 7)"
+        ]
+    );
+    // The oldest level revokes nothing, and machines without shim have none.
+    let old = recorded("tpm2tools-event-moklisttrusted.bin").unwrap();
+    assert_eq!(codes(&policy("[sbat]\nsbat = 1"), &old), [] as [&str; 0]);
+    assert_eq!(codes(&policy("[sbat]\nshim = 1"), &old), ["policy_sbat"]);
+    assert_eq!(codes(&policy("[sbat]"), &boot("vm-sb-56c")), ["policy_sbat"]);
+}
+
+/// A log with an event of PCR 7 behind all others, as whoever runs later can put one there.
+fn with_later(log: &str, measured: &[u8], data: &[u8]) -> Evidence<'static> {
+    let mut bytes = event_log(log);
+    bytes.extend([7_u32.to_le_bytes(), 0x0d_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat());
+    bytes.extend([&[0x0b, 0], HashAlg::Sha256.digest(&[measured]).as_bytes()].concat());
+    bytes.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+    bytes.extend(data);
+    let log = EventLog::parse(&bytes).unwrap();
+    Evidence::recorded(&replayed(&log), &log).unwrap()
+}
+
+/// shim's variable, as an event has it.
+fn sbat_level(table: &str) -> Vec<u8> {
+    let name: Vec<u8> = "SbatLevel".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let shim = hex::decode("50ab5d6046e00043abb63dd810dd8b23").unwrap();
+    let lengths = [9, table.len() as u64].map(u64::to_le_bytes).concat();
+    [&shim[..], &lengths, &name, table.as_bytes()].concat()
+}
+
+#[test]
+fn a_level_that_is_added_later_hides_no_lower_one() {
+    const LOG: &str = "keylime-binary_bios_measurements-secureboot";
+    let added = |level: &[u8], data: &[u8]| codes(&policy("[sbat]\nshim = 2"), &with_later(LOG, level, data));
+    let higher = sbat_level("sbat,1,2024040900\nshim,4\ngrub,4\n");
+    assert_eq!(added(&higher, &higher), [] as [&str; 0]);
+    let lower = sbat_level("sbat,1,2021030218\n");
+    assert_eq!(added(&lower, &lower), ["policy_sbat"]);
+    let malformed = sbat_level("sbat,1,2024040900\nshim,4\nshim,1\n");
+    assert_eq!(added(&malformed, &malformed), ["policy_sbat"]);
+    // Of what the log does not show nobody knows that it was none.
+    assert_eq!(added(&lower, b""), ["policy_sbat"]);
+}
+
+#[test]
+fn an_authority_that_the_log_does_not_show_is_unknown() {
+    const LOG: &str = "keylime-binary_bios_measurements-secureboot";
+    let learned = learned(&recorded(LOG).unwrap()).policy;
+    assert_eq!(
+        codes(&learned, &with_later(LOG, b"own", b"")),
+        ["policy_sbat", "policy_secure_boot_authority"]
+    );
+    let higher = sbat_level("sbat,1,2024040900\nshim,4\ngrub,4\ngrub.debian,5\n");
+    assert_eq!(
+        codes(&learned, &with_later(LOG, &higher, &higher)),
+        [] as [&str; 0]
+    );
+    // Only shim's variable is a level.
+    let mut other = higher;
+    other[0] ^= 1;
+    let found = codes(&learned, &with_later(LOG, &other, &other));
+    assert_eq!(found, ["policy_secure_boot_authority"]);
+}
+
 /// Each bank that both have has to have a value of the list, and one has to be there.
 #[test]
 fn compares_pcrs_in_the_banks_that_both_have() {

@@ -55,6 +55,8 @@ fn refuses_what_it_does_not_understand() {
     );
     check("[tpm]\nat_least = \"7.2\"", "up to 16 hex digits");
     check("[tpm]\nat_least = \"+7\"", "up to 16 hex digits");
+    check("[sbat]\nshim = -1", "invalid value");
+    check("[sbat]\nshim = \"4\"", "invalid type");
     check("[ima]\nkeys = [\"00\"]", "DER SubjectPublicKeyInfo");
     check("[ima]\nviolations = \"maybe\"", "unknown variant `maybe`");
     let no_name = syntax("format = 1\nname = \"Test\"\nversion = 1\n[tpm]");

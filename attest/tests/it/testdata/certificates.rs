@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use attest::{
     Reject,
-    ek::{CaCertificate, CaKey, EkCertificate, EkRoots, EndorsementKey, Expiry},
+    ek::{
+        CaCertificate, CaKey, EkCertificate, EkRoots, EndorsementKey, Expiry, PlatformCertificate,
+        PlatformRoots,
+    },
 };
 
 use super::Row;
@@ -54,6 +57,25 @@ pub(super) fn endorsement(name: &str) -> Row {
     }
     Row {
         verdict: strict,
+        ..Row::accepted(says, "")
+    }
+}
+
+/// A certificate of a machine, or of who signs such. All who are here sign for the operator.
+pub(super) fn platform(name: &str) -> Row {
+    let der = ek_certificate(&format!("platform/{name}"));
+    let certificate = match PlatformCertificate::parse(&der) {
+        Ok(certificate) => certificate,
+        Err(reject) => return Row::refused(reject),
+    };
+    let says = format!("{}; TPM of {}", certificate.chassis(), certificate.holder());
+    let mut roots = PlatformRoots::new(Expiry::Enforced);
+    roots
+        .add(&ek_certificate("platform/IntelSigningKey_20April2017.cer"))
+        .unwrap();
+    let verified = roots.verify(certificate, NOW);
+    Row {
+        verdict: verified.err().map_or("accepted", Reject::code),
         ..Row::accepted(says, "")
     }
 }

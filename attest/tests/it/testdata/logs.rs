@@ -1,8 +1,12 @@
 //! Event logs: what is read from each, how its machine was booted, and what it explains of the PCRs that it had.
 
 use attest::{
-    Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Reject,
-    event_log::{Content, EventLog, Format, Handover, Measurements, SecureBoot, explain, uki_sections},
+    CapturedKey, CapturedQuote, Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Reject,
+    event_log::{
+        Content, EventLog, Format, Handover, Measurements, SecureBoot, UKI_PCR, boot_phases, explain,
+        uki_sections,
+    },
+    ima::{self, MeasurementList, Progress, Quoted},
     wire::{Attest, Attested},
 };
 
@@ -89,10 +93,11 @@ fn secure_boot(state: &SecureBoot<'_>) -> String {
 
 /// What the log explains of the TPM's PCRs; or which it extended, of banks of which nobody kept the values.
 fn replays(name: &str, log: &EventLog) -> String {
-    let tpm = fixtures::tpm_of(name).map(|tpm| pcrs(&tpm)).unwrap_or_default();
+    let machine = fixtures::tpm_of(name);
+    let tpm = machine.as_deref().map(pcrs).unwrap_or_default();
     let mut said: Vec<(String, String)> = Vec::new();
     for alg in log.banks() {
-        let outcome = compare(log, alg, &tpm.values);
+        let outcome = compare(log, alg, &tpm.values, machine.as_deref());
         match said.iter_mut().find(|(_, other)| *other == outcome) {
             Some((banks, _)) => banks.push_str(&format!("+{alg}")),
             None => said.push((alg.to_string(), outcome)),
@@ -101,11 +106,12 @@ fn replays(name: &str, log: &EventLog) -> String {
     said.iter()
         .map(|(banks, outcome)| format!("{banks} {outcome}"))
         .chain(quote(log, tpm))
+        .chain(machine.and_then(|machine| quote_with_list(log, &machine)))
         .collect::<Vec<_>>()
         .join("; ")
 }
 
-fn compare(log: &EventLog, alg: HashAlg, known: &PcrValues) -> String {
+fn compare(log: &EventLog, alg: HashAlg, known: &PcrValues, tpm: Option<&str>) -> String {
     let of_known = known.iter().filter(|(bank, ..)| *bank == alg);
     let set: PcrSet = of_known.map(|(_, pcr, _)| pcr).collect();
     let is_known = set != PcrSet::default();
@@ -116,19 +122,40 @@ fn compare(log: &EventLog, alg: HashAlg, known: &PcrValues) -> String {
         Err(reject) => return reject.code().into(),
     };
     let is_equal = |pcr: &u8| replayed.get(alg, *pcr) == known.get(alg, *pcr);
+    let is_listed = |pcr: &u8| *pcr == ima::PCR && is_listed(tpm, alg, known);
+    let is_phase = |pcr: &u8| *pcr == UKI_PCR && boot_phases(log, known, alg).is_some();
     let is_initial = |value: &Digest| value.is_filled(0) || value.is_filled(0xff);
     let is_extended = |pcr: &u8| !replayed.get(alg, *pcr).is_none_or(is_initial);
-    let [equal, differ, extended] = [
+    let others = || selected.iter().filter(|pcr| !is_equal(pcr));
+    let is_unexplained = |pcr: &u8| !is_listed(pcr) && !is_phase(pcr);
+    let [equal, listed, phases, differ, extended] = [
         selected.iter().filter(is_equal).collect(),
-        selected.iter().filter(|pcr| !is_equal(pcr)).collect(),
+        others().filter(is_listed).collect(),
+        others().filter(is_phase).collect(),
+        others().filter(is_unexplained).collect(),
         selected.iter().filter(is_extended).collect(),
     ]
     .map(ranges);
-    match (is_known, differ.is_empty(), extended.is_empty()) {
-        (false, _, true) => "extends none".into(),
-        (false, ..) => format!("extends {extended}"),
-        (true, true, _) => format!("equal {equal}"),
-        (true, ..) => format!("equal {equal} not {differ}"),
+    match (is_known, extended.is_empty()) {
+        (false, true) => "extends none".into(),
+        (false, false) => format!("extends {extended}"),
+        (true, ..) => {
+            let parts = [
+                ("equal ", equal, ""),
+                ("", listed, " by list"),
+                ("", phases, " by phases"),
+            ];
+            let parts = parts.iter().filter(|(_, pcrs, _)| !pcrs.is_empty());
+            let parts: Vec<_> = parts
+                .map(|(before, pcrs, after)| format!("{before}{pcrs}{after}"))
+                .collect();
+            let rest = if differ.is_empty() {
+                String::new()
+            } else {
+                format!(" not {differ}")
+            };
+            parts.join(", ") + &rest
+        }
     }
 }
 
@@ -141,6 +168,27 @@ fn quote(log: &EventLog, tpm: Pcrs) -> Option<String> {
         Err(reject) => code(reject),
     };
     Some(format!("{} quoted: {verdict}", selection.len()))
+}
+
+/// Whether the machine's list leads to what its PCR 10 holds.
+fn is_listed(tpm: Option<&str>, alg: HashAlg, known: &PcrValues) -> bool {
+    let list = tpm.and_then(fixtures::ima_list_of);
+    let list = list.and_then(|list| MeasurementList::parse(&list).ok());
+    let boot = Progress::of_boot(0);
+    let proven = list.and_then(|list| ima::explain(list, 0, &boot, 0, &Quoted::Values(known)).ok());
+    proven.is_some_and(|proven| proven.progress().pcrs().get(alg, ima::PCR).is_some())
+}
+
+/// Whether log and list together explain what the machine signed.
+fn quote_with_list(log: &EventLog, machine: &str) -> Option<String> {
+    let evidence = fixtures::quote_of(machine)?;
+    let list = MeasurementList::parse(&fixtures::ima_list_of(machine)?).unwrap();
+    let key = CapturedKey::parse(evidence.ak.as_ref()?).unwrap();
+    let quote = CapturedQuote::parse(&evidence.quote, &evidence.signature).unwrap();
+    let signed = quote.verify(&key, &evidence.nonce).unwrap();
+    let verdict = signed.explain_list(&list, Some(log));
+    let verdict = verdict.map_or_else(code, |_| "explained".into());
+    Some(format!("with its list: {verdict}"))
 }
 
 /// What a TPMS_ATTEST says of PCRs.

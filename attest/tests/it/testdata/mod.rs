@@ -62,7 +62,7 @@ fn line(file: &str) -> String {
     let row = match folder {
         "ek" => certificates::endorsement(name),
         "ek/cas" => certificates::ca(name),
-        "ek/platform" => certificates::endorsement(&format!("platform/{name}")),
+        "ek/platform" => certificates::platform(name),
         "ek/weak" => certificates::weak(name),
         "eventlogs" => logs::row(name),
         "ima" => lists::row(name),

@@ -1,15 +1,18 @@
 //! The agent's side: has the TPM sign, and says what its keys and logs are.
 
+mod command_line;
 mod config;
 mod measured;
 mod runtime;
+mod seal;
 mod svid_key;
 
 use std::collections::VecDeque;
 
 use attest::{Binding as Subject, EvidenceKind, HashAlg, Name, PcrSelection, hello_digest, wire::Public};
 use plugin_api::{
-    Activation, Binding, HostKey, NodeProver, ProverError, RawQuote, TpmDevice, TpmEk, TpmError, TpmIdentity,
+    Activation, Binding, HostKey, NodeProver, ProverError, RawQuote, Sealed, SealedKey, Sealing, TpmDevice,
+    TpmEk, TpmError, TpmIdentity,
 };
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -202,12 +205,15 @@ impl TpmProver {
         let selection = selection_from_wire(&need.selection);
         self.selection = selection.ok_or_else(|| refuse("it asks for PCRs that no TPM has"))?;
         let mut quote = self.quote(&conversation.subject(kind, &nonce))?;
+        let mut command_line = Bytes::new();
         if wants(need, wire::LogKind::EventLog) {
             quote.values = self.values(&quote)?;
+            command_line = command_line::read(&self.config.command_line_path);
         }
         Ok(wire::Supplied {
             quote: Some(quote),
             logs: self.logs(need)?,
+            command_line,
         })
     }
 
@@ -330,6 +336,14 @@ impl NodeProver for TpmProver {
         } else {
             Err(TpmError::InterposerSuspected.into())
         }
+    }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Option<Sealed>, ProverError> {
+        self.seal_key(key, sealing).map(Some)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, ProverError> {
+        self.unseal_key(sealed)
     }
 
     fn refused(&mut self) {

@@ -126,7 +126,9 @@ impl Rules {
         } else {
             boot.clone()
         };
-        let is_judged = outcome::is_judged(host, &quote, &pcrs, policies);
+        // What is on record of a kernel's list is of the boot before: it goes with that.
+        let begins_anew = list.as_ref().is_some_and(Awaited::is_at_beginning) && policies.wants_list();
+        let is_judged = !begins_anew && outcome::is_judged(host, &quote, &pcrs, policies);
         let known = known_log(host, event_log, &boot).filter(|_| is_judged);
         let accepted = |selected: &SelectedQuote, known: Option<KnownLog>, outcome: Outcome| {
             let list = list.as_ref().map(|list| list.at.clone());
@@ -149,7 +151,7 @@ impl Rules {
         }
         let selected = quote.over(&pcrs)?;
         if event_log.is_none() {
-            return accepted(&selected, None, Outcome::default());
+            return accepted(&selected, None, Outcome::without_log(host.appraised.as_ref()));
         }
         let is_as_known = |known: &KnownLog| match &list {
             Some(list) => list.is_signed(&selected, known),
@@ -211,6 +213,7 @@ impl Rules {
                     log: &log,
                     tpm_firmware: selected.quote().firmware_version,
                     list: None,
+                    command_line: supplied.command_line.as_deref(),
                 };
                 let outcome = outcome::of_log(&shown, &missing, host, context)?;
                 outcome.check()?;
@@ -231,7 +234,10 @@ impl Rules {
             }
             // It said that it has one.
             (None, None) if missing.wants_log => return Err(Reject::LogMissing.into()),
-            (None, None) => appraised(selected, None, None, policies, Outcome::default()).into(),
+            (None, None) => {
+                let outcome = outcome::without_log(host, missing.certified.as_ref());
+                appraised(selected, None, None, policies, outcome).into()
+            }
         };
         Ok(Appraisal::Accepted(Box::new(accepted)))
     }

@@ -1,22 +1,22 @@
 //! Which refusals speak against the host that surely said what is refused: it is quarantined for those alone.
 
 use attest::Reject;
-use plugin_api::{Host, Refusal};
+use plugin_api::{Host, HostPolicies, Refusal};
 
-/// What a host that was asked for something is refused for.
-pub(super) fn blamed(refusal: Refusal, host: &Host) -> Refusal {
+/// What a host that was asked for something is refused for, held to `policies`.
+pub(super) fn blamed(refusal: Refusal, host: &Host, policies: &HostPolicies) -> Refusal {
     match refusal.source.downcast_ref() {
         Some(reject) if is_excused(reject, host) => refusal,
-        _ => refusal.said_by(host),
+        _ => refusal.said_by(host, policies),
     }
 }
 
 /// The same of what it says unasked, or has on record. A log that can't be read now, or is not on record where it is
 /// wanted from now on, makes no host suspect; one that does not come where it was said to be does.
-pub(super) fn blamed_at_first(refusal: Refusal, host: &Host) -> Refusal {
+pub(super) fn blamed_at_first(refusal: Refusal, host: &Host, policies: &HostPolicies) -> Refusal {
     match refusal.source.downcast_ref() {
         Some(Reject::ImaMissing | Reject::LogMissing) => refusal,
-        _ => blamed(refusal, host),
+        _ => blamed(refusal, host, policies),
     }
 }
 

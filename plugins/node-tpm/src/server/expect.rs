@@ -94,12 +94,13 @@ impl Expect for ExpectSupplied {
             .quote
             .clone()
             .verify(&proven.ak, &subject.binding(&nonce))?;
+        let policies = missing.policies.clone();
         let continuity = rules.check_continuity(&quote, host);
         let selected = continuity.and_then(|()| quote.over(&missing.pcrs));
         let appraisal = selected
             .map_err(Refusal::from)
             .and_then(|selected| rules.appraise_supplied(&selected, supplied, missing, host, context));
-        match appraisal.map_err(|refusal| blamed(refusal, host))? {
+        match appraisal.map_err(|refusal| blamed(refusal, host, &policies))? {
             Appraisal::Accepted(accepted) => {
                 proven.svid_key = svid_key?;
                 Ok(Step::Done(proven.attested(*accepted, subject.hello)))

@@ -6,7 +6,8 @@
 //!   parts:   Need{from 0} ─▶ part, more ─▶ Need{from n} ─▶ part, more ─▶ … ─▶ the last, which the quote proves
 //! ```
 //!
-//! Entries are held to policies as they come (`HostPolicies::judge_entries`); another generation is shown all of them.
+//! Entries are held to policies as they come (`HostPolicies::judge_entries`); another generation is shown all of them, and
+//! after a boot all is looked at anew where policies have rules about files.
 //! A list counts on top of a firmware's log alone: without one, nothing says which kernel wrote it.
 
 use attest::{PcrSelection, Reject, SelectedQuote, Standing, ima};
@@ -131,7 +132,10 @@ impl Rules {
         let policies = missing.policies.clone();
         awaited.claimed = supplied.claimed.or(awaited.claimed);
         let boot = match (supplied.event_log, awaited.boot.take(), &missing.known) {
-            (Some(content), ..) => Boot::replayed(content, &missing, awaited.claimed.as_ref())?,
+            (Some(content), ..) => {
+                let claimed = awaited.claimed.as_ref();
+                Boot::replayed(content, supplied.command_line, &missing, claimed)?
+            }
             (None, Some(boot), _) => boot,
             (None, None, Some(known)) => Boot::known(known),
             (None, None, None) => return Err(Reject::LogMissing.into()),

@@ -68,7 +68,7 @@ impl ExpectEvidence for ExpectQuote {
         let host = Arc::clone(&self.asked.host);
         let policies = context.records.policies_of(&host);
         self.judge(supplied, &policies, context)
-            .map_err(|refusal| blamed_at_first(refusal, &host))
+            .map_err(|refusal| blamed_at_first(refusal, &host, &policies))
     }
 }
 
@@ -92,10 +92,7 @@ impl ExpectQuote {
         {
             return Ok(Round::Unchanged(quote.clock));
         }
-        if appraised.event_log.is_none() && quote.selection() == &appraised.selection && is_other {
-            // There is no log that could tell why.
-            return Err(Reject::PcrDigest.into());
-        }
+        check_logless(appraised, &quote, &wanted)?;
         let offered = Offered {
             selection: appraised.selection.clone(),
             event_log: appraised.event_log.as_ref().map(|log| log.sha256),
@@ -130,8 +127,9 @@ impl ExpectEvidence for ExpectLog {
                 .map(Round::Ask)
                 .ok_or(Reject::Unexpected.into());
         }
+        let policies = self.missing.policies.clone();
         self.judge(supplied, context)
-            .map_err(|refusal| blamed(refusal, &host))
+            .map_err(|refusal| blamed(refusal, &host, &policies))
     }
 }
 
@@ -139,7 +137,11 @@ impl ExpectLog {
     fn judge(self, supplied: Supplied, context: &Context<'_>) -> Result<Round, Refusal> {
         let Self { asked, missing } = self;
         let ak = asked.ak()?;
-        let selected = asked.verify(&supplied, &ak)?.over(&missing.pcrs)?;
+        let quote = asked.verify(&supplied, &ak)?;
+        if let Some(appraised) = &asked.host.appraised {
+            check_logless(appraised, &quote, &missing.pcrs)?;
+        }
+        let selected = quote.over(&missing.pcrs)?;
         let host = Arc::clone(&asked.host);
         let appraisal = asked
             .rules
@@ -221,6 +223,18 @@ impl Questioned {
             }),
         }
     }
+}
+
+/// Where there is no log that could tell why, PCRs are what they were; also in another order, and for a host that quoted
+/// others first. What was not quoted before can't be compared.
+fn check_logless(appraised: &Appraised, quote: &VerifiedQuote, wanted: &PcrSelection) -> Result<(), Reject> {
+    let (before, now) = (&appraised.selection, quote.selection());
+    let is_comparable = now == before || (before == wanted && now.is_same_set(wanted));
+    let is_same = now == before && quote.pcr_digest() == appraised.pcr_digest;
+    if appraised.event_log.is_none() && is_comparable && !is_same {
+        return Err(Reject::PcrDigest);
+    }
+    Ok(())
 }
 
 /// Whether all that is signed beside the PCRs is as it was accepted last, and the TPM ran on since `last`.

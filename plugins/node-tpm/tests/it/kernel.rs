@@ -739,6 +739,39 @@ fn beyond_what_is_kept_differences_are_counted_and_not_stored() {
     assert_eq!(now.policies, row.policies);
 }
 
+/// The log and the firmware's PCRs are the same; what ran is not.
+#[test]
+fn what_ran_before_a_boot_is_not_held_against_the_host_after_it() {
+    let booted = |host: &mut Measuring| {
+        host.session.machine.tpm().said.reset_count += 1;
+        host.measure(10);
+    };
+    // Watched: what differed is gone with the files, and comes back with them.
+    let mut host = held(&[(DENIES, Stage::Staged)]);
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, true));
+    assert_eq!(host.differences()[0].len(), 1);
+    booted(&mut host);
+    host.session.server.attest(&mut host.session.machine);
+    assert_eq!(host.differences(), [[""; 0]]);
+    host.measure(13);
+    host.session.server.attest(&mut host.session.machine);
+    assert_eq!(host.differences()[0].len(), 1);
+
+    // Enforced: each boot may meet another generation.
+    let denies_other = DENIES.replace("07", "09");
+    let mut host = held(&[(DENIES, Stage::Enforced), (&denies_other, Stage::Enforced)]);
+    host.measure(13);
+    assert_eq!(host.round(), (1, 13, true));
+    host.kernel.0[11] = KernelEntry::of_file("/usr/bin/other", &[9; 32]).bytes();
+    booted(&mut host);
+    host.measure(12);
+    host.session.server.attest(&mut host.session.machine);
+    let differences = host.differences();
+    let lens: Vec<_> = differences.iter().map(Vec::len).collect();
+    assert_eq!(lens.iter().sum::<usize>(), 1, "{differences:?}");
+}
+
 #[test]
 fn a_log_that_nobody_asked_for_is_not_taken() {
     let mut host = Measuring::open();

@@ -15,6 +15,7 @@ mod logless;
 mod policies;
 mod refused;
 mod rounds;
+mod sealing;
 mod sessions;
 mod svid_keys;
 mod tpm;

@@ -1,5 +1,7 @@
 //! Rounds of a session: nonce, quote, and the log where something is new.
 
+use std::time::Duration;
+
 use attest::{HashAlg, hello_digest, wire::ClockInfo};
 use node_tpm::{Config, EventLogs};
 use plugin_api::{Asked, Attested, NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
@@ -23,7 +25,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let machine = Machine::new();
         let server = Server::of(&machine);
         Self::of(machine, server)
@@ -41,8 +43,8 @@ impl Session {
     }
 
     pub(crate) fn ask(&mut self) -> Asked {
-        self.asked += 1;
-        let context = self.server.context(WIRE, 100 + self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        let context = self.server.context(WIRE, self.asked.wrapping_add(100));
         let host = &self.server.hosts[0];
         let asked = self.server.attestor.begin_round(host, &self.binding, &context);
         asked.unwrap()
@@ -53,8 +55,8 @@ impl Session {
     }
 
     pub(crate) fn hear(&mut self, asked: Asked, answer: &[u8]) -> Result<Round, Refusal> {
-        self.asked += 1;
-        let context = self.server.context(WIRE, 100 + self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        let context = self.server.context(WIRE, self.asked.wrapping_add(100));
         asked.next.handle(answer, &context)
     }
 
@@ -148,8 +150,8 @@ fn a_pcr_that_was_extended_is_named_and_takes_the_host_away() {
     );
 }
 
-#[test]
-fn a_pcr_that_was_extended_is_found_where_there_is_no_log() {
+/// A session of a host that has no log, and need not have one.
+fn logless() -> Session {
     let machine = Machine::new();
     std::fs::remove_file(&machine.log).unwrap();
     let mut server = Server::new(&Config {
@@ -159,8 +161,29 @@ fn a_pcr_that_was_extended_is_found_where_there_is_no_log() {
     server.enrol("host-1", machine.ek_hash());
     let mut session = Session::of(machine, server);
     session.goes_on();
+    session
+}
+
+#[test]
+fn a_pcr_that_was_extended_is_found_where_there_is_no_log() {
+    let mut session = logless();
     session.machine.tpm().values.extend(HashAlg::Sha256, 9, &[1; 32]);
     session.is_refused("pcr_digest");
+}
+
+#[test]
+fn a_host_without_a_log_gains_nothing_by_quoting_other_pcrs_first() {
+    let mut session = logless();
+    session.machine.tpm().values.extend(HashAlg::Sha256, 9, &[1; 32]);
+    let asked = session.ask();
+    let mut need = Need::decode(asked.send.as_slice()).unwrap();
+    need.selection[0].pcrs = 0b1;
+    let answer = session.answer(&need.encode_to_vec());
+    let Ok(Round::Ask(more)) = session.hear(asked, &answer) else {
+        panic!("other PCRs were taken")
+    };
+    let answer = session.answer(&more.send);
+    surely(session.hear(more, &answer), "pcr_digest");
 }
 
 #[test]
@@ -208,6 +231,7 @@ fn an_attestation_does_not_pass_for_an_answer() {
     let answer = Supplied {
         quote: evidence.quote,
         logs: Vec::new(),
+        ..Supplied::default()
     };
     surely(session.hear(asked, &answer.encode_to_vec()), "extra_data");
 }
@@ -251,12 +275,14 @@ fn another_selection_is_asked_for_and_taken_with_its_log() {
 fn a_quote_of_other_pcrs_than_were_asked_for_does_not_pass() {
     let mut session = Session::open();
     let asked = session.ask();
+    assert_eq!(asked.within, Duration::from_secs(10), "for a quote");
     let mut need = Need::decode(asked.send.as_slice()).unwrap();
     need.selection[0].pcrs = 0b1;
     let answer = session.answer(&need.encode_to_vec());
     let Ok(Round::Ask(more)) = session.hear(asked, &answer) else {
         panic!("other PCRs were taken")
     };
+    assert_eq!(more.within, Duration::from_secs(60), "for what may bring a log");
     let mut need = Need::decode(more.send.as_slice()).unwrap();
     need.selection[0].pcrs = 0b1;
     let answer = session.answer(&need.encode_to_vec());

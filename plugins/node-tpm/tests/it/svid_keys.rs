@@ -6,13 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use attest::{EvidenceKind, HashAlg, PcrSelection, PcrValues, hello_digest};
 use node_tpm::{AgentConfig, Config, SvidKey, TpmProver};
 use plugin_api::{
-    Activation, Attested, HostKey, NodeProver, RawCertification, RawQuote, Refusal, RefusalKind, Step,
-    SvidKeyPlace, TpmDevice, TpmError, TpmIdentity, TpmKey,
+    Activation, Attested, HostKey, NodeProver, RawCertification, RawQuote, Refusal, RefusalKind, Sealed,
+    SealedKey, Sealing, Step, SvidKeyPlace, TpmDevice, TpmError, TpmIdentity, TpmKey,
 };
 use prost::Message;
 use proto::{bytes::Bytes, plastron::attest::v1 as wire};
@@ -74,6 +75,12 @@ fn acquainted(config: &Config) -> (Machine, Server, HostKey, Wire) {
     let key = create_key(&mut machine);
     let wire = asking_for(&mut machine, &key);
     (machine, server, key, wire)
+}
+
+/// The same, by the settings that a server begins with.
+pub(crate) fn acquainted_with_key() -> (Machine, Server, Wire) {
+    let (machine, server, _, wire) = acquainted(&Config::default());
+    (machine, server, wire)
 }
 
 /// A first message with its certification changed.
@@ -368,57 +375,84 @@ fn an_agent_that_is_to_keep_its_key_in_memory_makes_none_in_the_tpm() {
     assert!(key(SvidKey::Auto).is_some(), "this TPM is fast");
 }
 
-/// A TPM that makes keys only as long as it has room.
-struct Full(SoftwareTpm, Arc<AtomicBool>);
+/// A TPM that makes keys only as long as it has room, and may be slow.
+struct Moody {
+    tpm: SoftwareTpm,
+    is_full: Arc<AtomicBool>,
+    is_slow: Arc<AtomicBool>,
+}
 
-impl TpmDevice for Full {
+/// How long a slow TPM takes to sign: longer than is fast enough.
+const SLOW: Duration = Duration::from_millis(110);
+
+impl TpmDevice for Moody {
     fn identify(&mut self, trust_domain: &TrustDomain) -> Result<TpmIdentity, TpmError> {
-        self.0.identify(trust_domain)
+        self.tpm.identify(trust_domain)
     }
 
     fn quote(&mut self, extra_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
-        self.0.quote(extra_data, selection)
+        self.tpm.quote(extra_data, selection)
     }
 
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError> {
-        self.0.read_pcrs(selection)
+        self.tpm.read_pcrs(selection)
     }
 
     fn activate(&mut self, activation: &Activation) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-        self.0.activate(activation)
+        self.tpm.activate(activation)
     }
 
     fn create_key(&mut self) -> Result<TpmKey, TpmError> {
-        if self.1.load(Ordering::Relaxed) {
+        if self.is_full.load(Ordering::Relaxed) {
             return Err(TpmError::NoMemory);
         }
-        self.0.create_key()
+        self.tpm.create_key()
     }
 
     fn sign(&mut self, key: &TpmKey, message: &[u8]) -> Result<Vec<u8>, TpmError> {
-        self.0.sign(key, message)
+        if self.is_slow.load(Ordering::Relaxed) {
+            std::thread::sleep(SLOW);
+        }
+        self.tpm.sign(key, message)
     }
 
     fn certify(&mut self, key: &TpmKey, extra_data: &[u8; 32]) -> Result<RawCertification, TpmError> {
-        self.0.certify(key, extra_data)
+        self.tpm.certify(key, extra_data)
     }
+
+    fn seal(&mut self, key: &SealedKey, sealing: &Sealing) -> Result<Sealed, TpmError> {
+        self.tpm.seal(key, sealing)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed) -> Result<Option<SealedKey>, TpmError> {
+        self.tpm.unseal(sealed)
+    }
+}
+
+/// A prover of a moody TPM, and what makes that full and slow.
+fn moody(svid_key: SvidKey) -> (TpmProver, [Arc<AtomicBool>; 2]) {
+    let [is_full, is_slow] = [(); 2].map(|()| Arc::<AtomicBool>::default());
+    let moods = [Arc::clone(&is_full), Arc::clone(&is_slow)];
+    let config = AgentConfig {
+        event_log_path: "/no/log".into(),
+        svid_key,
+        ..AgentConfig::default()
+    };
+    let open = move || -> Result<Box<dyn TpmDevice>, TpmError> {
+        Ok(Box::new(Moody {
+            tpm: SoftwareTpm::default(),
+            is_full: Arc::clone(&is_full),
+            is_slow: Arc::clone(&is_slow),
+        }))
+    };
+    let trust_domain = TrustDomain::parse("example.org").unwrap();
+    (TpmProver::new(config, trust_domain, Box::new(open)), moods)
 }
 
 #[test]
 fn an_agent_that_may_choose_falls_back_to_memory_and_comes_back() {
     let makes = |svid_key| {
-        let is_full = Arc::new(AtomicBool::new(false));
-        let config = AgentConfig {
-            event_log_path: "/no/log".into(),
-            svid_key,
-            ..AgentConfig::default()
-        };
-        let seen = Arc::clone(&is_full);
-        let open = move || -> Result<Box<dyn TpmDevice>, TpmError> {
-            Ok(Box::new(Full(SoftwareTpm::default(), Arc::clone(&seen))))
-        };
-        let trust_domain = TrustDomain::parse("example.org").unwrap();
-        let mut prover = TpmProver::new(config, trust_domain, Box::new(open));
+        let (mut prover, [is_full, _]) = moody(svid_key);
         [false, true, false].map(|full| {
             is_full.store(full, Ordering::Relaxed);
             prover.create_svid_key().map(|key| key.is_some()).ok()
@@ -426,4 +460,21 @@ fn an_agent_that_may_choose_falls_back_to_memory_and_comes_back() {
     };
     assert_eq!(makes(SvidKey::Auto), [Some(true), Some(false), Some(true)]);
     assert_eq!(makes(SvidKey::Tpm), [Some(true), None, Some(true)]);
+}
+
+#[test]
+fn whether_the_tpm_is_fast_is_measured_once_and_again_after_a_refusal() {
+    let (mut prover, [_, is_slow]) = moody(SvidKey::Auto);
+    let mut is_made = |slow, is_refused| {
+        is_slow.store(slow, Ordering::Relaxed);
+        if is_refused {
+            prover.refused();
+        }
+        prover.create_svid_key().unwrap().is_some()
+    };
+    assert!(!is_made(true, false));
+    assert!(!is_made(false, false), "it was slow when it was measured");
+    assert!(is_made(false, true), "a slow moment does not decide for good");
+    assert!(is_made(true, false), "it was fast when it was measured");
+    assert!(!is_made(true, true));
 }

@@ -1,6 +1,6 @@
 //! `host approve`: of one host, or of all that wait and are meant.
 
-use std::io::{IsTerminal, stdin};
+use std::io::{BufRead, IsTerminal, stdin};
 
 use clap::{ArgGroup, Args};
 use edge::grpc::Client;
@@ -84,7 +84,7 @@ impl Approve {
         if waits {
             note(&pretty(&host));
             if !self.yes {
-                confirm(1)?;
+                ask(1)?;
             }
         }
         Ok(ordered(host))
@@ -110,7 +110,7 @@ impl Approve {
         }
         note(&format!("{} host(s) wait and are meant.", waiting.len()));
         if !waiting.is_empty() && !self.yes {
-            confirm(waiting.len())?;
+            ask(waiting.len())?;
         }
         let meant = waiting.into_iter().map(|host| (host.id.clone(), ordered(host)));
         Ok(meant.collect())
@@ -154,15 +154,21 @@ fn ordered(host: Host) -> String {
 }
 
 /// Asks whoever sits at the terminal.
-fn confirm(count: usize) -> Result<(), CommandError> {
-    if !stdin().is_terminal() {
+fn ask(count: usize) -> Result<(), CommandError> {
+    let stdin = stdin();
+    confirm(count, stdin.is_terminal(), &mut stdin.lock())
+}
+
+/// Goes on if `input`, at which somebody has to sit, says so.
+fn confirm(count: usize, is_terminal: bool, input: &mut impl BufRead) -> Result<(), CommandError> {
+    if !is_terminal {
         return Err(CommandError::Input(
             "nothing was approved: give --yes, or ask at a terminal".into(),
         ));
     }
     line(&format!("Approve these {count} host(s)? Type `yes`:"));
     let mut answer = String::new();
-    stdin().read_line(&mut answer).map_err(CommandError::Print)?;
+    input.read_line(&mut answer).map_err(CommandError::Print)?;
     if answer.trim() == "yes" {
         Ok(())
     } else {
@@ -194,3 +200,28 @@ async fn approve(client: Client, meant: &[(String, String)]) -> Vec<Outcome> {
 
 /// How many hosts take so long that it is said how far it is.
 const SHOWN_ABOVE: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of this answer to the question, and of what is left unread.
+    fn check(is_terminal: bool, mut answer: &[u8], expected: Result<(), &str>, left: &[u8]) {
+        let confirmed = confirm(2, is_terminal, &mut answer);
+        let said = confirmed.map_err(|error| error.to_string());
+        assert_eq!(said.as_ref().map_err(String::as_str).copied(), expected);
+        assert_eq!(answer, left);
+    }
+
+    #[test]
+    fn only_yes_at_a_terminal_approves() {
+        let no = Err("nothing was approved");
+        check(true, b"yes\n", Ok(()), b"");
+        check(true, b" yes \r\nmore", Ok(()), b"more");
+        for answer in ["", "\n", "y\n", "Yes\n", "no\n", "yes, all\n"] {
+            check(true, answer.as_bytes(), no, b"");
+        }
+        let unasked = Err("nothing was approved: give --yes, or ask at a terminal");
+        check(false, b"yes\n", unasked, b"yes\n");
+    }
+}

@@ -18,6 +18,15 @@ const MAX_FILE: u64 = 64 * 1024;
 /// A host for each file of `folder`, in the order of their names. A file that is no endorsement certificate is said, and
 /// keeps no other from being read.
 pub(super) fn read(folder: &Path, policies: &[String]) -> Result<Delivery, CommandError> {
+    gather(folder, policies, host_of)
+}
+
+/// The same, of files that `host_of` reads.
+pub(super) fn gather(
+    folder: &Path,
+    policies: &[String],
+    host_of: impl Fn(&Path) -> Result<NewHost, String>,
+) -> Result<Delivery, CommandError> {
     let mut delivery = Delivery::default();
     for path in files(folder)? {
         let at = path.display().to_string();
@@ -65,12 +74,7 @@ fn host_of(path: &Path) -> Result<NewHost, String> {
 
 /// The key that a certificate is for.
 pub(super) fn key_of(path: &Path) -> Result<EndorsementKey, String> {
-    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > MAX_FILE {
-        return Err(format!("is longer than {MAX_FILE} bytes"));
-    }
-    let content = fs::read(path).map_err(|error| error.to_string())?;
-    let der = pem::parse(&content).map_or(content, pem::Pem::into_contents);
+    let der = der(path)?;
     let certificate = EkCertificate::parse(&der).map_err(|reject| format!("{reject} ({})", reject.code()))?;
     let hash = certificate.key_hash().ok_or("is for no key that a TPM has")?;
     let id = certificate.id();
@@ -80,6 +84,16 @@ pub(super) fn key_of(path: &Path) -> Result<EndorsementKey, String> {
         serial_number: hex::encode(id.serial()),
         ..EndorsementKey::default()
     })
+}
+
+/// A certificate in DER, from a file that may have it in PEM.
+pub(super) fn der(path: &Path) -> Result<Vec<u8>, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > MAX_FILE {
+        return Err(format!("is longer than {MAX_FILE} bytes"));
+    }
+    let content = fs::read(path).map_err(|error| error.to_string())?;
+    Ok(pem::parse(&content).map_or(content, pem::Pem::into_contents))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use proto::plastron::host::v1::{
     EndorsementKey, Enrolment, ImportHostsRequest, ImportHostsResponse, NewHost, import_hosts_response,
 };
 
-use super::{certificates, hosts, pretty};
+use super::{certificates, hosts, platforms, pretty};
 use crate::cli::{
     CommandError, Common,
     host_file::{self, Listed},
@@ -21,10 +21,10 @@ use crate::cli::{
 };
 
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("known_by").required(true).args(["ek_hash", "issuer", "file", "ek_certificates"])))]
+#[command(group(ArgGroup::new("known_by").required(true).args(["ek_hash", "issuer", "file", "ek_certificates", "platform_certificates"])))]
 pub(in crate::cli) struct Import {
     /// What to call the host.
-    #[arg(long, value_name = "NAME", default_value = "", conflicts_with_all = ["file", "ek_certificates"])]
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with_all = ["file", "ek_certificates", "platform_certificates"])]
     name: String,
     /// SHA-256 of the endorsement key, as `plastron-agent tpm ek` prints it.
     #[arg(long, value_name = "HEX")]
@@ -53,6 +53,14 @@ pub(in crate::cli) struct Import {
     /// ending.
     #[arg(long, value_name = "FOLDER")]
     ek_certificates: Option<PathBuf>,
+    /// A folder of platform certificates, one a file, in PEM or DER: a host each, known by the TPM that its maker put in,
+    /// and called as he calls it: manufacturer, model and serial number.
+    #[arg(long, value_name = "FOLDER")]
+    platform_certificates: Option<PathBuf>,
+    /// A folder of certificates of those who may sign platform certificates, in PEM or DER: only what leads to a root of it
+    /// is imported. Without it, whoever filled the folder is believed.
+    #[arg(long, value_name = "FOLDER", requires = "platform_certificates")]
+    platform_roots: Option<PathBuf>,
     /// Only says what would become of each host.
     #[arg(long)]
     dry_run: bool,
@@ -112,10 +120,13 @@ impl Import {
         check_count(enrolled, all)
     }
 
-    /// The hosts of the file or the folder, or the one that the other options describe.
+    /// The hosts of the file or a folder, or the one that the other options describe.
     fn delivery(&self) -> Result<Delivery, CommandError> {
         if let Some(folder) = &self.ek_certificates {
             return certificates::read(folder, &self.policies);
+        }
+        if let Some(folder) = &self.platform_certificates {
+            return platforms::read(folder, self.platform_roots.as_deref(), &self.policies);
         }
         let listed = if let Some(path) = &self.file {
             let failed = |source| CommandError::File {

@@ -6,7 +6,7 @@ use attest::{
     HashAlg, PcrSelection, PcrSet, PcrValues,
     event_log::EventLog,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
-    policy::Evidence,
+    policy::{Evidence, Policy},
 };
 use clap::Args;
 
@@ -26,8 +26,8 @@ pub(super) struct EvidenceFiles {
     /// log says of PCRs 0 to 9 and 11 to 14.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
-    /// The kernel's measurement list, of the time when the PCRs were read.
-    #[arg(long, value_name = "FILE", requires = "pcrs")]
+    /// The kernel's measurement list, of the time when the PCRs were read, or when the host was asked last.
+    #[arg(long, value_name = "FILE", requires = "proof")]
     ima_log: Option<PathBuf>,
     /// The kernel's command line, as in `/proc/cmdline`: PCRs hold its digest alone.
     #[arg(long, value_name = "TEXT")]
@@ -54,6 +54,22 @@ impl EvidenceFiles {
     /// The kernel's command line, as it was given.
     pub(super) fn command_line(&self) -> Option<&str> {
         self.command_line.as_deref()
+    }
+
+    /// The kernel's measurement list for a server that knows the host; empty where none was given.
+    pub(super) fn kernel_list(&self) -> Result<Vec<u8>, CommandError> {
+        let Some(path) = &self.ima_log else {
+            return Ok(Vec::new());
+        };
+        let list = read(path)?;
+        if list.len() > Policy::MAX_LEN {
+            let why = format!(
+                "longer than {} bytes: no policy could name all of it",
+                Policy::MAX_LEN
+            );
+            return Err(unusable(path, std::io::Error::other(why)));
+        }
+        Ok(list)
     }
 
     fn path(&self) -> &Path {

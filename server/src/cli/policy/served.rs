@@ -7,8 +7,8 @@ use edge::grpc::Client;
 use proto::plastron::policy::v1::{
     ApplyPolicyRequest, ApplyPolicyResponse, AssignPoliciesRequest, Caution, ChangeResponse,
     GetPolicyRequest, LearnPolicyRequest, ListPoliciesRequest, ListPoliciesResponse, Policy,
-    PromotePolicyRequest, RetirePolicyRequest, Stage as WireStage, StagePolicyRequest,
-    policies_client::PoliciesClient,
+    PromotePolicyRequest, RetirePolicyRequest, Stage as WireStage, StagePolicyRequest, TestPolicyRequest,
+    TestPolicyResponse, policies_client::PoliciesClient,
 };
 use svid::Timestamp;
 
@@ -41,6 +41,9 @@ pub(in crate::cli) struct Apply {
 
 /// Says which policies a host is held to. A host that has none of its own is held to those that are for all.
 ///
+/// Assign a policy while it is staged: hosts show what it needs, and `host show` what differs, before anything follows. Of a
+/// policy that is enforced already, hosts that do not meet it fall out, as with `promote`.
+///
 ///   plastron-server policy assign --host 6f9c… --set rack-7
 ///   plastron-server policy assign --all --set base
 ///   plastron-server policy assign --host 6f9c… --set ''
@@ -70,11 +73,12 @@ pub(in crate::cli) struct List {
 }
 
 /// Enforces a staged generation: hosts have to meet it, or another one of that policy that is enforced. Hosts that do not
-/// are quarantined, within seconds where their event log is on record. Those are listed first, and nothing is done if there
-/// are any, unless you accept that.
+/// are quarantined, within seconds where their event log is on record. Those are listed first, and those of which too little
+/// is on record to tell (a log, a PCR, the kernel's list); nothing is done if there are any, unless you accept that. A host
+/// that is held to the policy while it is staged shows what it needs within an interval, and is listed as unknown no more.
 ///
 ///   plastron-server policy promote rack-7 --dry-run
-///   plastron-server policy promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3
+///   plastron-server policy promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3 --accept-unknown 1
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(in crate::cli) struct Promote {
@@ -144,6 +148,9 @@ struct Care {
     /// Makes the change even if so many hosts fall out.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     accept_fall_out: u32,
+    /// Makes the change even if of so many hosts too little is on record to tell whether they fall out.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    accept_unknown: u32,
 }
 
 /// Largest answer: a policy with all its generations.
@@ -272,6 +279,7 @@ impl Care {
         Caution {
             dry_run: self.dry_run,
             accept_fall_out: self.accept_fall_out,
+            accept_unknown: self.accept_unknown,
         }
     }
 
@@ -283,11 +291,36 @@ impl Care {
         if answer.is_done || self.dry_run {
             return Ok(());
         }
-        note(&format!(
-            "Nothing was changed: {count} hosts would fall out. Repeat it with --accept-fall-out {count} if that is right.",
-            count = answer.fall_out_count
-        ));
+        note(&self.refused(answer));
         Err(CommandError::WouldFallOut)
+    }
+
+    /// Why nothing was changed, and what to do.
+    fn refused(&self, answer: &ChangeResponse) -> String {
+        let (count, unknown) = (answer.fall_out_count, answer.unknown);
+        let falls_out = (count > 0).then(|| {
+            (
+                format!("{count} hosts would fall out"),
+                format!("--accept-fall-out {count}"),
+            )
+        });
+        let might = (unknown > 0).then(|| {
+            (
+                format!("of {unknown} hosts too little is on record to tell"),
+                format!("--accept-unknown {unknown}"),
+            )
+        });
+        let (why, accepting): (Vec<_>, Vec<_>) = falls_out.into_iter().chain(might).unzip();
+        let what_to_do = if unknown > self.accept_unknown {
+            "Have them held to it while it is staged, so that they show what is missing; or repeat"
+        } else {
+            "Repeat"
+        };
+        format!(
+            "Nothing was changed: {}. {what_to_do} it with {} if that is right.",
+            why.join(", and "),
+            accepting.join(" ")
+        )
     }
 }
 
@@ -301,10 +334,12 @@ fn pretty_change(answer: &ChangeResponse, done: &str) -> String {
     let hosts = answer.fall_out.iter();
     lines.extend(hosts.map(|host| format!("{} {}: {}", host.host_id, host.host_name, host.difference)));
     if answer.unknown > 0 {
+        let count = answer.unknown;
         lines.push(format!(
-            "Hosts of which too little is on record (a log, a PCR or the kernel's list); some of them may fall out when they show it: {}.",
-            answer.unknown
+            "Hosts of which too little is on record; some of them may fall out when they show it: {count}."
         ));
+        let hosts = answer.unknown_hosts.iter();
+        lines.extend(hosts.map(|host| format!("{} {}: {}", host.host_id, host.host_name, host.missing)));
     }
     lines.extend(answer.policies.iter().map(pretty));
     lines.join("\n")
@@ -357,6 +392,13 @@ pub(super) fn learn(socket: &Path, request: LearnPolicyRequest) -> Result<String
     let answer =
         block_on(common(socket).call(async |client| Ok(policies(client).learn_policy(request).await?)));
     Ok(answer?.into_inner().text)
+}
+
+/// What differs between a policy and what the server behind `socket` has of a host.
+pub(super) fn test(socket: &Path, request: TestPolicyRequest) -> Result<TestPolicyResponse, CommandError> {
+    let answer =
+        block_on(common(socket).call(async |client| Ok(policies(client).test_policy(request).await?)));
+    Ok(answer?.into_inner())
 }
 
 fn common(socket: &Path) -> Common {

@@ -56,7 +56,7 @@ fn write(folder: &TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
 }
 
 /// The codes of what differs, each once.
-fn codes(policy: &str, host: &str, more: &[&str]) -> Vec<&'static str> {
+fn codes(policy: &str, host: &str, more: &[&str]) -> Vec<String> {
     let evidence = boot(host);
     let mut words = vec!["test", policy];
     words.extend(evidence.iter().map(String::as_str));
@@ -66,7 +66,7 @@ fn codes(policy: &str, host: &str, more: &[&str]) -> Vec<&'static str> {
     };
     let outcome = command.outcome().unwrap();
     assert_eq!(outcome.met, outcome.differences.is_empty());
-    let mut codes: Vec<_> = outcome.differences.iter().map(|row| row.code).collect();
+    let mut codes: Vec<_> = outcome.differences.iter().map(|row| row.code.clone()).collect();
     codes.dedup();
     codes
 }
@@ -145,8 +145,18 @@ fn predicts_an_image_into_a_policy() {
     let image = seed.to_str().unwrap();
     let alone = text(&["predict", "--name", "next", image]).unwrap();
     assert!(
-        alone.starts_with("# PCR 11, bank sha256, as the stub leaves it: "),
+        alone.starts_with("# PCR 11, bank sha384, as the stub leaves it: "),
         "{alone}"
+    );
+    assert!(
+        alone.contains("\n# PCR 11, bank sha256, as the stub leaves it: "),
+        "{alone}"
+    );
+    let one = text(&["predict", "--bank", "sha384", image]).unwrap();
+    assert_eq!(
+        (one.matches("[[boot.uki]]").count(), one.contains("sha256")),
+        (1, false),
+        "{one}"
     );
     assert!(
         alone.contains("[[boot.uki]]\nname = \"next\"\ncommand_line = \"quiet\"\n"),
@@ -161,7 +171,7 @@ fn predicts_an_image_into_a_policy() {
     let next = text(&["predict", "--name", "next", "--into", &policy, image]).unwrap();
     let next = write(&folder, "next.toml", next);
     let read = read_policy(Path::new(&next)).unwrap();
-    assert_eq!((read.version, read.boot.unwrap().uki.len()), (2, 2));
+    assert_eq!((read.version, read.boot.unwrap().uki.len()), (2, 3));
     assert_eq!(codes(&next, "vm-sb-56c", &[]), [""; 0]);
     assert!(matches!(
         text(&["predict", &policy]),
@@ -238,7 +248,7 @@ fn a_command_says_whom_or_what_it_is_about() {
     check("assign --set base", Err(MissingRequiredArgument));
     check("assign --all --host x", Err(ArgumentConflict));
     check(
-        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3",
+        "promote rack-7 --generation 77c2 --retire-others --accept-fall-out 3 --accept-unknown 1",
         Ok(()),
     );
     check("promote", Err(MissingRequiredArgument));
@@ -255,6 +265,13 @@ fn a_command_says_whom_or_what_it_is_about() {
         "learn --name rack-7 --host x --event-log y",
         Err(ArgumentConflict),
     );
+    check("learn --name rack-7 --host x --ima-log y", Ok(()));
+    check("learn --name rack-7 --event-log x --pcrs y --ima-log z", Ok(()));
+    for words in ["learn --name rack-7", "test rack-7.toml"] {
+        let words = format!("{words} --event-log x --ima-log y");
+        check(&words, Err(MissingRequiredArgument));
+    }
+    check("test rack-7.toml --event-log x --pcrs y --ima-log z", Ok(()));
     check("test rack-7.toml", Err(MissingRequiredArgument));
     check("diff server:rack-7 rack-7.toml", Ok(()));
     check("list", Ok(()));

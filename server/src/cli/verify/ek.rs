@@ -3,7 +3,6 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use attest::{
@@ -14,9 +13,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    CommandError, Form,
-    ca_folder::{self, CaFolder, unusable},
-    ek_file, read,
+    CommandError, Form, ek_file,
+    folder::{self, CaFolder, unusable},
+    now, read,
 };
 
 /// Says whether the certificate of an endorsement key leads to a root, by default one of the TPM's vendor, and what it says
@@ -53,9 +52,15 @@ pub(in crate::cli) struct EkCertificate {
 pub(super) struct Report {
     pub(super) issuer: String,
     pub(super) serial_number: String,
+    /// As the certificate has it.
     pub(super) manufacturer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) manufacturer_hex: Option<String>,
     pub(super) model: String,
+    /// As the certificate has it.
     pub(super) version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version_hex: Option<String>,
     pub(super) roots: usize,
     /// Files of the folders that hold no certificate.
     pub(super) skipped: Vec<String>,
@@ -64,8 +69,7 @@ pub(super) struct Report {
 
 impl EkCertificate {
     pub(super) fn execute(&self) -> Result<(), CommandError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let report = self.report(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))?;
+        let report = self.report(now())?;
         self.form.print(&report, &report.findings)
     }
 
@@ -88,12 +92,12 @@ impl EkCertificate {
     fn read_certificates(&self) -> Result<(Vec<u8>, Vec<CaCertificate>), CommandError> {
         let path = &self.certificate;
         let bytes = read(path)?;
-        let ders = ca_folder::pem_certificates(&bytes).map_err(|error| unusable(path, error))?;
+        let ders = folder::pem_certificates(&bytes).map_err(|error| unusable(path, error))?;
         let Some((leaf, following)) = ders.split_first() else {
             let decoded = ek_file::decode(&bytes);
             return Ok((decoded.unwrap_or_else(|| super::der(&bytes)), Vec::new()));
         };
-        let sent: Result<_, _> = following.iter().map(|der| ca_folder::ca(path, der)).collect();
+        let sent: Result<_, _> = following.iter().map(|der| folder::ca(path, der)).collect();
         Ok((leaf.clone(), sent?))
     }
 
@@ -106,27 +110,27 @@ impl EkCertificate {
         if self.roots.is_none() || self.vendor_roots {
             roots.add_shipped();
         }
-        let mut read_folder = |folder: &Path| {
+        let mut read_folder = |path: &Path| {
             let CaFolder {
                 certificates,
                 skipped,
-            } = CaFolder::read(folder)?;
+            } = CaFolder::read(path)?;
             let skipped = skipped.iter().map(|path| path.display().to_string());
             report.skipped.extend(skipped);
             Ok::<_, CommandError>(certificates)
         };
-        if let Some(folder) = &self.roots {
-            let (own, between): (Vec<_>, Vec<_>) = read_folder(folder)?
+        if let Some(path) = &self.roots {
+            let (own, between): (Vec<_>, Vec<_>) = read_folder(path)?
                 .into_iter()
                 .partition(CaCertificate::is_self_issued);
             if own.is_empty() {
-                return Err(unusable(folder, "no root is in it"));
+                return Err(unusable(path, "no root is in it"));
             }
             own.into_iter().for_each(|root| roots.add_root(root));
             between.into_iter().for_each(|ca| roots.add_intermediate(ca));
         }
-        if let Some(folder) = &self.intermediates {
-            let known = read_folder(folder)?.into_iter();
+        if let Some(path) = &self.intermediates {
+            let known = read_folder(path)?.into_iter();
             known.for_each(|ca| roots.add_intermediate(ca));
         }
         Ok(roots)
@@ -138,6 +142,7 @@ impl Report {
         let (id, attributes) = (certificate.id(), certificate.attributes());
         self.issuer = id.issuer().into();
         self.serial_number = hex::encode(id.serial());
+        [self.manufacturer_hex, self.version_hex] = attributes.hex();
         self.manufacturer.clone_from(&attributes.manufacturer);
         self.model.clone_from(&attributes.model);
         self.version.clone_from(&attributes.version);

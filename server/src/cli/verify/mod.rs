@@ -1,8 +1,9 @@
 //! `verify`: judges TPM evidence from files, without a server. All that is decided here is decided in `attest`.
 
-mod ca_folder;
 mod ek;
 mod ek_file;
+mod folder;
+mod platform;
 
 #[cfg(test)]
 mod tests;
@@ -10,11 +11,12 @@ mod tests;
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use attest::{
     PcrSelection, PcrValues,
-    report::{Captured, Finding, ImaReport, LogReport, QuoteReport},
+    report::{Beside, Captured, Finding, ImaReport, LogReport, QuoteReport},
 };
 use clap::{Args, Subcommand};
 use edge::json::pretty;
@@ -24,6 +26,8 @@ use super::{
     CommandError,
     output::{self, Output},
 };
+
+pub(super) use folder::platform_roots;
 
 /// Judges TPM evidence in files: no server is asked, no TPM and no network.
 ///
@@ -35,6 +39,7 @@ pub(super) enum Command {
     EkCertificate(ek::EkCertificate),
     EventLog(EventLog),
     ImaLog(ImaLog),
+    PlatformCertificate(platform::PlatformCertificate),
     Quote(Quote),
 }
 
@@ -71,7 +76,8 @@ pub(super) struct ImaLog {
     form: Form,
 }
 
-/// Verifies a quote: who signed it, about which nonce, over which PCRs, and whether an event log explains them.
+/// Verifies a quote: who signed it, about which nonce, over which PCRs, and whether an event log explains them, and a
+/// kernel's measurement list.
 ///
 ///   tpm2_quote -c ak.ctx -l sha256:0-9 -q 00aa11 -m quote.bin -s quote.sig
 ///   plastron-server verify quote --ak ak.pub --quote quote.bin --signature quote.sig --nonce 00aa11 --event-log log.bin
@@ -93,6 +99,9 @@ pub(super) struct Quote {
     /// The event log that is to explain the PCRs.
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
+    /// The kernel's measurement list, binary or ASCII, that is to explain PCR 10.
+    #[arg(long, value_name = "FILE")]
+    ima_log: Option<PathBuf>,
     /// What the PCRs held, for PCRs that no event log explains, and to name those that it does not: as `tpm2_quote -o`
     /// writes it, also with `-F values`, or as text, as `tpm2_pcrread` prints it.
     #[arg(long, value_name = "FILE")]
@@ -127,6 +136,7 @@ impl Command {
             Self::EkCertificate(command) => command.execute(),
             Self::EventLog(command) => command.execute(),
             Self::ImaLog(command) => command.execute(),
+            Self::PlatformCertificate(command) => command.execute(),
             Self::Quote(command) => command.execute(),
         }
     }
@@ -164,6 +174,7 @@ impl Quote {
 
     fn report(&self) -> Result<QuoteReport, CommandError> {
         let log = self.event_log.as_deref().map(read).transpose()?;
+        let list = self.ima_log.as_deref().map(read).transpose()?;
         let captured = Captured {
             ak: &der(&read(&self.ak)?),
             quote: &read(&self.quote)?,
@@ -173,7 +184,12 @@ impl Quote {
         let selection = captured.claimed_selection();
         let read_pcrs = |path: &Path| read_pcrs_of(path, selection.as_ref());
         let pcrs = self.pcrs.as_deref().map(read_pcrs).transpose()?;
-        Ok(QuoteReport::of(&captured, pcrs.as_ref(), log.as_deref()))
+        let beside = Beside {
+            pcrs: pcrs.as_ref(),
+            event_log: log.as_deref(),
+            ima_log: list.as_deref(),
+        };
+        Ok(QuoteReport::of(&captured, &beside))
     }
 }
 
@@ -190,6 +206,12 @@ impl Form {
             Ok(())
         }
     }
+}
+
+/// Seconds since the epoch.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Reads a file; those of the kernel don't tell how long they are.

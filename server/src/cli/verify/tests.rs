@@ -163,11 +163,31 @@ fn a_quote_of_a_real_boot_is_verified() {
     check(&nonce, &[], &["qualified_signer"]);
     check(&nonce.replacen("00", "", 1), &[], &["EXTRA_DATA"]);
     let log = testdata("eventlogs/vm-sb-systemd.bin");
-    // IMA went on: PCR 10 is explained by its list alone.
+    // PCR 10 is explained by the kernel's list alone.
     check(
         &nonce,
         &["--event-log", &log],
         &["qualified_signer", "LOG_UNEXPLAINED"],
+    );
+    let list = testdata("ima/vm-sb-systemd.bin");
+    let explained = ["--event-log", &log, "--ima-log", &list];
+    check(&nonce, &explained, &["qualified_signer"]);
+    check(
+        &nonce,
+        &["--ima-log", &list],
+        &["qualified_signer", "IMA_UNEXPLAINED"],
+    );
+    let unexplained = &["qualified_signer", "IMA_UNEXPLAINED", "LOG_UNEXPLAINED"];
+    let [other_log, other_list] = ["eventlogs/vm-sb-56c.bin", "ima/vm-sb-56c.bin"].map(testdata);
+    check(
+        &nonce,
+        &["--event-log", &log, "--ima-log", &other_list],
+        unexplained,
+    );
+    check(
+        &nonce,
+        &["--event-log", &other_log, "--ima-log", &list],
+        unexplained,
     );
     let other = testdata("pcrs/vm-sb-56c.txt");
     check(&nonce, &["--pcrs", &other], &["qualified_signer", "PCR_DIGEST"]);
@@ -447,6 +467,57 @@ fn folders_may_hold_other_files() {
 }
 
 #[test]
+fn hex_is_in_lower_case_for_programs() {
+    let file = testdata("ek/guard-oss-tpm_test-0.pem");
+    let Command::EkCertificate(command) = parse(&["ek-certificate", &file]) else {
+        panic!("another command")
+    };
+    let report = serde_json::to_value(command.report(1_735_689_600).unwrap()).unwrap();
+    let written = |name: &str| report[name].as_str().unwrap().to_owned();
+    for name in ["manufacturer", "version"] {
+        let hex = written(&format!("{name}_hex"));
+        assert_eq!(hex, hex.to_lowercase());
+        assert_eq!(written(name).strip_prefix("id:").unwrap().to_lowercase(), hex);
+    }
+}
+
+#[test]
+fn platform_certificates_are_judged() {
+    let check = |certificate: &str, more: &[&str], expected: &[&str]| {
+        let file = testdata(&format!("ek/platform/{certificate}"));
+        let words = [&["platform-certificate", &file], more].concat();
+        let Command::PlatformCertificate(command) = parse(&words) else {
+            panic!("another command")
+        };
+        let report = command.report(1_795_392_000).unwrap();
+        assert_eq!(codes(&report.findings), expected, "{certificate}");
+        report
+    };
+    let unknown = "platform_chain_unknown";
+    let report = check("lenovo.cer", &[], &[unknown]);
+    let text = report.to_string();
+    assert!(
+        text.contains(
+            "Machine       : LENOVO 20L7002BUS ThinkPad T480s\nIts number    : PF0ZAQSW_L1HF7CS001A\n"
+        ),
+        "{text}"
+    );
+    let json = serde_json::to_value(&report).unwrap();
+    let serial = "1dbe16a4fc3109710ad21f2b350ffd17ba604c0c";
+    assert_eq!(json["holder"]["serial_number"], serial);
+    let ek = testdata("ek/hirs-nuc-1_tpmcert.pem");
+    let of_other = ["--ek-certificate", &ek];
+    check("lenovo.cer", &of_other, &["PLATFORM_CERTIFICATE_HOLDER", unknown]);
+    check("hirs-plat_delta_cert1.pem", &[], &["PLATFORM_CERTIFICATE_DELTA"]);
+    let makers = tempfile::tempdir().unwrap();
+    let maker = testdata("ek/platform/IntelSigningKey_20April2017.cer");
+    std::fs::copy(maker, makers.path().join("intel.cer")).unwrap();
+    let roots = ["--roots", makers.path().to_str().unwrap()];
+    check("lenovo.cer", &roots, &["PLATFORM_CHAIN_UNKNOWN"]);
+    check("Intel_pc2.cer", &roots, &["PLATFORM_CHAIN_SIGNATURE"]);
+}
+
+#[test]
 fn exits_by_what_was_found() {
     let refused = parse(&["event-log", &testdata("eventlogs/acs-tpm2bios.log")]).execute();
     assert!(
@@ -473,6 +544,23 @@ fn certificates_can_not_command_a_terminal() {
         model: evil(),
         version: evil(),
         ..ek::Report::default()
+    };
+    let text = report.to_string();
+    assert!(
+        text.lines().flat_map(str::chars).all(|char| !char.is_control()),
+        "{text}"
+    );
+    let report = platform::Report {
+        issuer: evil(),
+        manufacturer: evil(),
+        model: evil(),
+        version: evil(),
+        platform_serial: Some(evil()),
+        holder: platform::Holder {
+            issuer: Some(evil()),
+            ..platform::Holder::default()
+        },
+        ..platform::Report::default()
     };
     let text = report.to_string();
     assert!(

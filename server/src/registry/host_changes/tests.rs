@@ -3,18 +3,22 @@ use std::net::Ipv4Addr;
 use attest::{
     PcrSelection,
     ek::{CertificateId, EkHash},
+    policy::{Generation, Stage},
     wire::ClockInfo,
 };
-use plugin_api::{Appraised, Claim, Offence, PolicyJudgement, PolicyStanding, SvidKeyPlace};
+use plugin_api::{
+    Appraised, Claim, HostClaim, HostEvent, KernelList, Offence, PolicyJudgement, PolicyStanding,
+    SvidKeyPlace,
+};
 use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 
 use super::*;
 use crate::registry::{
-    AgentSvid, Snapshot, Touched,
+    AgentSvid, Snapshot, StoredGeneration, StoredPolicy, Touched,
     changes::{Attestation, NotRecorded, record_attestation},
     host_codec::tests::ak,
     key_changes::replace_tpm,
-    verdict_changes::{condemn, judge},
+    verdict_changes::{Basis, Judgement, condemn, hear, judge},
 };
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -680,7 +684,7 @@ fn good_evidence_verifies_unless_the_host_is_quarantined_or_has_to_attest() {
 fn a_host_is_condemned_for_what_was_said_of_its_row_as_it_is() {
     let mut world = world();
     let host = world.enrolled(&[by_hash(1)]);
-    let mut said_of = |revision| {
+    let mut said_of = |revision, policy_generation| {
         let by = Judgement {
             actor: "10.0.0.1:7",
             exposure: None,
@@ -690,11 +694,75 @@ fn a_host_is_condemned_for_what_was_said_of_its_row_as_it_is() {
             difference: String::new(),
         };
         world
-            .change(|draft| condemn(draft, "row-1", revision, offence, &by))
+            .change(|draft| {
+                let basis = Basis {
+                    revision,
+                    policy_generation,
+                };
+                condemn(draft, "row-1", basis, offence, &by)
+            })
             .0
     };
-    assert_eq!(said_of(host.revision + 1), None);
-    assert!(said_of(host.revision).is_some());
+    assert_eq!(said_of(host.revision + 1, 0), None);
+    assert_eq!(
+        said_of(host.revision, 7),
+        None,
+        "of policies that it is not held to"
+    );
+    assert!(said_of(host.revision, 0).is_some());
+}
+
+/// Holds all hosts to a policy; says by which number that is known.
+fn hold_all(world: &mut World) -> u64 {
+    let text = b"format = 1\nname = \"vm\"\nversion = 1\n[secure_boot]\nenforced = true\n";
+    let policy = attest::policy::Policy::parse(text).unwrap();
+    let stored = StoredGeneration {
+        generation: Generation::new(policy, Stage::Enforced),
+        text: "".into(),
+        since: world.now,
+        applied_at: world.now,
+        applied_by: String::new(),
+        is_signed: false,
+    };
+    let policy = StoredPolicy::new("vm".parse().unwrap(), 1, true, vec![stored]).unwrap();
+    world.change(|draft| draft.put_policy(policy));
+    let anybody = Host::enrolled("any".into(), world.now);
+    world.state.policies.of(&anybody).generation()
+}
+
+#[test]
+fn evidence_counts_under_the_policies_that_it_was_looked_at_under() {
+    let mut world = world();
+    let host = world.enrolled(&[by_hash(1)]);
+    assert_eq!(world.claim(claim_of(&host, None, 1)), Ok(()));
+
+    // An operator enforces a policy while the host is looked at.
+    let host = Arc::clone(world.state.hosts.get("row-1").unwrap());
+    let (claimed, again) = (claim_of(&host, None, 1), claim_of(&host, None, 1));
+    let generation = hold_all(&mut world);
+    assert_eq!(world.claim(claimed), Err(HostMoved::PolicyChanged));
+    let outcome = world.attest(again);
+    assert_eq!(outcome, Err(NotRecorded::Host(HostMoved::PolicyChanged)));
+    assert_eq!(outcome.unwrap_err().code(), "policy_changed");
+
+    // Nor does an answer that nothing changed, until all was looked at under what it is held to.
+    let by = Judgement {
+        actor: "server",
+        exposure: None,
+    };
+    let silent = |world: &mut World| {
+        world
+            .change(|draft| judge(draft, "row-1", HostEvent::Silent, &by))
+            .0
+            .unwrap()
+    };
+    let host = silent(&mut world);
+    assert!(world.change(|draft| hear(draft, "row-1", &by)).0.is_none());
+    let mut judged = claim_of(&host, None, 1);
+    judged.appraised.policy_generation = generation;
+    assert_eq!(world.claim(judged), Ok(()));
+    silent(&mut world);
+    assert!(world.change(|draft| hear(draft, "row-1", &by)).0.is_some());
 }
 
 /// Good evidence of `host` that says this of the node, under a policy of which `differences` differ.

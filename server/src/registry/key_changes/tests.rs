@@ -7,6 +7,7 @@ use crate::{
     journal::Record,
     registry::{
         Agent, AgentSvid, Snapshot,
+        consent::Approvals,
         host_changes::{AGENT_PATHS, remove},
         host_codec::tests::ak,
     },
@@ -231,6 +232,32 @@ fn keys_are_added_and_taken_off() {
         state.withdrawals.contains_key(PATH),
         "the attestation key may have rested on it"
     );
+}
+
+#[test]
+fn a_key_that_the_host_has_takes_no_second_person() {
+    let by = Orderer {
+        actor: "op".into(),
+        person: "op".into(),
+        needed: Approvals::Two,
+    };
+    let order = |key: EnrolledEk| change(|draft| order_addition(draft, "h", &key, &by));
+    for known in [key(1), proven(1), key(2)] {
+        let (host, state, events) = order(known);
+        let row = state.hosts.get("h").unwrap();
+        assert_eq!((host.unwrap(), events), (Arc::clone(row), vec![]));
+        assert_eq!((row.proposal.as_ref(), row.revision), (None, 0));
+    }
+    // A new one does, and so does what nobody knew of one that is there.
+    let certified = EnrolledEk {
+        certificate: by_certificate(1).certificate,
+        ..key(1)
+    };
+    for new in [key(3), certified] {
+        let (host, _, events) = order(new);
+        assert!(host.unwrap().proposal.is_some());
+        assert_eq!(events, ["host_order_noted"]);
+    }
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use attest::policy::GenerationsError;
 use svid::TrustDomain;
 
 use super::*;
@@ -205,12 +206,8 @@ fn a_host_is_held_to_its_own_policies_or_to_those_for_all() {
     }
     let held_to = |world: &World, id: &str| {
         let host = world.state.hosts.get(id).unwrap();
-        let policies = world.state.policies.iter();
-        let names = policies.filter(|policy| world.state.policies.is_held_to(host, &policy.name));
-        names
-            .map(|policy| policy.name.to_string())
-            .collect::<Vec<_>>()
-            .join(" ")
+        let names = world.state.policies.names_of(host).iter();
+        names.map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     world.order(&PolicyOrder::Default(vec![name("a")])).unwrap();
     assert_eq!(world.audited, ["policies_assigned"]);

@@ -1,6 +1,6 @@
 //! What can be wrong with a TPM, and what is said about it.
 
-use std::{error::Error, fs, path::PathBuf};
+use std::{error::Error, fs, path::PathBuf, thread, time::Duration};
 
 use attest::wire::Attest;
 
@@ -174,6 +174,32 @@ fn recovers_when_the_tpm_is_back() {
     quote(&mut handle).unwrap_err();
     proxy.switch_to(&tpm);
     quote(&mut handle).unwrap();
+    assert_eq!(handle.identify(&trust_domain()).unwrap(), identity);
+}
+
+#[test]
+fn a_tpm_that_hangs_is_not_waited_for_and_goes_on() {
+    let tpm = any_tpm();
+    let config = Config {
+        answer_within: Duration::from_secs(3),
+        ..config(tpm.tcti())
+    };
+    let mut handle = tpm::open(config).unwrap();
+    let identity = handle.identify(&trust_domain()).unwrap();
+    quote(&mut handle).unwrap();
+    tpm.hang();
+    let expected = format!("TPM `{}` did not answer `quote` within 3s;", tpm.tcti());
+    for _ in 0..3 {
+        let said = text(&quote(&mut handle).unwrap_err());
+        assert!(said.starts_with(&expected), "{said}");
+        // Nor is it opened anew, which would hang as well.
+        let said = text(&handle.open().unwrap_err());
+        assert!(said.starts_with(&expected), "{said}");
+    }
+    tpm.go_on();
+    while quote(&mut handle).is_err() {
+        thread::yield_now();
+    }
     assert_eq!(handle.identify(&trust_domain()).unwrap(), identity);
 }
 

@@ -1,6 +1,8 @@
 //! Evidence on real connections: what a thief, a relay or an impatient agent would try.
 
 mod client;
+mod limits;
+mod windows;
 
 use agent::svid_key::KeyRequest;
 use proto::spire::api::{

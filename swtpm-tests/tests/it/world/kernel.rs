@@ -22,6 +22,8 @@ fn measuring() -> (World, Machine, Agent, String) {
     let agent = world.agent_with(&machine);
     let _entry = world.entry(agent.id(), WEB, &[]);
     agent.daemon().wait_for("SVID ready");
+    // From here on the TPM is asked for evidence alone.
+    agent.daemon().wait_for("State is sealed");
     (world, machine, agent, host)
 }
 

@@ -2,6 +2,8 @@
 
 use swtpm_tests::{Agent, Machine, World};
 
+use super::verdict::verdict;
+
 const WEB: &str = "spiffe://example.org/web";
 const REQUIRED: &str = "require_tpm_svid_key = true\n";
 
@@ -89,6 +91,53 @@ fn an_agent_whose_tpm_was_away_keeps_its_key() {
     machine.proxy.switch_to(&machine.tpm);
 
     agent.daemon().wait_for_more("Session opened", 2);
+    assert_eq!(agent.daemon().count("\"Attested\""), 1);
+}
+
+#[test]
+fn an_agent_whose_key_the_tpm_takes_no_more_attests_with_another() {
+    let mut world = World::for_tpms("", REQUIRED);
+    let mut machine = Machine::boot();
+    let host = world.enrol(&machine);
+    let agent = world.agent_with(&machine);
+    let _entry = world.entry(agent.id(), WEB, &[]);
+    agent.daemon().wait_for("SVID ready");
+
+    machine.reset_tpm();
+    machine.proxy.take_commands();
+    world.restart_server();
+
+    let said = agent.daemon().wait_for("no longer takes this key");
+    assert!(said.contains("Key of the agent's SVID did not sign"), "{said}");
+    agent.daemon().wait_for_more("\"Attested\"", 2);
+    agent.daemon().wait_for_more("Session opened", 2);
+    let commands = machine.proxy.take_commands();
+    assert!(
+        commands.windows(MADE.len()).any(|part| part == MADE),
+        "{commands:x?}"
+    );
+    assert_eq!(verdict(&world, &host)["finding"], "FINDING_VERIFIED");
+    // Nothing of that is seen by workloads.
+    let fetched = agent.cli(&["api", "fetch", "x509"]);
+    assert_eq!(fetched["svids"][0]["spiffe_id"], WEB);
+    assert_eq!(agent.daemon().count("withdrew"), 0);
+}
+
+#[test]
+fn an_agent_whose_tpm_is_cleared_is_told_what_that_means() {
+    let mut world = World::for_tpms("", REQUIRED);
+    let machine = Machine::boot();
+    let host = world.enrol(&machine);
+    let agent = world.agent_with(&machine);
+
+    machine.tpm.tool(&["tpm2_clear", "-c", "p"]);
+    world.restart_server();
+
+    // The key is gone, and what the TPM counts is not what it was: that takes an operator.
+    agent.daemon().wait_for("no longer takes this key");
+    let said = agent.daemon().wait_for("(tpm_cleared)");
+    assert!(said.contains("Not connected to the server"), "{said}");
+    assert_eq!(verdict(&world, &host)["code"], "tpm_cleared");
     assert_eq!(agent.daemon().count("\"Attested\""), 1);
 }
 

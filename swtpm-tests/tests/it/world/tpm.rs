@@ -1,5 +1,5 @@
 use attest::HashAlg;
-use swtpm_tests::{Agent, Machine, World};
+use swtpm_tests::{Agent, Machine, Options, World};
 
 const WEB: &str = "spiffe://example.org/web";
 /// TPM_CC_Quote.
@@ -42,6 +42,32 @@ fn a_host_that_nobody_enrolled_waits_until_it_is_approved() {
     let _approved = world.cli(&["host", "approve", "--id", &id, "--name", "db-1"]);
 
     agent.daemon().wait_for("Agent ready");
+}
+
+/// What one person ordered is shown to the one who approves it, and nothing is approved unasked.
+#[test]
+fn a_host_that_somebody_ordered_is_shown_before_it_is_approved() {
+    let world = World::for_tpms("host_approvals = 2\n", "");
+    let hash = "ab".repeat(32);
+    let imported = world.cli(&["host", "import", "--ek-hash", &hash]);
+    let id = imported["results"][0]["host"]["id"].as_str().unwrap().to_owned();
+    let pending = || world.cli(&["host", "list", "--pending"])["hosts"].clone();
+    let before = pending();
+    assert_eq!(before[0]["id"], id.as_str(), "{before}");
+
+    let approve = ["host", "approve", "--id", &id];
+    let refused = world.outcome(&approve);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    for words in [&hash, "nothing was approved: give --yes, or ask at a terminal"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(pending(), before);
+
+    // Who ordered it is no second person.
+    let noted = world.cli(&[&approve[..], &["--yes"]].concat());
+    assert_eq!(noted["enrolment"], "ENROLMENT_PENDING", "{noted}");
+    assert_eq!(pending(), before);
 }
 
 #[test]
@@ -188,84 +214,54 @@ fn an_agent_whose_tpm_is_dead_says_so_and_recovers() {
     agent.daemon().wait_for("Agent ready");
 }
 
+/// What the certificate of a TPM says stays known, also where nobody shows it again, until another TPM is put in its place.
 #[test]
-fn tpm_info_says_whether_the_log_explains_the_pcrs() {
+fn what_a_certificate_says_of_a_tpm_selects_its_node() {
+    let mut world = World::for_tpms("evidence_interval = \"1s\"", "");
     let machine = Machine::boot();
-    let info = || {
-        let log = machine.event_log().to_str().unwrap();
-        swtpm_tests::agent_cli(&[
-            "tpm",
-            "info",
-            "--device",
-            &machine.proxy.tcti(),
-            "--event-log",
-            log,
-        ])
-    };
-    let mismatches = |info: &serde_json::Value| {
-        let pcrs = info["pcrs"].as_array().unwrap().clone();
-        let differs = |pcr: &&serde_json::Value| pcr["event_log_value"].is_string();
-        pcrs.iter()
-            .filter(differs)
-            .map(|pcr| pcr["index"].as_u64().unwrap())
+    let host = world.enrol(&machine);
+    let agent = world.agent_with(&machine);
+    let certified = |world: &World| {
+        let agents = world.cli(&["agent", "list"]);
+        let selectors = agents["agents"][0]["selectors"].as_array().unwrap();
+        let values = selectors
+            .iter()
+            .map(|selector| selector["value"].as_str().unwrap().to_owned());
+        values
+            .filter(|value| value.starts_with("vendor:") || value.starts_with("model:"))
             .collect::<Vec<_>>()
     };
+    let expected = ["model:swtpm", "vendor:00001014"];
+    assert_eq!(certified(&world), expected);
 
-    let good = info();
-    assert_eq!(good["event_log"]["problem"], "", "{good}");
-    assert_eq!(mismatches(&good), [] as [u64; 0]);
+    // Looked at anew, by what is on record or in a round.
+    let policy = swtpm_tests::new_dir().join("policy.toml");
+    let text = "format = 1\nname = \"on\"\nversion = 1\n[secure_boot]\nenforced = true\n";
+    std::fs::write(&policy, text).unwrap();
+    let _applied = world.cli(&["policy", "apply", policy.to_str().unwrap()]);
+    let _assigned = world.cli(&["policy", "assign", "--host", &host, "--set", "on"]);
+    let _promoted = world.cli(&["policy", "promote", "on"]);
+    let _entry = world.entry(agent.id(), WEB, &[]);
+    agent.daemon().wait_for("SVID ready");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !world.cli(&["agent", "list"]).to_string().contains("policy:on") {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{}",
+            world.cli(&["agent", "list"])
+        );
+    }
+    assert_eq!(certified(&world), expected);
+    world.restart_server();
+    agent.daemon().wait_for_more("Session opened", 2);
+    assert_eq!(certified(&world), expected);
+    drop(agent);
 
-    machine.tpm.extend(7, HashAlg::Sha256, &[1; 32]);
-    assert_eq!(mismatches(&info()), [7]);
-}
-
-#[test]
-fn tpm_quote_is_what_the_server_verifies_and_tpm_log_what_explains_it() {
-    let machine = Machine::boot();
-    let (tcti, log) = (
-        machine.proxy.tcti(),
-        machine.event_log().to_str().unwrap().to_owned(),
-    );
-    let folder = machine.event_log().parent().unwrap();
-    let path = |name: &str| folder.join(name);
-    let nonce = "5a".repeat(32);
-    let made = swtpm_tests::agent_cli(&[
-        "tpm",
-        "quote",
-        "--device",
-        &tcti,
-        "--trust-domain",
-        "example.org",
-        "--nonce",
-        &nonce,
-        "--folder",
-        folder.to_str().unwrap(),
-    ]);
-    assert_eq!(made["nonce"], nonce.as_str(), "{made}");
-
-    let verify = |nonce: &str| {
-        let captured = attest::report::Captured {
-            ak: &std::fs::read(path("ak.pub")).unwrap(),
-            quote: &std::fs::read(path("quote.bin")).unwrap(),
-            signature: &std::fs::read(path("quote.sig")).unwrap(),
-            nonce: &hex::decode(nonce).unwrap(),
-        };
-        let log = std::fs::read(&log).unwrap();
-        let report = attest::report::QuoteReport::of(&captured, None, Some(&log));
-        let refused = report
-            .findings
-            .into_iter()
-            .filter(|finding| finding.verdict == attest::report::Verdict::Refused);
-        refused.map(|finding| finding.code).collect::<Vec<_>>()
-    };
-    assert_eq!(verify(&nonce), [] as [&str; 0]);
-    assert_eq!(verify(&"5b".repeat(32)), ["extra_data"]);
-
-    let logged = swtpm_tests::agent_cli(&["tpm", "log", "--device", &tcti, "--event-log", &log]);
-    assert!(!logged["events"].as_array().unwrap().is_empty(), "{logged}");
-    let findings = logged["findings"].as_array().unwrap();
-    assert!(
-        findings.iter().all(|finding| finding["verdict"] == "noted"),
-        "{logged}"
-    );
+    let other = Machine::with(Options {
+        certificates: false,
+        ..Options::default()
+    });
+    let _replaced = world.cli(&["host", "replace-tpm", "--id", &host, "--ek", &other.ek_hash()]);
+    let _agent = world.agent_with(&other);
+    assert_eq!(certified(&world), [""; 0]);
 }

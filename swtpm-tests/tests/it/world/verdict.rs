@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,8 @@ fn serving(settings: &str) -> (World, Machine, Agent, String) {
     let agent = world.agent_with(&machine);
     let _entry = world.entry(agent.id(), WEB, &[]);
     agent.daemon().wait_for("SVID ready");
+    // From here on the TPM is asked for evidence alone.
+    agent.daemon().wait_for("State is sealed");
     (world, machine, agent, host)
 }
 
@@ -51,14 +54,9 @@ pub(super) fn recorded(world: &World, event: &str) -> Vec<Value> {
 
 /// Waits until the audit trail has `event` `times` times.
 pub(super) fn audited(world: &World, event: &str, times: usize) -> Vec<Value> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let found = recorded(world, event);
-        if found.len() >= times {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "no {event} in the trail");
-    }
+    let line = format!("\"event\":\"{event}\"");
+    world.follow_audit().wait_for_more(&line, times);
+    recorded(world, event)
 }
 
 /// The serial number of the workload's SVID.
@@ -197,6 +195,32 @@ fn a_host_that_falls_silent_is_stale_and_heals_when_it_speaks() {
 }
 
 #[test]
+fn a_host_that_is_silent_for_long_is_lost_and_what_it_had_is_revoked() {
+    let times = "evidence_interval = \"1s\"\nevidence_ttl = \"3s\"\nlost_after = \"6s\"\n";
+    let (world, _machine, agent, host) = serving(times);
+    let serial = serial(&agent);
+
+    agent.daemon().signal("STOP");
+    audited(&world, "host_lost", 1);
+    is_revoked(&world, &serial);
+    let shown = verdict(&world, &host);
+    assert_eq!(
+        (&shown["finding"], &shown["code"]),
+        (&"FINDING_STALE".into(), &"lost".into()),
+        "{shown}"
+    );
+    agent.daemon().signal("CONT");
+
+    // It drops what is revoked, and gets anew what it may have.
+    let withdrawal = agent.daemon().wait_for("Server withdrew this host's standing");
+    assert!(withdrawal.contains("host_lost"), "{withdrawal}");
+    judged(&world, &host, "FINDING_VERIFIED");
+    agent.daemon().wait_for_more("SVID ready", 2);
+    assert_ne!(self::serial(&agent), serial);
+    assert_eq!(world.server().count("Host quarantined"), 0);
+}
+
+#[test]
 fn a_server_that_was_away_quarantines_nobody() {
     let (mut world, _machine, agent, host) = serving(OFTEN);
 
@@ -208,4 +232,22 @@ fn a_server_that_was_away_quarantines_nobody() {
     let shown = verdict(&world, &host);
     assert_eq!(shown["finding"], "FINDING_VERIFIED", "{shown}");
     assert_eq!(recorded(&world, "host_quarantined").len(), 0);
+}
+
+/// Its notices are not lost in silence, and do not keep the server from stopping.
+#[test]
+fn what_another_program_could_not_be_told_before_the_server_stops_is_said() {
+    // Any file of some length holds a secret. Whoever listens takes the notice, and never says so.
+    let secret = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = format!("webhook = {{ url = \"http://{address}/hook\", secret_path = {secret:?} }}\n");
+    let (mut world, _machine, _agent, _host) = serving(&settings);
+    let _connection = listener.accept().unwrap();
+
+    world.server().signal("TERM");
+
+    let (status, said) = world.server_end();
+    assert!(status.success(), "{said}");
+    assert!(said.contains("Webhook not told: the server stops"), "{said}");
 }

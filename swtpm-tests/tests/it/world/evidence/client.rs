@@ -19,14 +19,14 @@ use proto::{
     google::rpc,
     plastron::{
         agent::v1::{
-            AgentMessage, Answer, Open, Question, ServerMessage, agent_message::Message as ToServer,
+            Ack, AgentMessage, Answer, Open, Question, ServerMessage, agent_message::Message as ToServer,
             agent_session_client::AgentSessionClient, server_message::Message as ToAgent,
         },
         attest::v1::Evidence,
     },
     spire::api::{
         server::agent::v1::{
-            AgentX509svidParams, AttestAgentRequest, BanAgentRequest, ListAgentsRequest,
+            AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, BanAgentRequest, ListAgentsRequest,
             agent_client::AgentClient,
             attest_agent_request::{Params, Step},
             attest_agent_response,
@@ -57,6 +57,13 @@ pub(super) struct Connection {
     pub(super) exporter: Exporter,
 }
 
+/// An attestation that is under way, until it is dropped.
+pub(super) struct Conversation {
+    _queue: tokio::sync::mpsc::Sender<AttestAgentRequest>,
+    _responses: tonic::Streaming<AttestAgentResponse>,
+    _connection: Connection,
+}
+
 /// What the server answers to a first message.
 #[derive(Debug)]
 pub(super) enum Said {
@@ -83,6 +90,35 @@ impl Host {
     /// Another host of the same server.
     pub(super) async fn neighbour(&self) -> Self {
         Self::of(Arc::clone(&self.world)).await
+    }
+
+    /// A host that the same server knows nothing of.
+    pub(super) fn stranger(&self) -> Self {
+        Self {
+            world: Arc::clone(&self.world),
+            prover: Some(fleet::prover(Path::new(LOG)).0),
+        }
+    }
+
+    /// Begins to attest, and does not answer the challenge.
+    pub(super) async fn converse(&mut self, csr: &[u8]) -> Result<Conversation, Status> {
+        let mut connection = self.dial().await;
+        let payload = self.evidence(connection.exporter, csr);
+        let (queue, requests) = tokio::sync::mpsc::channel(1);
+        queue.send(first_message(payload, csr.to_vec())).await.unwrap();
+        let mut client = AgentClient::new(connection.client());
+        let conversing = async {
+            let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+            let mut responses = client.attest_agent(requests).await?.into_inner();
+            responses.message().await?.expect("a challenge");
+            Ok::<_, Status>(responses)
+        };
+        let responses = connection.during(conversing).await?;
+        Ok(Conversation {
+            _queue: queue,
+            _responses: responses,
+            _connection: connection,
+        })
     }
 
     async fn of(world: Arc<World>) -> Self {
@@ -306,7 +342,11 @@ impl Session {
         loop {
             let message = connection.during(self.messages.message()).await.unwrap();
             let message = message.and_then(|message| message.message);
-            if let Some(found) = wanted(message.expect("the session goes on")) {
+            let message = message.expect("the session goes on");
+            if let ToAgent::Update(update) = &message {
+                self.acknowledge(update.revision).await;
+            }
+            if let Some(found) = wanted(message) {
                 return found;
             }
         }
@@ -341,13 +381,19 @@ impl Session {
         self.hear(connection, code).await
     }
 
+    /// The server does not wait for ever for who has a bundle.
+    async fn acknowledge(&self, revision: u64) {
+        let message = Some(ToServer::Ack(Ack { revision }));
+        self.queue.send(AgentMessage { message }).await.unwrap();
+    }
+
     pub(super) async fn answer(&self, round: u64, evidence: Vec<u8>) {
         let message = Some(ToServer::Answer(Answer { round, evidence }));
         self.queue.send(AgentMessage { message }).await.unwrap();
     }
 }
 
-async fn said(client: Client, payload: Vec<u8>, csr: Vec<u8>) -> Result<Said, Status> {
+fn first_message(payload: Vec<u8>, csr: Vec<u8>) -> AttestAgentRequest {
     let params = Params {
         data: Some(AttestationData {
             r#type: "tpm".into(),
@@ -355,10 +401,13 @@ async fn said(client: Client, payload: Vec<u8>, csr: Vec<u8>) -> Result<Said, St
         }),
         params: Some(AgentX509svidParams { csr }),
     };
-    let request = AttestAgentRequest {
+    AttestAgentRequest {
         step: Some(Step::Params(params)),
-    };
-    let requests = tokio_stream::once(request);
+    }
+}
+
+async fn said(client: Client, payload: Vec<u8>, csr: Vec<u8>) -> Result<Said, Status> {
+    let requests = tokio_stream::once(first_message(payload, csr));
     let mut responses = AgentClient::new(client)
         .attest_agent(requests)
         .await?

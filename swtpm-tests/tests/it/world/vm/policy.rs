@@ -50,11 +50,11 @@ impl Policy {
         Self(write("policy.toml", next))
     }
 
-    /// Has `world` hold all hosts to this version, or one that it enforces already.
+    /// Has `world` hold all hosts to this version, or one that it enforces already; also those that have not attested.
     pub(super) fn enforce(&self, world: &World) {
         let _applied = world.cli(&["policy", "apply", path(&self.0)]);
         let _assigned = world.cli(&["policy", "assign", "--all", "--set", "guests"]);
-        let promoted = world.cli(&["policy", "promote", "guests"]);
+        let promoted = world.cli(&["policy", "promote", "guests", "--accept-unknown", "1"]);
         assert_eq!(promoted["is_done"], true, "{promoted}");
     }
 

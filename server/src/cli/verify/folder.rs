@@ -1,11 +1,11 @@
-//! Folders of CA certificates, as operators keep them: with what else lies there.
+//! Folders of certificates of those who sign others, as operators keep them: with what else lies there.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-use attest::ek::CaCertificate;
+use attest::ek::{CaCertificate, Expiry, PlatformRoots};
 
 use super::{CommandError, read};
 
@@ -25,6 +25,7 @@ enum Content {
     Other,
 }
 
+const NO_CERTIFICATE: &str = "it holds no certificate in PEM or DER";
 /// Names of files that are of certificates, whatever they hold.
 const EXTENSIONS: [&str; 5] = ["cer", "cert", "crt", "der", "pem"];
 /// Blocks of PEM that are certificates (RFC 7468 §5).
@@ -37,14 +38,46 @@ impl CaFolder {
     ///
     /// A file can't be read, or is of certificates by its name or content, and one of them is broken or no CA's.
     pub(super) fn read(folder: &Path) -> Result<Self, CommandError> {
+        let Folder { ders, skipped } = Folder::read(folder)?;
+        let certificates: Result<_, _> = ders.iter().map(|(path, der)| ca(path, der)).collect();
+        Ok(Self {
+            certificates: certificates?,
+            skipped,
+        })
+    }
+}
+
+/// Platform certificates lead to these. All files are of certificates.
+pub(in crate::cli) fn platform_roots(folder: &Path, expiry: Expiry) -> Result<PlatformRoots, CommandError> {
+    let Folder { ders, skipped } = Folder::read(folder)?;
+    if let Some(path) = skipped.first() {
+        return Err(unusable(path, NO_CERTIFICATE));
+    }
+    let mut roots = PlatformRoots::new(expiry);
+    for (path, der) in ders {
+        roots.add(&der).map_err(|error| unusable(&path, error))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(folder, "no root is in it"));
+    }
+    Ok(roots)
+}
+
+/// Certificates in DER, with the file that each is in.
+#[derive(Default)]
+struct Folder {
+    ders: Vec<(PathBuf, Vec<u8>)>,
+    skipped: Vec<PathBuf>,
+}
+
+impl Folder {
+    fn read(folder: &Path) -> Result<Self, CommandError> {
         let mut found = Self::default();
         for path in files(folder)? {
             match content(&path, &read(&path)?)? {
                 Content::Other => found.skipped.push(path),
                 Content::Certificates(ders) => {
-                    for der in ders {
-                        found.certificates.push(ca(&path, &der)?);
-                    }
+                    found.ders.extend(ders.into_iter().map(|der| (path.clone(), der)));
                 }
             }
         }
@@ -79,7 +112,7 @@ fn content(path: &Path, bytes: &[u8]) -> Result<Content, CommandError> {
     let is_named = EXTENSIONS.contains(&extension.as_str()) && !bytes.starts_with(b"-----BEGIN ");
     match ders {
         ders if !ders.is_empty() => Ok(Content::Certificates(ders)),
-        _ if is_named => Err(unusable(path, "it holds no certificate in PEM or DER")),
+        _ if is_named => Err(unusable(path, NO_CERTIFICATE)),
         _ => Ok(Content::Other),
     }
 }

@@ -178,6 +178,12 @@ impl CapturedQuote {
         })
     }
 
+    /// What it says that it is over. Nobody has shown who says so.
+    #[must_use]
+    pub const fn claimed_selection(&self) -> &PcrSelection {
+        &self.selection
+    }
+
     /// Verifies it: about exactly this nonce, signed by `key`, and over PCRs of a bank that counts (23, 24, 31, 34, 37).
     ///
     /// # Errors

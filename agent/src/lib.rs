@@ -316,7 +316,7 @@ async fn serve_health(
     ready: watch::Receiver<bool>,
     metrics: Arc<metrics::Registry>,
 ) {
-    if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
+    if let Err(error) = health::serve(listener, &settings, ready, metrics, None).await {
         error!(%error, "Health listener failed");
     }
 }

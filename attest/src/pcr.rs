@@ -78,13 +78,17 @@ impl PcrSelection {
         let twice = |(index, (alg, _)): (usize, &(HashAlg, PcrSet))| {
             banks.iter().take(index).any(|(earlier, _)| earlier == alg)
         };
-        if banks.is_empty() || banks.len() > Self::MAX_BANKS || banks.iter().enumerate().any(twice) {
+        if banks.iter().enumerate().any(twice) {
+            return Err(WireError::BankTwice);
+        }
+        if banks.is_empty() || banks.len() > Self::MAX_BANKS {
             return Err(WireError::OutOfBounds);
         }
         Ok(Self(banks))
     }
 
-    /// Reads a TPML_PCR_SELECTION (Part 2 §10.9.7). It may be empty, as some provers' are.
+    /// Reads a TPML_PCR_SELECTION (Part 2 §10.9.7). It may be empty, as some provers' are. A bank that stands twice, one
+    /// right behind the other in ascending order, as `sha256:16+sha256:23`, is the same as one: so is its digest.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let count = reader.u32()?;
         if count > 16 {
@@ -98,7 +102,11 @@ impl PcrSelection {
             if mask.mask() == 0 {
                 continue;
             }
-            banks.push((HashAlg::from_tpm(alg).ok_or(WireError::Unsupported)?, mask));
+            push(
+                &mut banks,
+                HashAlg::from_tpm(alg).ok_or(WireError::Unsupported)?,
+                mask,
+            );
         }
         if banks.is_empty() {
             Ok(Self::default())
@@ -140,6 +148,17 @@ impl PcrSelection {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Adds to the bank before if that comes to the same digest, which is over the values in the selection's order. A bank that
+/// stands twice in any other order is left for [`PcrSelection::new`] to refuse.
+fn push(banks: &mut Vec<(HashAlg, PcrSet)>, alg: HashAlg, set: PcrSet) {
+    match banks.last_mut() {
+        Some((last, earlier)) if *last == alg && earlier.iter().max() < set.iter().min() => {
+            *earlier = PcrSet(earlier.0 | set.0);
+        }
+        _ => banks.push((alg, set)),
     }
 }
 
@@ -297,11 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn a_bank_twice_in_ascending_order_is_one() {
+        let check = |masks: &[u8], expected: Result<&str, WireError>| {
+            let count = u8::try_from(masks.len()).unwrap();
+            let bank = |mask: &u8| [0, 0x0b, 1, *mask];
+            let bytes: Vec<u8> = [0, 0, 0, count]
+                .into_iter()
+                .chain(masks.iter().flat_map(bank))
+                .collect();
+            let read = PcrSelection::read(&mut Reader::new(&bytes)).map(|read| read.to_string());
+            assert_eq!(read, expected.map(str::to_owned), "{masks:?}");
+        };
+        check(&[1, 2], Ok("sha256:0,1"));
+        check(&[1, 0, 0x0c, 0x80], Ok("sha256:0,2,3,7"));
+        for other in [[2, 1], [1, 1], [5, 2]] {
+            check(&other, Err(WireError::BankTwice));
+        }
+    }
+
+    #[test]
     fn refuses_banks_twice_and_unknown_ones() {
-        let twice = [0, 0, 0, 2, 0, 0x0b, 1, 1, 0, 0x0b, 1, 2];
+        let twice = [0, 0, 0, 3, 0, 0x0b, 1, 1, 0, 4, 1, 1, 0, 0x0b, 1, 2];
         assert_eq!(
             PcrSelection::read(&mut Reader::new(&twice)),
-            Err(WireError::OutOfBounds)
+            Err(WireError::BankTwice)
         );
         let unknown = [0, 0, 0, 1, 0, 0x12, 1, 1];
         assert_eq!(

@@ -1,10 +1,25 @@
-//! Values of PCRs as tools print them.
+//! Values of PCRs as tools print or write them.
 
-use crate::{Digest, HashAlg, PcrSet, PcrValues};
+mod binary;
+
+use crate::{Digest, HashAlg, PcrSelection, PcrSet, PcrValues};
 
 /// A file does not say what PCRs hold.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PcrFileError {
+    /// It has digests alone, as many bytes of them as no PCRs in question have.
+    #[error(
+        "it is neither text nor what `tpm2_quote -o` writes; digests alone (`tpm2_quote -F values`) count beside the quote over them, {expected} bytes for this one, not {found}"
+    )]
+    Binary {
+        /// How long digests alone are to be; 0 where there is no quote.
+        expected: usize,
+        /// How long it is.
+        found: usize,
+    },
+    /// It is what `tpm2_quote -o` writes, and does not fit.
+    #[error("it is no whole file of `tpm2_quote -o`: its values are not as many or not as long as it says")]
+    Digests,
     /// It is longer than any such file.
     #[error("it is longer than 1 MiB: a file of PCRs has one line a PCR")]
     TooLong,
@@ -56,6 +71,26 @@ enum Bank {
 }
 
 impl PcrValues {
+    /// Reads a file of PCRs: text as [`from_text`](Self::from_text), what `tpm2_quote -o` writes, or the values alone in the
+    /// order of `selection`, that of the quote over them.
+    ///
+    /// # Errors
+    ///
+    /// It is none of these, or not a whole one.
+    pub fn from_file(bytes: &[u8], selection: Option<&PcrSelection>) -> Result<Self, PcrFileError> {
+        if bytes.len() > MAX_LEN {
+            return Err(PcrFileError::TooLong);
+        }
+        if binary::is_marshaled(bytes) {
+            return binary::marshaled(bytes).ok_or(PcrFileError::Digests);
+        }
+        let is_character = |char: char| !char.is_control() || char.is_whitespace();
+        match str::from_utf8(bytes) {
+            Ok(text) if text.chars().all(is_character) => Self::from_text(text),
+            _ => binary::bare(bytes, selection),
+        }
+    }
+
     /// Reads what `tpm2_pcrread` or an operator wrote: the names of banks, each followed by PCRs, each followed by its
     /// value in hexadecimal, between any punctuation. Values of banks by SM3 and SHA-3 are skipped.
     ///

@@ -31,7 +31,9 @@ pub enum Reject {
     #[error("endorsement key certificate has an unknown critical extension")]
     EkCertificateCritical,
     /// (5) Manufacturer, model or version are missing or double: attributes are smuggled in.
-    #[error("endorsement key certificate does not name manufacturer, model and version once each")]
+    #[error(
+        "endorsement key certificate does not name manufacturer, model and version once each: enroll hosts without them by the hash of their EK"
+    )]
     EkCertificateAttributes,
     /// (7, 8) Not a certificate, also not with a vendor's wrapper: parsers that differ see different keys.
     #[error("endorsement key certificate is malformed")]

@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{
 };
 
 use crate::{
-    HashAlg, Reject,
+    HashAlg, Reject, ek,
     wire::{Curve, EccKey, PublicKey, RsaKey, Scheme, Signature},
 };
 
@@ -32,19 +32,13 @@ pub(crate) fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> 
 
 fn verify_ecdsa(key: &EccKey, hash: HashAlg, message: &[u8], halves: [&[u8]; 2]) -> Result<(), Reject> {
     let algorithm = ecdsa(key.curve, hash)?;
-    let mut signature = Vec::with_capacity(2 * key.curve.coordinate_len());
-    for half in halves {
-        signature.extend(fixed(half, key.curve.coordinate_len())?);
+    // No longer than the curve's field; some TPMs leave leading zeros out.
+    if halves.iter().any(|half| half.len() > key.curve.coordinate_len()) {
+        return Err(Reject::SignatureInvalid);
     }
     UnparsedPublicKey::new(algorithm, key.point())
-        .verify(message, &signature)
+        .verify(message, &ek::ecdsa_signature(halves))
         .map_err(|_| Reject::SignatureInvalid)
-}
-
-/// Half a signature, as long as the curve's field: some TPMs leave leading zeros out.
-fn fixed(half: &[u8], len: usize) -> Result<impl Iterator<Item = u8>, Reject> {
-    let padding = len.checked_sub(half.len()).ok_or(Reject::SignatureInvalid)?;
-    Ok(std::iter::repeat_n(0, padding).chain(half.iter().copied()))
 }
 
 fn verify_rsa(
@@ -67,12 +61,19 @@ fn verify_rsa(
         .map_err(|_| Reject::SignatureInvalid)
 }
 
+/// A TPM signs with any hash on any curve: `tpm2_createak -G ecc384` takes SHA-256.
 fn ecdsa(curve: Curve, hash: HashAlg) -> Result<&'static dyn VerificationAlgorithm, Reject> {
     match (curve, hash) {
-        (Curve::P256, HashAlg::Sha256) => Ok(&signature::ECDSA_P256_SHA256_FIXED),
-        (Curve::P384, HashAlg::Sha384) => Ok(&signature::ECDSA_P384_SHA384_FIXED),
-        (Curve::P521, HashAlg::Sha512) => Ok(&signature::ECDSA_P521_SHA512_FIXED),
-        _ => Err(Reject::SignatureScheme),
+        (_, HashAlg::Sha1) => Err(Reject::SignatureScheme),
+        (Curve::P256, HashAlg::Sha256) => Ok(&signature::ECDSA_P256_SHA256_ASN1),
+        (Curve::P256, HashAlg::Sha384) => Ok(&signature::ECDSA_P256_SHA384_ASN1),
+        (Curve::P256, HashAlg::Sha512) => Ok(&signature::ECDSA_P256_SHA512_ASN1),
+        (Curve::P384, HashAlg::Sha256) => Ok(&signature::ECDSA_P384_SHA256_ASN1),
+        (Curve::P384, HashAlg::Sha384) => Ok(&signature::ECDSA_P384_SHA384_ASN1),
+        (Curve::P384, HashAlg::Sha512) => Ok(&signature::ECDSA_P384_SHA512_ASN1),
+        (Curve::P521, HashAlg::Sha256) => Ok(&signature::ECDSA_P521_SHA256_ASN1),
+        (Curve::P521, HashAlg::Sha384) => Ok(&signature::ECDSA_P521_SHA384_ASN1),
+        (Curve::P521, HashAlg::Sha512) => Ok(&signature::ECDSA_P521_SHA512_ASN1),
     }
 }
 

@@ -1,12 +1,20 @@
 //! What the verification of evidence costs by itself: an attestor in this very process, and no network, disk or TPM.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
+use attest::{
+    PcrSelection,
+    event_log::EventLog,
+    policy::{Evidence, Generation, Generations, Learned, Stage, learn},
+};
 use node_tpm::Config;
 use plugin_api::{NodeAttestor, NodeProver, Round, SessionBinding, Step};
 use rustix::time::{ClockId, clock_gettime};
-use swtpm_tests::parties::{Machine, Server, WIRE, captured, claim};
+use swtpm_tests::{
+    parties::{Machine, Server, WIRE, captured, claim, replayed},
+    vendor::Ca,
+};
 
 use crate::{floor::Floor, measure::Plan};
 
@@ -43,7 +51,34 @@ pub(crate) fn run(plan: &Plan, floor: &Floor) -> Result<()> {
     machine.begin(WIRE);
     let took = each(|| round(&server, &mut machine, &mut binding))?;
     report("verify, round of a session", took, 120, floor);
+    let (server, mut machine, _roots) = as_in_production(&log)?;
+    let name = "verify, all, certificate and policy";
+    report(name, each(|| whole(&server, &mut machine))?, 700, floor);
     Ok(())
+}
+
+/// A host that is known by the chain of its endorsement certificate, and held to an enforced policy; and the folder with
+/// the root.
+fn as_in_production(log: &[u8]) -> Result<(Server, Machine, tempfile::TempDir)> {
+    let root = Ca::root("maker", |_| ());
+    let roots = tempfile::tempdir()?;
+    std::fs::write(roots.path().join("root.der"), &root.der)?;
+    let intermediate = root.issue("factory", |_| ());
+    std::fs::write(roots.path().join("intermediate.der"), &intermediate.der)?;
+    let machine = Machine::of(log);
+    machine.endorse(&intermediate, |_| ());
+    let mut server = Server::new(&Config {
+        ek_roots: Some(roots.path().into()),
+        ..Config::default()
+    });
+    server.enrol("host-1", machine.ek_hash());
+    let parsed = EventLog::parse(log)?;
+    let values = replayed(log).select(&PcrSelection::standard());
+    let evidence = Evidence::recorded(&values, &parsed)?;
+    let policy = learn(&"golden".parse()?, 1, &evidence, Learned::usual_pins()).policy;
+    let enforced = Generation::new(policy, Stage::Enforced);
+    server.policies = vec![Arc::new(Generations::new(vec![enforced])?)];
+    Ok((server, machine, roots))
 }
 
 /// An attestation of a host that is enrolled and was never seen: credential, two quotes, and the log.

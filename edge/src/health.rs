@@ -1,13 +1,15 @@
 //! The health listener: `/live`, `/ready` and `/metrics` over plain HTTP, for load balancers, supervisors and
-//! Prometheus.
+//! Prometheus; and files that everybody may have.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
+    extract::Path,
     http::{StatusCode, header::CONTENT_TYPE},
     routing::get,
 };
+use bytes::Bytes;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::watch};
 
@@ -29,6 +31,17 @@ pub struct Config {
     pub ready_path: String,
     /// Path that answers with metrics.
     pub metrics_path: String,
+}
+
+/// Files that everybody may have, in one folder.
+#[derive(Clone)]
+pub struct Files {
+    /// Path of the folder.
+    pub path: String,
+    /// The media type of all of them.
+    pub media_type: &'static str,
+    /// The file of a name.
+    pub find: Arc<dyn Fn(&str) -> Option<Bytes> + Send + Sync>,
 }
 
 /// Paths that can't be served.
@@ -64,15 +77,22 @@ impl Config {
             metrics_path,
             ..
         } = self;
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
-        let is_good = |path: &String| path.starts_with('/') && path.chars().all(is_plain);
-        let are_good = [live_path, ready_path, metrics_path].into_iter().all(is_good);
+        let are_good = [live_path, ready_path, metrics_path]
+            .into_iter()
+            .all(|path| is_plain(path));
         if are_good && live_path != ready_path && live_path != metrics_path && ready_path != metrics_path {
             Ok(())
         } else {
             Err(BadPaths)
         }
     }
+}
+
+/// Whether `path` can be served: it begins with `/`, and has only letters, digits, `/`, `-`, `_` and `.`.
+#[must_use]
+pub fn is_plain(path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    path.starts_with('/') && path.chars().all(is_plain)
 }
 
 /// Binds the listener.
@@ -84,7 +104,7 @@ pub async fn bind(config: &Config) -> std::io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::new(config.bind_address, config.bind_port)).await
 }
 
-/// Serves until the process ends.
+/// Serves until the process ends; `files`, too, if there are any.
 ///
 /// # Errors
 ///
@@ -94,6 +114,7 @@ pub async fn serve(
     config: &Config,
     ready: watch::Receiver<bool>,
     metrics: Arc<Registry>,
+    files: Option<Files>,
 ) -> std::io::Result<()> {
     let readiness = move || {
         let ready = *ready.borrow();
@@ -113,7 +134,20 @@ pub async fn serve(
         .route(&config.live_path, get(|| async { StatusCode::OK }))
         .route(&config.ready_path, get(readiness))
         .route(&config.metrics_path, get(shown));
+    let router = match files {
+        Some(files) => router.merge(folder(files)),
+        None => router,
+    };
     axum::serve(listener, router).await
+}
+
+fn folder(files: Files) -> Router {
+    let path = format!("{}/{{name}}", files.path);
+    let file = move |Path(name): Path<String>| {
+        let found = (files.find)(&name).ok_or(StatusCode::NOT_FOUND);
+        async move { found.map(|file| ([(CONTENT_TYPE, files.media_type)], file)) }
+    };
+    Router::new().route(&path, get(file))
 }
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";

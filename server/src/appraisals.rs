@@ -151,6 +151,7 @@ pub fn appraise(
         log: &log,
         tpm_firmware: appraised.standing.firmware_version,
         list: None,
+        command_line: None,
     };
     let outcome = policies.appraise(&shown, Some(appraised), now);
     let mut outcome = outcome.map_err(EventLogError::from)?;

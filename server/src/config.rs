@@ -96,6 +96,9 @@ pub struct Server {
     /// of `admin_ids` is minted. It guards against mistakes, not against an administrator who makes others by entries.
     #[serde(default)]
     pub host_approvals: Approvals,
+    /// Whether an ID that node aliases give by selectors of `node-tpm` may be given to agents of other attestors, too.
+    #[serde(default)]
+    pub mixed: bool,
     /// Which calls are limited by source.
     #[serde(default)]
     pub ratelimit: RateLimits,
@@ -105,6 +108,9 @@ pub struct Server {
     /// The health listener.
     #[serde(default)]
     pub health_checks: health::Config,
+    /// Path under which the health listener gives CRLs to everybody, each as `AUTHORITY.crl`.
+    #[serde(default = "default_crl_path")]
+    pub crl_path: String,
     /// The collector that metrics are pushed to.
     #[serde(default)]
     pub otlp: Option<otlp::Config>,
@@ -141,6 +147,11 @@ pub enum Unworkable {
     /// The health listener.
     #[error(transparent)]
     Health(#[from] health::BadPaths),
+    /// Where CRLs are.
+    #[error(
+        "crl_path must begin with `/`, not end with it, and have only letters, digits, `/`, `-`, `_` and `.`"
+    )]
+    CrlPath,
     /// The collector of metrics.
     #[error(transparent)]
     Otlp(#[from] otlp::BadConfig),
@@ -221,6 +232,10 @@ impl Config {
             return Err(Unworkable::LostAfter);
         }
         self.server.health_checks.check()?;
+        let crl_path = &self.server.crl_path;
+        if !health::is_plain(crl_path) || crl_path.ends_with('/') {
+            return Err(Unworkable::CrlPath);
+        }
         if let Some(otlp) = &self.server.otlp {
             otlp.check()?;
         }
@@ -293,6 +308,10 @@ const fn default_ca_ttl() -> Duration {
 
 const fn default_svid_ttl() -> Duration {
     Duration::from_secs(3600)
+}
+
+fn default_crl_path() -> String {
+    "/crl".into()
 }
 
 const fn default_evidence_interval() -> Duration {

@@ -181,6 +181,7 @@ impl Server {
         let event_logs = EventLogs::new(Arc::clone(&store));
         let (owner, registry) = Owner::load(store, journal.clone(), trust_domain, clock, publications)?;
         let owner = owner.metered(meters.store_commit.clone());
+        let owner = owner.mixing(config.server.mixed);
         let (owner, notices) = telling(owner, &config, &meters)?;
         meters::register_state(&mut metrics, &registry);
         let (hub, sessions, confirmed) = Hub::new(receiver, registry.snapshot().authorities.sequence);
@@ -267,6 +268,7 @@ impl Server {
         tasks.spawn(named("pulses", pulses::watch(registry.clone(), pulses, evidence)));
         let appraisals = appraisals::watch(registry.clone(), event_logs, verdicts, clock);
         tasks.spawn(named("appraisals", appraisals));
+        let crls = registry.clone();
         tasks.spawn(named("prune", prune(registry, clock)));
         tasks.spawn(named("ready", become_ready(shown, ready_sender)));
         tasks.spawn(named("watchdog", watchdog()));
@@ -276,7 +278,8 @@ impl Server {
         let metrics = Arc::new(metrics);
         if let Some(listener) = health {
             let (settings, ready) = (config.server.health_checks.clone(), ready.clone());
-            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics));
+            let crls = crl_files(config.server.crl_path.clone(), crls);
+            let serving = serve_health(listener, settings, ready, Arc::clone(&metrics), crls);
             tasks.spawn_on(named("health", serving), aside.handle());
         }
         let (mut telling, (told, no_longer)) = (JoinSet::new(), oneshot::channel());
@@ -454,13 +457,28 @@ async fn watchdog() {
     std::future::pending::<()>().await;
 }
 
+/// The newest CRL of each authority, by its name in the folder of CRLs.
+fn crl_files(path: String, registry: Registry) -> health::Files {
+    let find = move |name: &str| {
+        let authority = name.strip_suffix(".crl")?;
+        let snapshot = registry.snapshot();
+        snapshot.crls.get(authority).map(|crl| crl.der.clone())
+    };
+    health::Files {
+        path,
+        media_type: "application/pkix-crl",
+        find: Arc::new(find),
+    }
+}
+
 async fn serve_health(
     listener: TcpListener,
     settings: health::Config,
     ready: watch::Receiver<bool>,
     metrics: Arc<metrics::Registry>,
+    crls: health::Files,
 ) {
-    if let Err(error) = health::serve(listener, &settings, ready, metrics).await {
+    if let Err(error) = health::serve(listener, &settings, ready, metrics, Some(crls)).await {
         error!(%error, "Health listener failed");
     }
 }

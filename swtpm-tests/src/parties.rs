@@ -10,6 +10,7 @@ use attest::{
     ek::{CertificateId, EkHash, EndorsementKey},
     event_log::EventLog,
     policy::Generations,
+    wire::{Public, PublicKey},
 };
 use node_tpm::{AgentConfig, Config, TpmAttestor, TpmProver};
 use plugin_api::{
@@ -17,9 +18,13 @@ use plugin_api::{
     Newcomer, NodeAttestor, NodeProver, RawCertification, RawQuote, Records, Refusal, Sealed, SealedKey,
     Sealing, Step, TpmDevice, TpmError, TpmIdentity, TpmKey,
 };
+use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use svid::{Timestamp, TrustDomain};
 
-use crate::SoftwareTpm;
+use crate::{
+    SoftwareTpm,
+    vendor::{Ca, Change},
+};
 
 /// A machine: a TPM, an event log, and the agent's prover.
 pub struct Machine {
@@ -31,7 +36,22 @@ pub struct Machine {
     pub log: PathBuf,
     /// Where its kernel's list is, once there is one.
     pub list: PathBuf,
+    /// Where its kernel's command line is, once there is one.
+    pub command_line: PathBuf,
     _dir: tempfile::TempDir,
+}
+
+/// The endorsement key of a software TPM.
+struct EkPoint(Vec<u8>);
+
+impl PublicKeyData for EkPoint {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
 }
 
 /// The server's side.
@@ -124,9 +144,11 @@ impl Machine {
         let path = dir.path().join("log");
         std::fs::write(&path, log).unwrap();
         let list = dir.path().join("list");
+        let command_line = dir.path().join("cmdline");
         let config = AgentConfig {
             event_log_path: path.clone(),
             ima_log_path: list.clone(),
+            command_line_path: command_line.clone(),
             ..AgentConfig::default()
         };
         let tpm = Arc::new(Mutex::new(tpm));
@@ -139,6 +161,7 @@ impl Machine {
             prover: TpmProver::new(config, TrustDomain::parse("example.org").unwrap(), open),
             log: path,
             list,
+            command_line,
             _dir: dir,
         }
     }
@@ -150,6 +173,20 @@ impl Machine {
     /// Something went wrong while somebody held it.
     pub fn tpm(&self) -> MutexGuard<'_, SoftwareTpm> {
         self.tpm.lock().unwrap()
+    }
+
+    /// Has `ca` issue a certificate to its TPM.
+    ///
+    /// # Panics
+    ///
+    /// The endorsement key is none.
+    pub fn endorse(&self, ca: &Ca, change: Change) {
+        let public = Public::parse(&self.tpm().endorsement_key()).unwrap();
+        let PublicKey::Ecc(key) = &public.key else {
+            panic!("{public:?}")
+        };
+        let certificate = ca.endorse(&EkPoint(key.point()), change);
+        self.tpm().certificate = Some(certificate);
     }
 
     /// The hash of its endorsement key.

@@ -104,7 +104,7 @@ impl Limits {
 
     fn no_answer(&self, operation: Operation) -> TpmError {
         TpmError::NoAnswer {
-            tcti: self.tcti.clone(),
+            tcti: self.tcti.as_str().into(),
             operation: operation.name(),
             limit: self.of(operation),
         }
@@ -260,7 +260,7 @@ mod tests {
         else {
             panic!("{error:?}")
         };
-        assert_eq!((tcti.as_str(), *operation, *limit), ("a TPM", "quote", SHORT));
+        assert_eq!((tcti.as_ref(), *operation, *limit), ("a TPM", "quote", SHORT));
         let said = error.to_string();
         assert!(
             said.starts_with("TPM `a TPM` did not answer `quote` within 50ms"),

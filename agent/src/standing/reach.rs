@@ -96,7 +96,7 @@ impl Reach {
     /// Opens a session on the connection on which the host attested.
     pub(super) async fn open(&self, link: Link, svid: AgentSvid) -> Result<Established, NotOpened> {
         let opened = within("opening the session", OPEN_WITHIN, self.open_session(link, None));
-        established(opened.await, svid)
+        established(opened, svid).await
     }
 
     /// Shows the SVID on a new connection, and opens a session there.
@@ -115,7 +115,7 @@ impl Reach {
             self.open_session(link, evidence).await
         };
         let resumed = within("opening the session", OPEN_WITHIN, resumed).await;
-        established(resumed, svid)
+        established(std::future::ready(resumed), svid).await
     }
 
     async fn open_session(
@@ -155,11 +155,11 @@ fn outcome(error: &StandingError) -> &'static str {
     }
 }
 
-fn established(
-    opened: Result<(Link, Session), StandingError>,
+async fn established(
+    opening: impl Future<Output = Result<(Link, Session), StandingError>>,
     svid: AgentSvid,
 ) -> Result<Established, NotOpened> {
-    match opened {
+    match opening.await {
         Ok((link, session)) => Ok(Established { link, session, svid }),
         Err(error) => Err((error, svid)),
     }

@@ -9,7 +9,7 @@ use x509_parser::{
 
 use crate::{
     HashAlg,
-    wire::{Curve, EccKey, PublicKey, RsaKey, Scheme, Signature, Symmetric},
+    wire::{EccKey, PublicKey, RsaKey, Scheme, Signature, Symmetric},
 };
 
 /// A SubjectPublicKeyInfo in DER. It fixes no scheme.
@@ -27,18 +27,22 @@ pub(super) fn subject_public_key(der: &[u8]) -> Option<PublicKey> {
     }
 }
 
-/// What a plain signature by `key` may be: DER for ECDSA, a number as long as the modulus for RSA.
-pub(super) fn plain(key: &PublicKey, bytes: &[u8]) -> Option<Vec<Signature>> {
+/// What a plain signature by `key` may be: DER for ECDSA, a number as long as the modulus for RSA. Where the key fixes no
+/// hash, it is most likely the one that digests are as long of as `digest_len`: a quote digests PCRs with the hash that
+/// it is signed with (Part 3 §18.4).
+pub(super) fn plain(key: &PublicKey, bytes: &[u8], digest_len: usize) -> Option<Vec<Signature>> {
     match key {
         PublicKey::Ecc(key) => {
-            let hash = match (key.scheme, key.curve) {
-                (Scheme::Ecdsa(hash), _) => hash,
-                (_, Curve::P256) => HashAlg::Sha256,
-                (_, Curve::P384) => HashAlg::Sha384,
-                (_, Curve::P521) => HashAlg::Sha512,
-            };
             let (r, s) = halves(bytes)?;
-            Some(vec![Signature::Ecdsa { hash, r, s }])
+            let ecdsa = |hash| Signature::Ecdsa {
+                hash,
+                r: r.clone(),
+                s: s.clone(),
+            };
+            Some(match key.scheme {
+                Scheme::Ecdsa(hash) => vec![ecdsa(hash)],
+                _ => likely_hashes(digest_len).map(ecdsa).collect(),
+            })
         }
         PublicKey::Rsa(key) if bytes.len() == key.modulus.len() => {
             let pss = |hash| Signature::RsaPss {
@@ -52,11 +56,20 @@ pub(super) fn plain(key: &PublicKey, bytes: &[u8]) -> Option<Vec<Signature>> {
             Some(match key.scheme {
                 Scheme::RsaPss(hash) => vec![pss(hash)],
                 Scheme::RsaSsa(hash) => vec![ssa(hash)],
-                _ => vec![ssa(HashAlg::Sha256), pss(HashAlg::Sha256)],
+                _ => likely_hashes(digest_len)
+                    .flat_map(|hash| [ssa(hash), pss(hash)])
+                    .collect(),
             })
         }
         PublicKey::Rsa(_) => None,
     }
+}
+
+/// Every hash, that with digests of `len` bytes first.
+fn likely_hashes(len: usize) -> impl Iterator<Item = HashAlg> {
+    let mut hashes = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512, HashAlg::Sha1];
+    hashes.sort_by_key(|hash| hash.digest_len() != len);
+    hashes.into_iter()
 }
 
 /// A number of a signature by ECDSA, big-endian.

@@ -100,22 +100,22 @@ impl CapturedKey {
     }
 
     /// Verifies a signature (23, 24), and gives the hash that was signed with. A plain one says no scheme: it is that of
-    /// the key, or those that tools use by default.
-    fn verify(&self, statement: &[u8], signature: &[u8]) -> Result<HashAlg, Reject> {
+    /// the key, or any, first that whose digests are as long as `pcr_digest`.
+    fn verify(&self, statement: &[u8], pcr_digest: &[u8], signature: &[u8]) -> Result<HashAlg, Reject> {
         let candidates = match Signature::parse(signature) {
             Ok(signature) => vec![signature],
-            Err(error) => {
-                forms::plain(&self.key, signature).ok_or(Reject::Malformed(Part::Signature, error))?
-            }
+            Err(error) => forms::plain(&self.key, signature, pcr_digest.len())
+                .ok_or(Reject::Malformed(Part::Signature, error))?,
         };
-        let mut refused = Reject::SignatureInvalid;
+        // The first says why: it is the likeliest.
+        let mut refused = None;
         for signature in candidates {
             match self.verify_one(statement, &signature) {
                 Ok(hash) => return Ok(hash),
-                Err(reject) => refused = reject,
+                Err(reject) => refused = refused.or(Some(reject)),
             }
         }
-        Err(refused)
+        Err(refused.unwrap_or(Reject::SignatureInvalid))
     }
 
     fn verify_one(&self, statement: &[u8], signature: &Signature) -> Result<HashAlg, Reject> {
@@ -178,6 +178,12 @@ impl CapturedQuote {
         })
     }
 
+    /// What it says that it is over. Nobody has shown who says so.
+    #[must_use]
+    pub const fn claimed_selection(&self) -> &PcrSelection {
+        &self.selection
+    }
+
     /// Verifies it: about exactly this nonce, signed by `key`, and over PCRs of a bank that counts (23, 24, 31, 34, 37).
     ///
     /// # Errors
@@ -186,7 +192,7 @@ impl CapturedQuote {
     pub fn verify(self, key: &CapturedKey, nonce: &[u8]) -> Result<SignedQuote, Reject> {
         constant_time::verify_slices_are_equal(&self.attest.extra_data, nonce)
             .map_err(|_| Reject::ExtraData)?;
-        let hash = key.verify(&self.statement, &self.signature)?;
+        let hash = key.verify(&self.statement, &self.pcr_digest, &self.signature)?;
         let endorsed = key.name().and_then(|name| name.qualified_under_endorsement());
         let quote = SignedQuote {
             clock: self.attest.clock,

@@ -9,14 +9,14 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Version},
 };
 
+use super::dn::NameKey;
 use crate::{HashAlg, Reject, strength};
 
 /// A certificate of a CA: a root, or one between a root and an endorsement certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaCertificate {
     der: Vec<u8>,
-    /// Subject in DER.
-    subject: Vec<u8>,
+    subject: NameKey,
     is_self_issued: bool,
     key: CaKey,
 }
@@ -59,10 +59,11 @@ impl CaCertificate {
         if !rest.is_empty() {
             return Err(CaError::Malformed);
         }
+        let subject = NameKey::of(certificate.subject());
         Ok(Self {
             der: der.into(),
-            subject: certificate.subject().as_raw().into(),
-            is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
+            is_self_issued: NameKey::of(certificate.issuer()) == subject,
+            subject,
             key: CaKey::of(certificate.public_key()),
         })
     }
@@ -79,8 +80,8 @@ impl CaCertificate {
         self.key
     }
 
-    /// Subject in DER.
-    pub(super) fn subject(&self) -> &[u8] {
+    /// Its subject.
+    pub(super) const fn subject(&self) -> &NameKey {
         &self.subject
     }
 

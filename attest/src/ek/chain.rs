@@ -3,7 +3,8 @@
 use x509_parser::{certificate::X509Certificate, extensions::KeyUsage, x509::AlgorithmIdentifier};
 
 use super::{
-    CaCertificate, CaKey, EkRoots, Expiry, VendorId, ca::check_strength, certificate::check_critical, signed,
+    CaCertificate, CaKey, EkRoots, Expiry, VendorId, ca::check_strength, certificate::check_critical,
+    dn::NameKey, signed,
 };
 use crate::Reject;
 
@@ -22,11 +23,11 @@ pub(super) struct Way {
 }
 
 /// What somebody signed who may be on a way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Issued<'a> {
     pub(super) kind: Kind,
-    /// Name of the issuer in DER.
-    pub(super) issuer: &'a [u8],
+    /// Name of the issuer.
+    pub(super) issuer: NameKey,
     pub(super) serial: &'a [u8],
     /// As it is signed, and as it stands beside the signature.
     pub(super) algorithms: [&'a AlgorithmIdentifier<'a>; 2],
@@ -78,7 +79,7 @@ impl<'a> Search<'a> {
     /// Finds a way from `issued`, below which stand `depth` others. Its `issuer` is who stands above `issued`.
     fn above(&mut self, issued: &Issued<'_>, depth: usize) -> Result<Way, Reject> {
         let mut reason = Reject::EkChainUnknown;
-        for root in self.roots.roots_of(issued.issuer) {
+        for root in self.roots.roots_of(&issued.issuer) {
             let key = root.certificate.key();
             match self.step(issued, &root.certificate.parsed()?, depth) {
                 Ok(()) if root.vouches_for(self.vendor) => {
@@ -88,13 +89,13 @@ impl<'a> Search<'a> {
                     });
                 }
                 Ok(()) => reason = Reject::EkManufacturer,
-                Err(reject) => reason = reject,
+                Err(reject) => reason = graver(reason, reject),
             }
         }
         if depth >= MAX_DEPTH {
             return Err(reason);
         }
-        for between in self.between(issued.issuer) {
+        for between in self.between(&issued.issuer) {
             let parsed = between.parsed()?;
             let found = check_says_ca(&parsed, issued.kind)
                 .and_then(|()| self.step(issued, &parsed, depth))
@@ -106,7 +107,7 @@ impl<'a> Search<'a> {
                         ..way
                     });
                 }
-                Err(reject) => reason = reject,
+                Err(reject) => reason = graver(reason, reject),
             }
         }
         Err(reason)
@@ -114,7 +115,7 @@ impl<'a> Search<'a> {
 
     /// Certificates of this name. What was sent along is passed over where it gives a name that we know to another
     /// key: hosts are enrolled by the name of their issuer.
-    fn between(&self, subject: &[u8]) -> Vec<&'a CaCertificate> {
+    fn between(&self, subject: &NameKey) -> Vec<&'a CaCertificate> {
         let (roots, sent) = (self.roots, self.sent);
         let known = roots.intermediates_of(subject);
         let keys = || {
@@ -155,7 +156,7 @@ impl<'a> Issued<'a> {
     pub(super) fn certificate(certificate: &'a X509Certificate<'a>) -> Self {
         Self {
             kind: Kind::Certificate,
-            issuer: certificate.issuer().as_raw(),
+            issuer: NameKey::of(certificate.issuer()),
             serial: certificate.raw_serial(),
             algorithms: [
                 &certificate.tbs_certificate.signature,
@@ -170,6 +171,16 @@ impl<'a> Issued<'a> {
     pub(super) fn validity(certificate: &X509Certificate<'_>) -> [i64; 2] {
         let validity = certificate.validity();
         [validity.not_before, validity.not_after].map(|time| time.timestamp())
+    }
+}
+
+/// Of the ways that fail the last says why, unless one is revoked: that a CA of the same name did not sign changes nothing
+/// about what was taken back.
+fn graver(earlier: Reject, later: Reject) -> Reject {
+    if earlier == Reject::EkRevoked {
+        earlier
+    } else {
+        later
     }
 }
 

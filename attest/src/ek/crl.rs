@@ -9,15 +9,14 @@ use x509_parser::{
     revocation_list::CertificateRevocationList,
 };
 
-use super::signed;
+use super::{dn::NameKey, signed};
 use crate::Reject;
 
 /// A parsed CRL. Whose it is, nobody has shown.
 #[derive(Clone, Debug)]
 pub struct Crl {
     der: Vec<u8>,
-    /// Issuer in DER.
-    issuer: Vec<u8>,
+    issuer: NameKey,
     /// When the next one was to come; seconds since the epoch.
     next_update: Option<i64>,
     /// Without leading zeros.
@@ -50,7 +49,7 @@ pub enum Freshness {
 /// CRLs, by issuer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Crls {
-    by_issuer: HashMap<Vec<u8>, Vec<Crl>>,
+    by_issuer: HashMap<NameKey, Vec<Crl>>,
     pub(super) freshness: Freshness,
 }
 
@@ -72,7 +71,7 @@ impl Crl {
         }
         Ok(Self {
             der: der.into(),
-            issuer: crl.issuer().as_raw().into(),
+            issuer: NameKey::of(crl.issuer()),
             next_update: crl.next_update().map(|time| time.timestamp()),
             revoked: entries().map(|entry| significant(entry.raw_serial())).collect(),
         })
@@ -112,7 +111,7 @@ impl Crls {
     pub(super) fn check(&self, serial: &[u8], issuer: &X509Certificate<'_>, now: i64) -> Result<(), Reject> {
         let named = self
             .by_issuer
-            .get(issuer.subject().as_raw())
+            .get(&NameKey::of(issuer.subject()))
             .into_iter()
             .flatten();
         let crls: Vec<&Crl> = named.filter(|crl| crl.is_by(issuer)).collect();

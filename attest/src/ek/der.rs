@@ -1,4 +1,4 @@
-//! The DER form of a key, rebuilt from the key (RFC 5280 §4.1.2.7, RFC 3279 §2.3.1, RFC 5480 §2).
+//! The DER forms of keys and signatures, rebuilt from them (RFC 5280 §4.1.2.7, RFC 3279 §2.3.1, RFC 5480 §2).
 
 use crate::wire::{Curve, EccKey, PublicKey, RsaKey, Scheme, Symmetric};
 
@@ -24,6 +24,11 @@ pub(crate) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
     };
     let bits = element(BIT_STRING, &[&[0], bits.as_slice()].concat());
     element(SEQUENCE, &[element(SEQUENCE, &algorithm), bits].concat())
+}
+
+/// Ecdsa-Sig-Value of r and s, big-endian (RFC 3279 §2.2.3).
+pub(crate) fn ecdsa_signature(halves: [&[u8]; 2]) -> Vec<u8> {
+    element(SEQUENCE, &halves.map(integer).concat())
 }
 
 /// Whether the content of a certificate's BIT STRING is this key.

@@ -9,6 +9,7 @@ mod certificate;
 mod chain;
 mod crl;
 mod der;
+mod dn;
 mod names;
 mod platform;
 mod roots;
@@ -33,7 +34,7 @@ pub use platform::{Chassis, PlatformCertificate, PlatformHolder, PlatformRoots, 
 pub use roots::{EkRoots, Expiry, TrustedCertificate};
 pub use vendor::{VendorId, VendorIdError};
 
-pub(crate) use der::subject_public_key_info;
+pub(crate) use der::{ecdsa_signature, subject_public_key_info};
 
 /// The public area of an endorsement key that is made by a known template, and not weak.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -32,6 +32,17 @@ impl TpmAttributes {
     pub fn vendor(&self) -> Option<VendorId> {
         self.manufacturer.parse().ok()
     }
+
+    /// The manufacturer's ID and the firmware's version in lower-case hex, as far as they are hex: certificates have them in
+    /// upper case, behind `id:`.
+    #[must_use]
+    pub fn hex(&self) -> [Option<String>; 2] {
+        [&self.manufacturer, &self.version].map(|text| {
+            let digits = text.strip_prefix("id:")?;
+            let is_hex = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_hex.then(|| digits.to_ascii_lowercase())
+        })
+    }
 }
 
 /// Reads the attributes: one of each, in the subject alternative name (5).

@@ -8,14 +8,15 @@ use super::{
     CaCertificate, CaKey, Crl, EkCertificate, Freshness, VendorId,
     chain::{Issued, Search, Way, check_dates},
     crl::Crls,
+    dn::NameKey,
 };
 use crate::Reject;
 
 /// The roots that endorsement certificates may lead to, and certificates that may stand between.
 #[derive(Clone, Debug, Default)]
 pub struct EkRoots {
-    roots: HashMap<Vec<u8>, Vec<Root>>,
-    intermediates: HashMap<Vec<u8>, Vec<CaCertificate>>,
+    roots: HashMap<NameKey, Vec<Root>>,
+    intermediates: HashMap<NameKey, Vec<CaCertificate>>,
     pub(super) crls: Crls,
     pub(super) expiry: Expiry,
 }
@@ -72,14 +73,14 @@ impl EkRoots {
     }
 
     fn insert(&mut self, root: Root) {
-        let subject = root.certificate.subject().to_vec();
+        let subject = root.certificate.subject().clone();
         self.roots.entry(subject).or_default().push(root);
     }
 
     /// Knows a certificate that may stand on a way; it is not trusted by itself.
     pub fn add_intermediate(&mut self, intermediate: CaCertificate) {
         self.intermediates
-            .entry(intermediate.subject().to_vec())
+            .entry(intermediate.subject().clone())
             .or_default()
             .push(intermediate);
     }
@@ -111,7 +112,7 @@ impl EkRoots {
     ///
     /// # Errors
     ///
-    /// There is none; of the ways that fail, the last says why.
+    /// There is none; of the ways that fail, the last says why, unless one is revoked.
     pub fn verify(
         &self,
         leaf: EkCertificate,
@@ -143,11 +144,11 @@ impl EkRoots {
         Search::new(self, vendor, sent, now).find(issued)
     }
 
-    pub(super) fn roots_of(&self, subject: &[u8]) -> &[Root] {
+    pub(super) fn roots_of(&self, subject: &NameKey) -> &[Root] {
         self.roots.get(subject).map(Vec::as_slice).unwrap_or_default()
     }
 
-    pub(super) fn intermediates_of(&self, subject: &[u8]) -> &[CaCertificate] {
+    pub(super) fn intermediates_of(&self, subject: &NameKey) -> &[CaCertificate] {
         self.intermediates
             .get(subject)
             .map(Vec::as_slice)

@@ -89,7 +89,31 @@ fn certificates(pem: &'static [u8]) -> impl Iterator<Item = CaCertificate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ek::Expiry;
+    use crate::ek::{
+        Expiry,
+        chain::{Issued, Search},
+    };
+
+    /// Vendors spell a root's name in one string type, and in another one below it.
+    #[test]
+    fn each_intermediate_leads_to_a_root_of_its_vendor() {
+        let mut shipped = EkRoots::new(Expiry::Ignored);
+        shipped.add_shipped();
+        for vendor in &VENDORS {
+            for between in certificates(vendor.intermediates) {
+                let parsed = between.parsed().unwrap();
+                let leads = |id| {
+                    Search::new(&shipped, Some(id), &[], NOW)
+                        .find(&Issued::certificate(&parsed))
+                        .is_ok()
+                };
+                assert!(vendor.ids.iter().copied().any(leads), "{}", parsed.subject());
+            }
+        }
+    }
+
+    /// 2026-11-23.
+    const NOW: i64 = 1_795_392_000;
 
     #[test]
     fn each_certificate_is_read() {

@@ -69,6 +69,7 @@ mod separator;
 mod signatures;
 mod uki;
 mod variable;
+mod windows;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
 //! What the log says of an event, for whoever reads it. No decision may rest on it (checks 47 and 48).
 
-use super::{EfiVariable, Event, EventKind, record::LeReader};
+use super::{EfiVariable, Event, EventKind, record::LeReader, windows};
 use crate::Reject;
 
 /// Longest remark in characters.
 const MAX: usize = 160;
+/// The same of what Windows measures, which holds much at once.
+const MAX_TAGGED: usize = 1024;
 
 impl Event<'_> {
     /// The data as a text, without characters that a terminal would take for commands.
@@ -17,8 +19,9 @@ impl Event<'_> {
             0x06 => tag(self.data),
             _ => text(self.data),
         };
+        let most = if self.kind.0 == 0x06 { MAX_TAGGED } else { MAX };
         match text {
-            Some(text) => printable(&text),
+            Some(text) => printable(&text, most),
             None if self.kind == EventKind::SEPARATOR || self.data.len() <= 16 => hex::encode(self.data),
             None => format!("{} bytes", self.data.len()),
         }
@@ -83,11 +86,14 @@ fn show_node(kind: u8, subtype: u8, data: &[u8]) -> String {
     }
 }
 
-/// TCG_PCClientTaggedEvent: a number, and data with its length.
+/// TCG_PCClientTaggedEvent: a number, and data with its length; of Windows with names.
 fn tag(data: &[u8]) -> Option<String> {
     let mut reader = LeReader::new(data);
     let (id, len) = (reader.u32().ok()?, reader.u32().ok()?);
     let body = reader.take(len as usize).ok()?;
+    if let Some(text) = windows::tagged(id, body, MAX_TAGGED) {
+        return Some(text);
+    }
     let text = text(body).unwrap_or_else(|| format!("{} bytes", body.len()));
     Some(format!("tag {id:#010x} {text}"))
 }
@@ -111,8 +117,8 @@ fn utf16(data: &[u8]) -> Option<String> {
     rest.is_empty().then(|| text.trim_end_matches('\0').to_owned())
 }
 
-fn printable(text: &str) -> String {
-    let shown: String = text.chars().take(MAX).flat_map(char::escape_debug).collect();
+fn printable(text: &str, most: usize) -> String {
+    let shown: String = text.chars().take(most).flat_map(char::escape_debug).collect();
     shown
         .replace("\\'", "'")
         .replace("\\\"", "\"")

@@ -147,9 +147,8 @@ impl CommandLineRule {
             .filter(|event| texts.is_load_options(event) || !is_file(event))
             .map(|event| Found::passed(event, texts))
             .collect();
-        if kernel.is_empty() {
-            differences.push(self.difference("none in PCR 9".into(), None));
-        }
+        let is_none = kernel.is_empty();
+        let before = differences.len();
         for found in named_places(evidence, &stub, &passed, texts)
             .into_iter()
             .chain(kernel)
@@ -157,6 +156,10 @@ impl CommandLineRule {
             if !found.text.as_ref().is_some_and(|text| self.allows(text)) {
                 differences.push(self.difference(found.shown(texts), Some(found.event)));
             }
+        }
+        // Where another one is refused, that is what there is to say.
+        if is_none && differences.len() == before {
+            differences.push(self.difference("none in PCR 9".into(), None));
         }
     }
 

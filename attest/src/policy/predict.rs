@@ -35,18 +35,20 @@ impl Uki {
 }
 
 impl Policy {
-    /// The next version of this policy, which accepts a kernel image as well: where the policy asks for the command line
-    /// and the initial file system, those of the image may be.
+    /// The next version of this policy, which accepts a kernel image as well, by what each bank of PCRs will hold of it:
+    /// where the policy asks for the command line and the initial file system, those of the image may be.
     #[must_use]
-    pub fn with_kernel_image(mut self, uki: Uki) -> Self {
+    pub fn with_kernel_image(mut self, banks: Vec<Uki>) -> Self {
         self.version = self.version.saturating_add(1);
-        if let Some(rule) = &mut self.command_line {
-            rule.exact.extend(uki.command_line.clone());
+        for uki in banks {
+            if let Some(rule) = &mut self.command_line {
+                rule.exact.extend(uki.command_line.clone());
+            }
+            if let Some(rule) = &mut self.initrd {
+                rule.digests.extend(uki.section(".initrd").copied());
+            }
+            self.boot.get_or_insert_with(BootRule::default).uki.push(uki);
         }
-        if let Some(rule) = &mut self.initrd {
-            rule.digests.extend(uki.section(".initrd").copied());
-        }
-        self.boot.get_or_insert_with(BootRule::default).uki.push(uki);
         self
     }
 

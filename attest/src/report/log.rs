@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{
-    BootTextRow, EventRow, Finding, PcrRow, SbatRow, SectionRow, SecureBootRow, compared::Compared,
+    BootTextRow, EventRow, Finding, SbatRow, SectionRow, SecureBootRow, compared::Compared, pcr::PcrRow,
     write_findings,
 };
 use crate::{

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Finding, ImaReport, LogReport, compared::Compared, write_findings};
 use crate::{
-    CapturedKey, CapturedQuote, PcrValues, Reject, SignedQuote, event_log::EventLog, ima::MeasurementList,
+    CapturedKey, CapturedQuote, PcrSelection, PcrValues, Reject, SignedQuote, event_log::EventLog,
+    ima::MeasurementList,
 };
 
 /// What a quote proves.
@@ -68,6 +69,15 @@ pub struct Captured<'a> {
     pub signature: &'a [u8],
     /// What it has to be about.
     pub nonce: &'a [u8],
+}
+
+impl Captured<'_> {
+    /// What the quote says that it is over, believed or not: the order of values that stand alone.
+    #[must_use]
+    pub fn claimed_selection(&self) -> Option<PcrSelection> {
+        let quote = CapturedQuote::parse(self.quote, self.signature).ok()?;
+        Some(quote.claimed_selection().clone())
+    }
 }
 
 /// What came with a quote, and is to explain it.

@@ -23,6 +23,11 @@ pub enum UkiError {
     /// There is no kernel in it.
     #[error("image has no section `.linux`: it is no unified kernel image")]
     NoKernel,
+    /// Its stub measures no section.
+    #[error(
+        "image begins with the stub of systemd {0}, which measures no section: build it with systemd {FIRST} or later"
+    )]
+    OldStub(u32),
     /// It can't be read.
     #[error("file is no image")]
     Pe(#[from] PeError),
@@ -33,21 +38,23 @@ pub enum UkiError {
 
 /// What systemd's stub measures, in this order, and since which version (systemd-stub(7), systemd's `uki.h`).
 const MEASURED: [(&str, u32); 14] = [
-    (".linux", 0),
-    (".osrel", 0),
-    (".cmdline", 0),
-    (".initrd", 0),
+    (".linux", FIRST),
+    (".osrel", FIRST),
+    (".cmdline", FIRST),
+    (".initrd", FIRST),
     (".ucode", 256),
-    (".splash", 0),
-    (".dtb", 0),
+    (".splash", FIRST),
+    (".dtb", FIRST),
     (".uname", 254),
     (".sbat", 254),
-    (".pcrpkey", 0),
+    (".pcrpkey", FIRST),
     (".profile", 257),
     (".dtbauto", 257),
     (".hwids", 257),
     (".efifw", 258),
 ];
+/// The first version of systemd whose stub measures sections into PCR 11.
+const FIRST: u32 = 252;
 /// In front of the version in the stub's `.sdmagic`.
 const MAGIC: &[u8] = b"#### LoaderInfo: systemd-stub ";
 
@@ -63,6 +70,9 @@ impl<'a> UkiImage<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, UkiError> {
         let pe = PeImage::parse(bytes)?;
         let version = stub_version(&pe).ok_or(UkiError::Stub)?;
+        if version < FIRST {
+            return Err(UkiError::OldStub(version));
+        }
         let mut sections = Vec::new();
         for (name, since) in MEASURED {
             let mut named = pe.named(name);

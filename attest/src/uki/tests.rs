@@ -151,6 +151,13 @@ fn refuses_what_it_cannot_predict() {
             .with(".sdmagic", b"systemd-boot"),
         UkiError::Stub,
     );
+    // Up to systemd 251 PCR 11 stays zero.
+    let stub_of = |magic| Builder::uki().without(".sdmagic").with(".sdmagic", magic);
+    refused(
+        &stub_of(b"#### LoaderInfo: systemd-stub 251.4-1ubuntu7 ####\0"),
+        UkiError::OldStub(251),
+    );
+    assert!(predict(&stub_of(b"#### LoaderInfo: systemd-stub 252 ####\0")).is_ok());
     refused(
         &Builder::uki().with(".cmdline", b"second"),
         UkiError::Choice(".cmdline"),

@@ -12,6 +12,9 @@ pub use signature::Signature;
 /// Bytes are no TPM structure of the expected kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WireError {
+    /// A selection of PCRs names a bank more than once, and not in ascending order.
+    #[error("a bank of PCRs is selected twice: select each once, as in `sha256:0-7+sha384:0-7`")]
+    BankTwice,
     /// Something follows the structure.
     #[error("bytes follow the structure")]
     Trailing,

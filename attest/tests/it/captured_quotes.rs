@@ -3,7 +3,7 @@
 use attest::{CapturedKey, CapturedQuote, HashAlg, PcrSelection, PcrValues, Reject, SignedQuote};
 use proptest::prelude::*;
 
-use crate::fixtures::{CapturedEvidence, pcrs, quote};
+use crate::fixtures::{CapturedEvidence, pcrs, quote, quotes};
 
 /// Five kinds: by an RSA key in either scheme, by an ECC key on either curve, and of the SHA-384 bank.
 const GOOD: [&str; 5] = [
@@ -67,6 +67,37 @@ fn is_about_the_nonce_and_the_pcrs_that_were_asked_for() {
         evidence.nonce.pop();
         let refused = verify(&evidence, &selection(name)).map(drop);
         assert_eq!(refused, Err(Reject::ExtraData), "{name}");
+    }
+}
+
+/// On each curve and in each RSA scheme, with each hash: by the whole public area, and by the key alone in each form of
+/// the signature. The hash is that of the digest over the PCRs.
+#[test]
+fn keys_of_tools_sign_with_any_hash() {
+    let names = quotes("tools-");
+    assert_eq!(names.len(), 12);
+    for name in names {
+        let evidence = quote(&name);
+        let [bare, plain_quote, plain] = evidence.plain.as_ref().unwrap();
+        let whole = evidence.ak.as_ref().unwrap();
+        let signed = [(&evidence.quote, &evidence.signature), (plain_quote, plain)];
+        for (key, (statement, signature)) in [whole, bare]
+            .into_iter()
+            .flat_map(|key| signed.map(|signed| (key, signed)))
+        {
+            let verify = |statement: &[u8], signature: &[u8]| {
+                let key = CapturedKey::parse(key)?;
+                CapturedQuote::parse(statement, signature)?.verify(&key, &evidence.nonce)
+            };
+            let proven = verify(statement, signature).unwrap_or_else(|reject| panic!("{name}: {reject}"));
+            let (digest, hash) = proven.pcr_digest();
+            assert_eq!(digest.len(), hash.digest_len(), "{name}");
+            assert!(name.contains(&hash.to_string()), "{name}: {hash}");
+            let mut other = statement.clone();
+            *other.last_mut().unwrap() ^= 1;
+            let refused = verify(&other, signature).map(drop);
+            assert_eq!(refused, Err(Reject::SignatureInvalid), "{name}");
+        }
     }
 }
 

@@ -261,10 +261,10 @@ fn each_difference_from_a_policy_is_explained_and_has_a_test() {
     }
 }
 
-#[test]
-fn each_code_has_a_test() {
+/// The tests in these folders, and those beside the code there.
+fn tests_in(folders: &[&str]) -> String {
     let mut tests = String::new();
-    for folder in TESTS {
+    for folder in folders {
         for path in sources(&here().join(folder)) {
             let source = read(&path);
             let is_test = folder.contains("tests") || path.ends_with("tests.rs");
@@ -276,6 +276,12 @@ fn each_code_has_a_test() {
             });
         }
     }
+    tests
+}
+
+#[test]
+fn each_code_has_a_test() {
+    let tests = tests_in(&TESTS);
     for Variant { name, code, .. } in variants() {
         let variant = format!("Reject::{name}");
         let by_name = tests
@@ -285,6 +291,40 @@ fn each_code_has_a_test() {
             .any(|next| next.is_none_or(|letter| !letter.is_alphanumeric()));
         let by_code = tests.contains(&format!("\"{code}\""));
         assert!(by_name || by_code, "no test refuses with `{code}`");
+    }
+}
+
+/// Refusals that are none of a check: of messages and hosts.
+#[test]
+fn each_code_of_a_message_or_host_has_a_test() {
+    let folders = [
+        "../plugins/node-tpm/tests/it",
+        "../server/src/api",
+        "../swtpm-tests/tests/it/world",
+    ];
+    let tests = tests_in(&folders);
+    let mut codes = BTreeSet::new();
+    for folder in [
+        "../plugins/node-tpm/src",
+        "../plugins/node-tpm/src/server",
+        "../server/src/api",
+    ] {
+        for path in sources(&here().join(folder)) {
+            let source = read(&path);
+            let code = source.split("#[cfg(test)]").next().unwrap();
+            for call in ["Refusal::invalid(\"", "Refusal::denied(\""] {
+                let calls = code.split(call).skip(1);
+                codes.extend(calls.map(|after| after.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    assert!(
+        codes.contains("not_bound") && codes.contains("too_many_pending"),
+        "{codes:?}"
+    );
+    for code in codes {
+        let is_seen = tests.contains(&format!("\"{code}\"")) || tests.contains(&format!("({code})"));
+        assert!(is_seen, "no test refuses with `{code}`");
     }
 }
 

@@ -2,9 +2,11 @@
 
 use attest::{
     Reject,
-    ek::{CaCertificate, CaError, EkCertificate, EkRoots, Expiry},
+    ek::{CaCertificate, CaError, Crl, EkCertificate, EkRoots, Expiry},
 };
-use rcgen::{BasicConstraints, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, DistinguishedName, DnType, DnValue, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 
 use crate::vendor::{Ca, Change, NOW, roots, unknown_extension};
 
@@ -78,6 +80,54 @@ fn the_name_of_a_root_is_not_its_key() {
     let both = roots(Expiry::Enforced, &[&ours, &theirs]);
     check(&both, &[], ours.leaf(UNCHANGED), Ok(()));
     check(&both, &[], theirs.leaf(UNCHANGED), Ok(()));
+}
+
+/// The same name as [`Ca::root`] gives it, in letters and a string type of its own.
+const PRINTABLE: Change = |params| {
+    let name = DnValue::PrintableString("The  ROOT".try_into().unwrap());
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+};
+
+#[test]
+fn a_name_is_the_same_in_another_string_type() {
+    let ours = Ca::root("the root", PRINTABLE);
+    let in_utf8 = || ours.cross_sign("The Root", &ours);
+    assert!(in_utf8().is_self_issued());
+    let mut known = EkRoots::new(Expiry::Enforced);
+    known.add_root(in_utf8());
+    check(&known, &[], ours.leaf(UNCHANGED), Ok(()));
+    let between = ours.issue("between", UNCHANGED);
+    check(&known, &[between.certificate()], between.leaf(UNCHANGED), Ok(()));
+    // Who has the name has not the key, and both are tried.
+    let theirs = Ca::root("the root", UNCHANGED);
+    check(&known, &[], theirs.leaf(UNCHANGED), Err(Reject::EkChainSignature));
+    known.add_root(theirs.certificate());
+    check(&known, &[], theirs.leaf(UNCHANGED), Ok(()));
+    check(&known, &[], ours.leaf(UNCHANGED), Ok(()));
+    known.add_crl(Crl::parse(&ours.revoke(&[7], (2026, 12, 24))).unwrap());
+    let serial_7: Change = |params| params.serial_number = Some(vec![7].into());
+    check(&known, &[], ours.leaf(serial_7), Err(Reject::EkRevoked));
+    check(&known, &[], theirs.leaf(serial_7), Ok(()));
+}
+
+/// Hosts are enrolled by the name of their issuer, which is printed without its string types.
+#[test]
+fn a_sent_certificate_gives_a_known_name_to_no_other_key_in_any_string_type() {
+    let root = Ca::root("the top", UNCHANGED);
+    let [ours, theirs] = [
+        root.issue("the root", UNCHANGED),
+        root.issue("the root", PRINTABLE),
+    ];
+    let mut known = roots(Expiry::Enforced, &[&root]);
+    check(&known, &[theirs.certificate()], theirs.leaf(UNCHANGED), Ok(()));
+    known.add_intermediate(ours.certificate());
+    check(
+        &known,
+        &[theirs.certificate()],
+        theirs.leaf(UNCHANGED),
+        Err(Reject::EkChainSignature),
+    );
 }
 
 #[test]

@@ -110,3 +110,19 @@ fn texts(name: &str) -> Option<String> {
 fn all_pcrs() -> PcrSet {
     (0..PcrSet::COUNT).collect()
 }
+
+#[test]
+fn what_windows_measured_is_shown_by_its_names() {
+    let log = EventLog::parse(&event_log("goattest-windows_gcp_shielded_vm.bin")).unwrap();
+    let remarks: Vec<_> = log.events().map(|event| event.remark()).collect();
+    let starts = |start: &str| remarks.iter().any(|remark| remark.starts_with(start));
+    assert!(
+        starts("TRUSTBOUNDARY{BOOTCOUNTER=4 LOADEDMODULE{AUTHENTICODEHASH=44e1ea32b24a0488"),
+        "{remarks:#?}"
+    );
+    assert!(
+        starts("TRUSTBOUNDARY{APPLICATION_SVN=1 SVN_CHAIN_STATUS=0 BOOTDEBUGGING=0 TESTSIGNING=0"),
+        "{remarks:#?}"
+    );
+    assert!(remarks.iter().all(|remark| remark.chars().count() < 2048));
+}

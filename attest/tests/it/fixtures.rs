@@ -47,6 +47,12 @@ pub(crate) fn manifest(name: &str) -> String {
     String::from_utf8(read(&directory("rim").join(name))).unwrap()
 }
 
+/// The names of all captured quotes that begin so, sorted.
+pub(crate) fn quotes(prefix: &str) -> Vec<String> {
+    let names = files("quotes").into_iter();
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
 /// The names of all certificates that might be endorsement keys', sorted.
 pub(crate) fn ek_certificates() -> Vec<String> {
     let platform = files("ek/platform")
@@ -96,6 +102,8 @@ pub(crate) struct CapturedEvidence {
     pub(crate) nonce: Vec<u8>,
     pub(crate) quote: Vec<u8>,
     pub(crate) signature: Vec<u8>,
+    /// The key alone (SubjectPublicKeyInfo), and another quote with a plain signature.
+    pub(crate) plain: Option<[Vec<u8>; 3]>,
 }
 
 /// Reads lines such as `quote ff54…`.
@@ -113,6 +121,10 @@ pub(crate) fn quote(name: &str) -> CapturedEvidence {
         nonce: field("nonce").unwrap_or_default(),
         quote: field("quote").unwrap(),
         signature: field("signature").unwrap(),
+        plain: field("spki").map(|key| {
+            let [quote, signature] = ["plain-quote", "plain-signature"].map(|name| field(name).unwrap());
+            [key, quote, signature]
+        }),
     }
 }
 

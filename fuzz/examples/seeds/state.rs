@@ -29,7 +29,7 @@ pub(crate) fn write() {
     record("host", b"host/one", &host().encode_to_vec());
     record("policy", b"policy/rack-7", &policy().encode_to_vec());
     let log = stored::EventLog {
-        content: crate::testdata("eventlogs/vm-sdboot-type1.bin"),
+        content: super::testdata("eventlogs/vm-sdboot-type1.bin"),
     };
     record(
         "event_log",

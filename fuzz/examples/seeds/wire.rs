@@ -136,6 +136,7 @@ fn answers(quote: tpm::Quote) {
                 more: true,
             },
         ],
+        command_line: b"quiet panic=-1".to_vec().into(),
     };
     let steps = [
         ("credential", tpm::answer::Step::Credential(vec![14; 32].into())),

@@ -359,12 +359,9 @@ pub fn captured(bytes: &[u8]) {
     );
 }
 
-/// [`PcrValues::from_text`].
+/// [`PcrValues::from_file`].
 pub fn pcr_file(bytes: &[u8]) {
-    let Some(values) = str::from_utf8(bytes)
-        .ok()
-        .and_then(|text| PcrValues::from_text(text).ok())
-    else {
+    let Ok(values) = PcrValues::from_file(bytes, Some(&PcrSelection::standard())) else {
         return;
     };
     let is_whole = |(alg, _, value): (HashAlg, u8, &Digest)| value.as_bytes().len() == alg.digest_len();

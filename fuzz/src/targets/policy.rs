@@ -69,7 +69,7 @@ pub fn uki(bytes: &[u8]) {
     let Ok(name) = "predicted".parse() else { return };
     let policy = learn(&name, 1, &evidence, (0..24).collect())
         .policy
-        .with_kernel_image(uki);
+        .with_kernel_image(vec![uki]);
     assert!(
         judge(&policy, &evidence).is_empty(),
         "another image keeps nobody out"

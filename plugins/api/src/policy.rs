@@ -59,6 +59,8 @@ pub struct Shown<'a> {
     pub tpm_firmware: u64,
     /// What its kernel measured, where that is looked at.
     pub list: Option<&'a ProvenList>,
+    /// What it says that its kernel's command line is: shown where PCRs hold its digest.
+    pub command_line: Option<&'a str>,
 }
 
 /// What differs between entries of a kernel's list and each generation that a host is held to.
@@ -258,6 +260,10 @@ impl HostPolicies {
             Some(list) => evidence.with_ima(list),
             None => evidence,
         };
+        let evidence = match shown.command_line {
+            Some(text) => evidence.with_command_line(text),
+            None => evidence,
+        };
         let appraisals: Vec<_> = self
             .all
             .iter()
@@ -268,19 +274,24 @@ impl HostPolicies {
             .unwrap_or_default();
         let standing = |appraisal| PolicyStanding::of(appraisal, known, now);
         let selectors = selectors(&appraisals, &evidence);
-        let told = before
-            .map(|before| before.selectors.as_slice())
-            .unwrap_or_default();
-        let kinds = CERTIFIED.iter().chain([&LIST]);
-        let is_told = |selector: &&String| kinds.clone().any(|kind| selector.starts_with(kind));
         let mut outcome = Outcome {
             standings: appraisals.iter().map(standing).collect(),
             selectors,
         };
         outcome.set_firmware(shown.tpm_firmware);
-        outcome.add(told.iter().filter(is_told).cloned());
+        let kinds = CERTIFIED.into_iter().chain([LIST]);
+        outcome.add(told(before, kinds).cloned());
         Ok(outcome)
     }
+}
+
+/// The selectors of these kinds that are on record.
+fn told(
+    before: Option<&Appraised>,
+    kinds: impl Iterator<Item = &'static str> + Clone,
+) -> impl Iterator<Item = &String> {
+    let selectors = before.into_iter().flat_map(|before| &before.selectors);
+    selectors.filter(move |selector| kinds.clone().any(|kind| selector.starts_with(kind)))
 }
 
 fn enforced(policy: &Generations) -> impl Iterator<Item = GenerationId> + '_ {
@@ -445,6 +456,15 @@ impl ListFindings {
 }
 
 impl Outcome {
+    /// Of evidence without a log: what certificates said of the TPM is still so.
+    #[must_use]
+    pub fn without_log(before: Option<&Appraised>) -> Self {
+        Self {
+            standings: Vec::new(),
+            selectors: told(before, CERTIFIED.into_iter()).cloned().collect(),
+        }
+    }
+
     /// Says what the kernel's list is worth. The PCRs that it extends say nothing by themselves: they go on.
     pub fn set_list(&mut self, list: Option<&KernelList>) {
         let extended = list.iter().flat_map(|list| list.progress.pcrs().iter());

@@ -179,7 +179,7 @@ pub enum TpmError {
     )]
     NoAnswer {
         /// How it is addressed.
-        tcti: String,
+        tcti: Box<str>,
         /// What it was asked for.
         operation: &'static str,
         /// How long it may take.

@@ -19,6 +19,8 @@ const MAX_EVIDENCE: usize = 256 * 1024;
 const MAX_ANSWER: usize = EventLog::MAX_LEN + MAX_PART + 64 * 1024;
 /// Most of the kernel's list that comes at once, in bytes: any entry fits in.
 pub(crate) const MAX_PART: usize = 768 * 1024;
+/// Longest command line of a kernel in bytes.
+pub(crate) const MAX_COMMAND_LINE: usize = 4096;
 /// Most endorsement keys of a TPM.
 const MAX_KEYS: usize = 8;
 /// Most certificates sent along with an endorsement key.
@@ -73,6 +75,8 @@ pub(crate) struct Supplied {
     pub(crate) claimed: Option<PcrValues>,
     pub(crate) event_log: Option<Bytes>,
     pub(crate) list: Option<ListPart>,
+    /// What the host says that its kernel's command line is. No text is no command line.
+    pub(crate) command_line: Option<String>,
 }
 
 /// A part of the kernel's measurement list.
@@ -158,6 +162,7 @@ fn parse_supplied(supplied: wire::Supplied) -> Result<Supplied, Refusal> {
     if supplied.logs.len() > MAX_LOGS {
         return Err(Reject::TooLarge.into());
     }
+    check_len(&supplied.command_line, MAX_COMMAND_LINE)?;
     let (quote, claimed) = quote(supplied.quote)?;
     let (mut event_log, mut list) = (None, None);
     for log in supplied.logs {
@@ -170,11 +175,13 @@ fn parse_supplied(supplied: wire::Supplied) -> Result<Supplied, Refusal> {
             return Err(Reject::Unexpected.into());
         }
     }
+    let command_line = String::from_utf8(supplied.command_line.into()).ok();
     Ok(Supplied {
         quote,
         claimed,
         event_log,
         list,
+        command_line: command_line.filter(|text| !text.is_empty()),
     })
 }
 

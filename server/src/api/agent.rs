@@ -156,8 +156,7 @@ impl agent_server::Agent for AgentService {
             .change(move |draft| changes::create_token(draft, &new, &path, &actor))
             .await;
         let created = created.map_err(|error| status::not_changed(&error))?;
-        created
-            .ok_or_else(|| Status::already_exists("failed to create token: it exists, or its agent does"))?;
+        created.map_err(|error| status::token_not_created(&error))?;
         Ok(Response::new(token))
     }
 

@@ -43,7 +43,10 @@ use crate::{
     authorize::Presented,
     convert, issue,
     journal::Record,
-    registry::{AgentSvid, HostId, Snapshot, TokenHash, changes, host_changes},
+    registry::{
+        AgentSvid, HostId, Snapshot, TokenHash, changes,
+        host_changes::{self, TooManyPending},
+    },
 };
 
 /// A message of so many bytes has a log, which takes milliseconds to appraise.
@@ -328,10 +331,7 @@ impl Conversation {
             .change(admit)
             .await
             .map_err(|error| status::not_changed(&error))?;
-        let refusal = match admitted {
-            Ok(host) => Refusal::denied("host_pending", HostPending(Arc::clone(&host.id))),
-            Err(too_many) => Refusal::denied("too_many_pending", too_many),
-        };
+        let refusal = turned_away(admitted);
         self.note_refusal(evidence, &refusal).await;
         Ok(status::refused(&refusal))
     }
@@ -496,8 +496,17 @@ impl Records for Snapshot {
     }
 }
 
+/// What a TPM of no enrolled host is told.
+fn turned_away(admitted: Result<Arc<Host>, TooManyPending>) -> Refusal {
+    match admitted {
+        Ok(host) => Refusal::denied("host_pending", HostPending(Arc::clone(&host.id))),
+        Err(too_many) => Refusal::denied("too_many_pending", too_many),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use svid::Timestamp;
     use tokio::time::Instant;
 
     use super::{super::silence::silent, *};
@@ -512,5 +521,18 @@ mod tests {
         }
         check(FIRST_WITHIN, 10).await;
         check(ANSWER_WITHIN, 60).await;
+    }
+
+    #[test]
+    fn a_tpm_of_no_host_is_told_to_wait_or_that_too_many_do() {
+        let host = Host::enrolled("6f9c".into(), Timestamp::from_unix(0));
+        let waits = turned_away(Ok(Arc::new(host)));
+        assert_eq!(waits.code, "host_pending");
+        assert!(waits.source.to_string().contains("6f9c"), "{}", waits.source);
+        let refused = turned_away(Err(TooManyPending));
+        assert_eq!(refused.code, "too_many_pending");
+        let told = status::refused(&refused);
+        assert_eq!(told.code(), tonic::Code::PermissionDenied);
+        assert!(told.message().contains("(too_many_pending)"), "{told}");
     }
 }

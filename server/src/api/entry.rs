@@ -22,6 +22,7 @@ use crate::{
     registry::{
         Draft, Entry, Registry, authorized_entries,
         changes::{self, Created},
+        hardware::Mixed,
     },
 };
 
@@ -225,12 +226,25 @@ fn create(
             status::item(&Status::already_exists("entry ID is already in use")),
             None,
         ),
+        Ok(Created::Mixed(mixed)) => (status::item(&status::mixed(&mixed)), None),
         Err(error) => (status::item(&malformed(&error)), None),
     };
     let entry = entry.map(|entry| wire(&trust_domain, &entry, mask));
     batch_create_entry_response::Result {
         status: Some(status),
         entry,
+    }
+}
+
+/// Why an entry stays as it is.
+enum NotUpdated {
+    Malformed(EntryFieldError),
+    Mixed(Mixed),
+}
+
+impl From<Mixed> for NotUpdated {
+    fn from(mixed: Mixed) -> Self {
+        Self::Mixed(mixed)
     }
 }
 
@@ -243,11 +257,13 @@ fn update(
 ) -> batch_update_entry_response::Result {
     let trust_domain = draft.state().trust_domain.clone();
     let updated = changes::update_entry(draft, &new.id, actor, |old| {
-        convert::entry_from_wire(&trust_domain, Arc::clone(old.id()), new, input, old)
+        let parsed = convert::entry_from_wire(&trust_domain, Arc::clone(old.id()), new, input, old);
+        parsed.map_err(NotUpdated::Malformed)
     });
     let (status, entry) = match updated {
         None => (status::item(&not_found()), None),
-        Some(Err(error)) => (status::item(&malformed(&error)), None),
+        Some(Err(NotUpdated::Malformed(error))) => (status::item(&malformed(&error)), None),
+        Some(Err(NotUpdated::Mixed(mixed))) => (status::item(&status::mixed(&mixed)), None),
         Some(Ok(entry)) => (status::item_ok(), Some(wire(&trust_domain, &entry, output))),
     };
     batch_update_entry_response::Result {

@@ -149,6 +149,7 @@ fn policies(method: &str) -> Option<Access> {
             | "AssignPolicies"
             | "GetPolicy"
             | "LearnPolicy"
+            | "TestPolicy"
             | "ListPolicies"
             | "PromotePolicy"
             | "RetirePolicy"

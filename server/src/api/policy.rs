@@ -5,14 +5,15 @@ use std::sync::Arc;
 use attest::{
     PcrValues,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
-    policy::{Evidence, Learned, Policy, PolicyKey, PolicyName, learn},
+    policy::{Difference, DifferenceKind, Evidence, Learned, Policy, PolicyKey, PolicyName, judge, learn},
 };
 use edge::Clock;
 use plugin_api::{Appraised, Host};
 use proto::plastron::policy::v1::{
     ApplyPolicyRequest, ApplyPolicyResponse, AssignPoliciesRequest, Caution, ChangeResponse,
     GetPolicyRequest, LearnPolicyRequest, LearnPolicyResponse, ListPoliciesRequest, ListPoliciesResponse,
-    Policy as WirePolicy, PromotePolicyRequest, RetirePolicyRequest, StagePolicyRequest, policies_server,
+    Policy as WirePolicy, PromotePolicyRequest, RetirePolicyRequest, StagePolicyRequest, TestPolicyRequest,
+    TestPolicyResponse, policies_server,
 };
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status, async_trait};
@@ -176,15 +177,67 @@ impl policies_server::Policies for PolicyService {
         let text = learning.await??;
         Ok(Response::new(LearnPolicyResponse { text }))
     }
+
+    async fn test_policy(
+        &self,
+        request: Request<TestPolicyRequest>,
+    ) -> Result<Response<TestPolicyResponse>, Status> {
+        let request = request.into_inner();
+        let policy = Policy::parse(request.text.as_bytes())
+            .map_err(|error| status::invalid("policy is not understood", &error))?;
+        let snapshot = self.registry.snapshot();
+        let host = snapshot.hosts.get(&request.host_id).cloned();
+        let host = host.ok_or_else(host_not_found)?;
+        let logs = self.logs.clone();
+        let judging = aside(move || {
+            learned(&host, &logs, &request.kernel_list, |evidence| {
+                let evidence = if request.command_line.is_empty() {
+                    evidence
+                } else {
+                    evidence.with_command_line(&request.command_line)
+                };
+                tested(policy, !request.kernel_list.is_empty(), &evidence)
+            })
+        });
+        let outcome = judging.await??;
+        Ok(Response::new(outcome))
+    }
+}
+
+/// What differs between a policy and evidence on record, of which the kernel's list is none, but for one that was brought.
+fn tested(policy: Policy, has_list: bool, evidence: &Evidence<'_>) -> TestPolicyResponse {
+    let are_files_unknown = policy.ima.is_some() && !has_list;
+    let rest = Policy {
+        ima: policy.ima.clone().filter(|_| has_list),
+        ..policy
+    };
+    let differences = judge(&rest, evidence);
+    let is_unknown = |difference: &&Difference| difference.kind == DifferenceKind::NotProven;
+    let files = are_files_unknown
+        .then(|| "the files that its kernel measures: their list is not on record".to_owned());
+    TestPolicyResponse {
+        differences: differences
+            .iter()
+            .filter(|difference| !is_unknown(difference))
+            .map(convert::difference_to_wire)
+            .collect(),
+        more: differences.more(),
+        unknown: differences
+            .iter()
+            .filter(is_unknown)
+            .map(ToString::to_string)
+            .chain(files)
+            .collect(),
+    }
 }
 
 /// What `teach` makes of the evidence on record of `host`, and of its kernel's list, where that is not empty.
-fn learned(
+fn learned<T>(
     host: &Host,
     logs: &EventLogs,
     kernel_list: &[u8],
-    teach: impl FnOnce(Evidence<'_>) -> String,
-) -> Result<String, Status> {
+    teach: impl FnOnce(Evidence<'_>) -> T,
+) -> Result<T, Status> {
     let nothing = || {
         Status::failed_precondition(
             "no event log of this host is on record; it is kept when the host attests next with one that is new",
@@ -192,12 +245,12 @@ fn learned(
     };
     let log = logs
         .of(host)
-        .map_err(|error| status::invalid("cannot learn from this host", &error))?;
+        .map_err(|error| status::invalid("evidence on record can't be used", &error))?;
     let log = log.ok_or_else(nothing)?;
     let appraised = host.appraised.as_ref().ok_or_else(nothing)?;
     let known = appraised.event_log.as_ref().ok_or_else(nothing)?;
     let evidence = Evidence::recorded(&known.values, &log)
-        .map_err(|error| status::invalid("cannot learn from this host", &error))?;
+        .map_err(|error| status::invalid("evidence on record can't be used", &error))?;
     let evidence = evidence.with_tpm_firmware(appraised.standing.firmware_version);
     if kernel_list.is_empty() {
         return Ok(teach(evidence));

@@ -16,8 +16,13 @@ use crate::{
     backup::TakeError,
     ca::{OrderRefused, RotationError, SignError},
     registry::{
-        ChangeError, authority_changes::NotAppended, changes::NotRecorded, host_changes::HostMoved,
-        key_changes::KeysRefused, policy_changes::PolicyRefused,
+        ChangeError,
+        authority_changes::NotAppended,
+        changes::{NoToken, NotRecorded},
+        hardware::Mixed,
+        host_changes::HostMoved,
+        key_changes::KeysRefused,
+        policy_changes::PolicyRefused,
     },
 };
 
@@ -34,6 +39,19 @@ pub(super) fn denied(denied: &Denied) -> Status {
         Denied::Method(_) | Denied::Revoked(_) => return Status::permission_denied(denied.to_string()),
     };
     with_reason(&denied.to_string(), reason)
+}
+
+/// An ID that would be given both by hardware and without.
+pub(super) fn mixed(mixed: &Mixed) -> Status {
+    Status::failed_precondition(mixed.to_string())
+}
+
+/// A join token that is not made.
+pub(super) fn token_not_created(error: &NoToken) -> Status {
+    match error {
+        NoToken::Exists => Status::already_exists(error.to_string()),
+        NoToken::Mixed(_) => Status::failed_precondition(error.to_string()),
+    }
 }
 
 /// An agent that renews by attesting again.

@@ -23,8 +23,8 @@ pub use host::{
 pub use id::{IdError, agent_id, id_to_wire, member_id, workload_id};
 pub use mask::{ALL_ENTRY_FIELDS, mask_agent, mask_bundle, mask_entry};
 pub use policy::{
-    PolicyFieldError, Tallies, fall_out_to_wire, pins, policy_name, policy_names, policy_to_wire,
-    standing_to_wire, unknown_to_wire, which,
+    PolicyFieldError, Tallies, difference_to_wire, fall_out_to_wire, pins, policy_name, policy_names,
+    policy_to_wire, standing_to_wire, unknown_to_wire, which,
 };
 pub use selector::{selector_match, selectors_from_wire, selectors_to_wire, trust_domain_match};
 pub use svid::{jwt_to_wire, svid_to_wire};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use attest::{
     PcrSet,
-    policy::{PolicyError, PolicyName},
+    policy::{Difference, PolicyError, PolicyName},
 };
 use plugin_api::{Host, PolicyJudgement, PolicyStanding};
 use proto::plastron::{host::v1 as host_wire, policy::v1 as wire};
@@ -174,6 +174,22 @@ pub fn standing_to_wire(standing: &PolicyStanding) -> host_wire::Appraisal {
         since: Timestamp::as_unix(standing.since),
         is_met: standing.is_met(),
         judgements: standing.judgements.iter().map(judgement).collect(),
+    }
+}
+
+/// Writes what differs from a policy.
+#[must_use]
+pub fn difference_to_wire(difference: &Difference) -> wire::Difference {
+    wire::Difference {
+        code: difference.kind.code().into(),
+        subject: difference.subject.clone(),
+        expected: difference.expected.clone(),
+        found: difference.found.clone(),
+        place: difference.event.map(|place| wire::Place {
+            event: place.index,
+            pcr: place.pcr.into(),
+        }),
+        text: difference.to_string(),
     }
 }
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use plugin_api::{Claim, HostEvent};
 use svid::{SelectorSet, SpiffeId, Timestamp, x509::RevocationReason};
 
-use super::{Agent, AgentSvid, Draft, Entry, JoinToken, PathKey, TokenHash, host_changes};
+use super::{
+    Agent, AgentSvid, Draft, Entry, JoinToken, PathKey, TokenHash,
+    hardware::{self, Mixed},
+    host_changes,
+};
 use crate::{journal::Record, registry::host_changes::HostMoved};
 
 /// What became of an entry that was to be created.
@@ -15,6 +19,8 @@ pub enum Created {
     AlreadyExists(Arc<Entry>),
     /// Its identifier is taken by another one.
     IdTaken,
+    /// Its SPIFFE ID is given by hardware, or it would be.
+    Mixed(Mixed),
     /// It is new.
     New(Arc<Entry>),
 }
@@ -28,6 +34,9 @@ pub fn create_entry(draft: &mut Draft, entry: Entry, actor: &str) -> Created {
     if draft.state().entries.get(entry.id()).is_some() {
         return Created::IdTaken;
     }
+    if let Err(mixed) = hardware::check(draft.state(), &entry) {
+        return Created::Mixed(mixed);
+    }
     draft.audit(entry_record("entry_created", &entry, actor));
     Created::New(draft.put_entry(Entry {
         revision: 0,
@@ -37,7 +46,7 @@ pub fn create_entry(draft: &mut Draft, entry: Entry, actor: &str) -> Created {
 }
 
 /// Replaces the entry that has the identifier of what `update` makes of it. `None` if there is none.
-pub fn update_entry<E>(
+pub fn update_entry<E: From<Mixed>>(
     draft: &mut Draft,
     id: &str,
     actor: &str,
@@ -52,6 +61,9 @@ pub fn update_entry<E>(
         },
         Err(error) => return Some(Err(error)),
     };
+    if let Err(mixed) = hardware::check(draft.state(), &updated) {
+        return Some(Err(mixed.into()));
+    }
     draft.audit(entry_record("entry_updated", &updated, actor));
     Some(Ok(draft.put_entry(updated)))
 }
@@ -94,11 +106,36 @@ pub struct NewToken {
     pub alias: Option<(Arc<str>, SpiffeId)>,
 }
 
-/// Creates a join token for `actor`. `None` if the token, or the agent of one with its text, is there already.
-pub fn create_token(draft: &mut Draft, new: &NewToken, agent_path: &Arc<str>, actor: &str) -> Option<()> {
+/// Why there is no token.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoToken {
+    /// It, or the agent of one with its text, is there already.
+    #[error("failed to create token: it exists, or its agent does")]
+    Exists,
+    /// Its agent would have an ID that stands for hardware.
+    #[error("failed to create token: {0}")]
+    Mixed(#[from] Mixed),
+}
+
+/// Creates a join token for `actor`.
+///
+/// # Errors
+///
+/// It is there already, or gives its agent what stands for hardware.
+pub fn create_token(
+    draft: &mut Draft,
+    new: &NewToken,
+    agent_path: &Arc<str>,
+    actor: &str,
+) -> Result<(), NoToken> {
     let hash = TokenHash::of(&new.token);
     if draft.state().tokens.contains_key(&hash) || draft.state().agents.contains_key(agent_path) {
-        return None;
+        return Err(NoToken::Exists);
+    }
+    let alias = new.alias.as_ref();
+    let alias = alias.map(|(id, alias)| alias_entry(draft, Arc::clone(id), alias, agent_path));
+    if let Some(entry) = &alias {
+        hardware::check(draft.state(), entry)?;
     }
     let record = Record::new("join_token_created", &actor).with("expires_at", &new.expires_at);
     draft.audit(record);
@@ -108,12 +145,11 @@ pub fn create_token(draft: &mut Draft, new: &NewToken, agent_path: &Arc<str>, ac
             expires_at: new.expires_at,
         },
     );
-    if let Some((id, alias)) = &new.alias {
-        let entry = alias_entry(draft, Arc::clone(id), alias, agent_path);
+    if let Some(entry) = alias {
         draft.audit(entry_record("entry_created", &entry, actor));
         draft.put_entry(entry);
     }
-    Some(())
+    Ok(())
 }
 
 /// As SPIRE makes it: child of the token's agent, with that agent's ID as selector.

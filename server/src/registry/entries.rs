@@ -15,6 +15,8 @@ pub struct Entries {
     by_spiffe_id: OrdSet<BySpiffeId>,
     /// Node aliases, by each of their selectors.
     aliases: OrdMap<(Selector, EntryId), Arc<Entry>>,
+    /// Those of them that make their ID hardware-only.
+    hardware: OrdSet<PathKey>,
     /// Entries that end, by when.
     ending: OrdMap<(Timestamp, EntryId), Arc<Entry>>,
 }
@@ -80,6 +82,22 @@ impl Entries {
         entries.map(|(_, entry)| entry)
     }
 
+    /// Whether the ID with this path is hardware-only.
+    #[must_use]
+    pub fn is_hardware(&self, path: &Arc<str>) -> bool {
+        let next = self.hardware.range(first(path)..).next();
+        next.is_some_and(|key| key.path == *path)
+    }
+
+    /// Paths of the IDs that are hardware-only.
+    pub fn hardware_ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        let mut last = None;
+        self.hardware
+            .iter()
+            .map(|key| &key.path)
+            .filter(move |path| last.replace(Arc::clone(path)).as_ref() != Some(*path))
+    }
+
     /// The entries that have ended.
     pub fn ended(&self, now: Timestamp) -> impl Iterator<Item = &Arc<Entry>> {
         self.ending
@@ -114,6 +132,9 @@ impl Entries {
                     .insert((selector.clone(), Arc::clone(entry.id())), Arc::clone(&entry));
             }
         }
+        if entry.is_hardware_alias() {
+            self.hardware.insert(entry.spiffe_id.clone());
+        }
         if let Some(end) = entry.expires_at {
             self.ending
                 .insert((end, Arc::clone(entry.id())), Arc::clone(&entry));
@@ -136,6 +157,9 @@ impl Entries {
             for selector in &entry.selectors {
                 self.aliases.remove(&(selector.clone(), Arc::clone(entry.id())));
             }
+        }
+        if entry.is_hardware_alias() {
+            self.hardware.remove(&entry.spiffe_id);
         }
         Some(entry)
     }

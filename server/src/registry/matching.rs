@@ -10,7 +10,7 @@ use std::{
 
 use svid::Timestamp;
 
-use super::{Agent, Entry, Snapshot};
+use super::{Agent, Entry, Snapshot, hardware::may_have};
 
 /// Every entry that `agent` may have, without those that ended.
 #[must_use]
@@ -23,6 +23,7 @@ pub fn authorized_entries(snapshot: &Snapshot, agent: &Agent, now: Timestamp) ->
             .entries
             .children(&path)
             .filter(|entry| !entry.is_expired(now))
+            .filter(|entry| may_have(snapshot, agent, &entry.spiffe_id.path))
         {
             found.push(Arc::clone(entry));
             if seen.insert(Arc::clone(&entry.spiffe_id.path)) {
@@ -41,9 +42,11 @@ pub fn is_authorized(snapshot: &Snapshot, agent: &Agent, id: &str, now: Timestam
     let entry = snapshot
         .entries
         .get(id)
-        .filter(|entry| !entry.is_node_alias() && !entry.is_expired(now))?;
+        .filter(|entry| !entry.is_node_alias() && !entry.is_expired(now))
+        .filter(|entry| may_have(snapshot, agent, &entry.spiffe_id.path))?;
     let goals: HashSet<_> = starting_points(snapshot, agent).into_iter().collect();
-    let reached = climb(snapshot, entry, now, |path| goals.contains(path));
+    let passes = |path: &Arc<str>| may_have(snapshot, agent, path);
+    let reached = climb(snapshot, entry, now, passes, |path| goals.contains(path));
     reached.then(|| Arc::clone(entry))
 }
 
@@ -59,19 +62,34 @@ pub struct Concerned {
 impl Concerned {
     /// Adds those whom the addition, change or removal of `entry` may concern.
     pub fn add(&mut self, snapshot: &Snapshot, entry: &Arc<Entry>) {
+        self.add_one(snapshot, entry);
+        // With it, the ID may become hardware-only, or cease to be.
+        if entry.is_hardware_alias() {
+            let namesakes = snapshot.entries.with_spiffe_id(&entry.spiffe_id.path);
+            namesakes.for_each(|other| self.add_one(snapshot, other));
+        }
+    }
+
+    fn add_one(&mut self, snapshot: &Snapshot, entry: &Arc<Entry>) {
         if entry.is_node_alias() {
             self.aliases.insert(Arc::clone(entry.id()), Arc::clone(entry));
         }
-        climb(snapshot, entry, Timestamp::from_unix(i64::MIN), |path| {
-            let aliases = snapshot
-                .entries
-                .with_spiffe_id(path)
-                .filter(|entry| entry.is_node_alias());
-            self.aliases
-                .extend(aliases.map(|alias| (Arc::clone(alias.id()), Arc::clone(alias))));
-            self.paths.insert(Arc::clone(path));
-            false
-        });
+        climb(
+            snapshot,
+            entry,
+            Timestamp::from_unix(i64::MIN),
+            |_| true,
+            |path| {
+                let aliases = snapshot
+                    .entries
+                    .with_spiffe_id(path)
+                    .filter(|entry| entry.is_node_alias());
+                self.aliases
+                    .extend(aliases.map(|alias| (Arc::clone(alias.id()), Arc::clone(alias))));
+                self.paths.insert(Arc::clone(path));
+                false
+            },
+        );
     }
 
     /// Whether the agent with this path is concerned.
@@ -95,16 +113,18 @@ fn starting_points(snapshot: &Snapshot, agent: &Agent) -> Vec<Arc<str>> {
     for selector in &agent.selectors {
         let aliases = snapshot.entries.aliases(selector);
         let matching = aliases.filter(|alias| alias.selectors.is_subset(&agent.selectors));
+        let matching = matching.filter(|alias| may_have(snapshot, agent, &alias.spiffe_id.path));
         paths.extend(matching.map(|alias| Arc::clone(&alias.spiffe_id.path)));
     }
     paths.into_iter().collect()
 }
 
-/// Goes from an entry to its parents, and to theirs, until `is_goal` accepts a path.
+/// Goes from an entry to its parents, and to theirs, as far as `passes` lets it, until `is_goal` accepts a path.
 fn climb(
     snapshot: &Snapshot,
     entry: &Arc<Entry>,
     now: Timestamp,
+    passes: impl Fn(&Arc<str>) -> bool,
     mut is_goal: impl FnMut(&Arc<str>) -> bool,
 ) -> bool {
     let mut open = vec![Arc::clone(&entry.parent_id.path)];
@@ -113,7 +133,7 @@ fn climb(
         if is_goal(&path) {
             return true;
         }
-        if !seen.insert(Arc::clone(&path)) {
+        if !passes(&path) || !seen.insert(Arc::clone(&path)) {
             continue;
         }
         let parents = snapshot.entries.with_spiffe_id(&path);

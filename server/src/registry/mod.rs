@@ -16,6 +16,7 @@ mod entries;
 mod entry;
 mod event_logs;
 mod filter;
+pub mod hardware;
 pub mod host_changes;
 mod host_codec;
 mod hosts;

@@ -13,6 +13,8 @@ use crate::ca::{Authorities, Crl};
 pub struct Snapshot {
     /// The server's trust domain: all paths belong to it.
     pub trust_domain: TrustDomain,
+    /// IDs may be given both by hardware and without, as the configuration says.
+    pub mixed: bool,
     /// Which revision of the store this is.
     pub revision: u64,
     /// All entries.
@@ -39,6 +41,7 @@ impl Snapshot {
     pub fn empty(trust_domain: TrustDomain) -> Self {
         Self {
             trust_domain,
+            mixed: false,
             revision: 0,
             entries: Entries::default(),
             agents: OrdMap::new(),

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use edge::{Chain, Clock, metrics::Histogram};
 use svid::TrustDomain;
 use tokio::sync::{mpsc, watch};
-use tracing::error;
+use tracing::{error, warn};
 
-use super::{ChangeError, CodecError, Draft, Job, Registry, Snapshot, Touched, codec, draft::Finished};
+use super::{
+    ChangeError, CodecError, Draft, Job, Registry, Snapshot, Touched, codec, draft::Finished,
+    hardware::mixed_entries,
+};
 use crate::{
     journal::Journal,
     store::{Batch, Store, StoreError},
@@ -97,6 +100,21 @@ impl Owner {
     #[must_use]
     pub fn metered(self, seconds: Histogram) -> Self {
         Self { seconds, ..self }
+    }
+
+    /// Lets IDs be given both by hardware and without, or not: then it says how many entries count for nothing.
+    #[must_use]
+    pub fn mixing(self, mixed: bool) -> Self {
+        let entries = mixed_entries(&self.snapshots.borrow());
+        if entries > 0 && !mixed {
+            warn!(
+                entries,
+                "IDs that stand for hardware are given by entries without; these count for nothing: delete them, or set `mixed`"
+            );
+        }
+        self.snapshots
+            .send_modify(|snapshot| Arc::make_mut(snapshot).mixed = mixed);
+        self
     }
 
     /// Tells `webhook` what becomes of hosts.

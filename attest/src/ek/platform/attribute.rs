@@ -12,6 +12,7 @@ use super::{
     super::{
         certificate::CertificateId,
         chain::{Issued, Kind},
+        dn::NameKey,
     },
     element::{
         self, BIT_STRING, Element, Elements, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET,
@@ -32,8 +33,8 @@ pub(super) struct AttributeCertificate<'a> {
     pub(super) extensions: Vec<X509Extension<'a>>,
     /// What is signed.
     signed: &'a [u8],
-    /// Name of the issuer in DER.
-    issuer: &'a [u8],
+    /// Name of the issuer.
+    issuer: NameKey,
     serial: &'a [u8],
     algorithm: AlgorithmIdentifier<'a>,
     signature: &'a [u8],
@@ -81,7 +82,7 @@ impl<'a> AttributeCertificate<'a> {
             validity,
             extensions,
             signed: outer.signed,
-            issuer,
+            issuer: name_key(issuer).ok_or(malformed)?,
             serial,
             algorithm,
             signature: outer.signature,
@@ -89,10 +90,10 @@ impl<'a> AttributeCertificate<'a> {
     }
 
     /// What its issuer signed.
-    pub(super) const fn issued(&self) -> Issued<'_> {
+    pub(super) fn issued(&self) -> Issued<'_> {
         Issued {
             kind: Kind::AttributeCertificate,
-            issuer: self.issuer,
+            issuer: self.issuer.clone(),
             serial: self.serial,
             algorithms: [&self.algorithm, &self.algorithm],
             message: self.signed,
@@ -141,6 +142,11 @@ fn holder(content: &[u8]) -> Result<CertificateId, Reject> {
     let serial = serial(&mut base).ok_or(reject)?;
     base.end().ok_or(reject)?;
     id(issuer, serial).ok_or(reject)
+}
+
+fn name_key(name: &[u8]) -> Option<NameKey> {
+    let (_, name) = X509Name::from_der(name).ok()?;
+    Some(NameKey::of(&name))
 }
 
 /// Of a name in DER and a number.

@@ -1,6 +1,6 @@
 //! Who may say which TPM is in which machine: the operator's choice alone, nothing is shipped.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
@@ -10,6 +10,7 @@ use crate::{
     ek::{
         CaCertificate, CaError, CaKey, CertificateId, EkRoots, Expiry,
         chain::{Issued, Way},
+        dn::NameKey,
     },
 };
 
@@ -17,8 +18,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct PlatformRoots {
     roots: EkRoots,
-    /// By name as text, the names in DER of those who may sign.
-    signers: HashMap<String, BTreeSet<Vec<u8>>>,
+    /// By name as text, the names of those who may sign.
+    signers: HashMap<String, HashSet<NameKey>>,
 }
 
 /// A platform certificate that leads to a root. Only [`PlatformRoots::verify`] makes one.
@@ -51,7 +52,7 @@ impl PlatformRoots {
         self.signers
             .entry(name.issuer().into())
             .or_default()
-            .insert(certificate.subject().into());
+            .insert(certificate.subject().clone());
         if certificate.is_self_issued() {
             self.roots.add_root(certificate);
         } else {
@@ -99,7 +100,7 @@ impl PlatformRoots {
         let mut found = Err(Reject::EkChainUnknown);
         for issuer in self.signers.get(certificate.id.issuer()).into_iter().flatten() {
             let issued = Issued {
-                issuer,
+                issuer: issuer.clone(),
                 ..parsed.issued()
             };
             found = self.roots.find(&issued, parsed.validity, None, &[], now);

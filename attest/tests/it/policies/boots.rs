@@ -196,7 +196,7 @@ fn another_kernel_is_accepted_once_it_was_predicted() {
         codes(&old, &other),
         ["policy_boot_image", "policy_initrd", "policy_uki_section"]
     );
-    let new = old.clone().with_kernel_image(predicted_53c());
+    let new = old.clone().with_kernel_image(vec![predicted_53c()]);
     assert_eq!(codes(&new, &other), [""; 0]);
     assert_eq!(codes(&new, &boot("vm-nosb-56c")), [""; 0], "the old one still is");
     assert_eq!(new.version, old.version + 1);
@@ -256,4 +256,36 @@ fn holds_keys_to_their_floor() {
     check("pk", "exactly", &["GcePk.crt"], &[]);
     check("pk", "exactly", &[], &["policy_pk"]);
     check("kek", "at_least", &["MicCorKEKCA2011_2011-06-24.crt"], &[]);
+}
+
+/// The firmware of the first never calls a boot option, as logs have it that end early.
+#[test]
+fn a_boot_that_firmware_does_not_show_meets_no_rule_about_images() {
+    let policy = policy(&format!(
+        "[boot]\n[[boot.chain]]\nname = \"any\"\nimages = [\"{}\"]\n",
+        HashAlg::Sha256.digest(&[])
+    ));
+    let evidence = super::recorded("goattest-crypto_agile_eventlog").unwrap();
+    assert_eq!(codes(&policy, &evidence), ["policy_handover"]);
+}
+
+/// Where the command line of PCR 11 is another, that PCR 9 has none that anybody knows is no news.
+#[test]
+fn a_command_line_that_is_refused_is_said_once() {
+    let golden = golden("vm-sb-56c");
+    let about = |evidence: &attest::policy::Evidence<'_>| -> Vec<String> {
+        let words = words(&golden, evidence).into_iter();
+        words.filter(|words| words.starts_with("command line")).collect()
+    };
+    let changed = boot("vm-sb-56c-cmd2");
+    let unknown = about(&changed);
+    assert!(
+        !unknown.is_empty() && unknown.iter().all(|words| words.contains("in PCR 11")),
+        "{unknown:?}"
+    );
+    let known = about(&changed.with_command_line(CHANGED));
+    assert!(
+        known.iter().all(|words| words.contains("vmtest.changed=1")),
+        "{known:?}"
+    );
 }

@@ -140,7 +140,7 @@ fn with_sha1(log: &[u8]) -> Vec<u8> {
     let header = header_len(log);
     let mut both = log[..28].to_vec();
     // One bank more, of four bytes.
-    both.extend((little(log, 28) as u32 + 4).to_le_bytes());
+    both.extend(u32::try_from(little(log, 28) + 4).unwrap().to_le_bytes());
     both.extend(&log[32..56]);
     both.extend([2, 0, 0, 0, 0x04, 0, 20, 0]);
     both.extend(&log[60..header]);

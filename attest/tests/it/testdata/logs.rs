@@ -139,17 +139,23 @@ fn compare(log: &EventLog, alg: HashAlg, known: &PcrValues, tpm: Option<&str>) -
     match (is_known, extended.is_empty()) {
         (false, true) => "extends none".into(),
         (false, false) => format!("extends {extended}"),
-        (true, ..) => [
-            ("equal ", equal, ""),
-            ("", listed, " by list"),
-            ("", phases, " by phases"),
-            ("not ", differ, ""),
-        ]
-        .into_iter()
-        .filter(|(_, pcrs, _)| !pcrs.is_empty())
-        .map(|(before, pcrs, after)| format!("{before}{pcrs}{after}"))
-        .collect::<Vec<_>>()
-        .join(" "),
+        (true, ..) => {
+            let parts = [
+                ("equal ", equal, ""),
+                ("", listed, " by list"),
+                ("", phases, " by phases"),
+            ];
+            let parts = parts.iter().filter(|(_, pcrs, _)| !pcrs.is_empty());
+            let parts: Vec<_> = parts
+                .map(|(before, pcrs, after)| format!("{before}{pcrs}{after}"))
+                .collect();
+            let rest = if differ.is_empty() {
+                String::new()
+            } else {
+                format!(" not {differ}")
+            };
+            parts.join(", ") + &rest
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub event_log_path: PathBuf,
     /// The kernel's measurement list, in binary; read where the server asks for it.
     pub ima_log_path: PathBuf,
+    /// The kernel's command line, which is sent with the event log so that the server can show it; nowhere: it is not sent.
+    pub command_line_path: PathBuf,
     /// Where the key of the host's SVID is.
     pub svid_key: SvidKey,
     /// How long the TPM may take for anything but the generation of a key. One that takes longer is asked for nothing
@@ -45,6 +47,7 @@ impl Default for Config {
             persist_endorsement_key: true,
             event_log_path: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
             ima_log_path: "/sys/kernel/security/ima/binary_runtime_measurements".into(),
+            command_line_path: "/proc/cmdline".into(),
             svid_key: SvidKey::default(),
             answer_within: Duration::from_secs(20),
         }

@@ -1,5 +1,6 @@
 //! The agent's side: has the TPM sign, and says what its keys and logs are.
 
+mod command_line;
 mod config;
 mod measured;
 mod runtime;
@@ -204,12 +205,15 @@ impl TpmProver {
         let selection = selection_from_wire(&need.selection);
         self.selection = selection.ok_or_else(|| refuse("it asks for PCRs that no TPM has"))?;
         let mut quote = self.quote(&conversation.subject(kind, &nonce))?;
+        let mut command_line = Bytes::new();
         if wants(need, wire::LogKind::EventLog) {
             quote.values = self.values(&quote)?;
+            command_line = command_line::read(&self.config.command_line_path);
         }
         Ok(wire::Supplied {
             quote: Some(quote),
             logs: self.logs(need)?,
+            command_line,
         })
     }
 

@@ -151,7 +151,7 @@ impl Rules {
         }
         let selected = quote.over(&pcrs)?;
         if event_log.is_none() {
-            return accepted(&selected, None, Outcome::default());
+            return accepted(&selected, None, Outcome::without_log(host.appraised.as_ref()));
         }
         let is_as_known = |known: &KnownLog| match &list {
             Some(list) => list.is_signed(&selected, known),
@@ -213,6 +213,7 @@ impl Rules {
                     log: &log,
                     tpm_firmware: selected.quote().firmware_version,
                     list: None,
+                    command_line: supplied.command_line.as_deref(),
                 };
                 let outcome = outcome::of_log(&shown, &missing, host, context)?;
                 outcome.check()?;
@@ -233,7 +234,10 @@ impl Rules {
             }
             // It said that it has one.
             (None, None) if missing.wants_log => return Err(Reject::LogMissing.into()),
-            (None, None) => appraised(selected, None, None, policies, Outcome::default()).into(),
+            (None, None) => {
+                let outcome = outcome::without_log(host, missing.certified.as_ref());
+                appraised(selected, None, None, policies, outcome).into()
+            }
         };
         Ok(Appraisal::Accepted(Box::new(accepted)))
     }

@@ -132,7 +132,10 @@ impl Rules {
         let policies = missing.policies.clone();
         awaited.claimed = supplied.claimed.or(awaited.claimed);
         let boot = match (supplied.event_log, awaited.boot.take(), &missing.known) {
-            (Some(content), ..) => Boot::replayed(content, &missing, awaited.claimed.as_ref())?,
+            (Some(content), ..) => {
+                let claimed = awaited.claimed.as_ref();
+                Boot::replayed(content, supplied.command_line, &missing, claimed)?
+            }
             (None, Some(boot), _) => boot,
             (None, None, Some(known)) => Boot::known(known),
             (None, None, None) => return Err(Reject::LogMissing.into()),

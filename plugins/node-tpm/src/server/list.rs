@@ -43,6 +43,8 @@ pub(super) struct Boot {
     ways: Vec<PcrValues>,
     /// The log, where it came.
     content: Option<Bytes>,
+    /// What the host says that its kernel's command line is.
+    command_line: Option<String>,
 }
 
 /// What a part of a list comes to.
@@ -60,6 +62,7 @@ pub(super) struct Proof {
     pcrs: VerifiedPcrs,
     log: KnownLog,
     content: Option<Bytes>,
+    command_line: Option<String>,
     /// The last part of the list.
     last: ProvenList,
     /// What policies say of the parts before.
@@ -154,6 +157,7 @@ impl Awaited {
                         pcrs,
                         log: boot.explains(values),
                         content: boot.content,
+                        command_line: boot.command_line,
                         list: after(&self.at, &last),
                         last,
                         findings: self.findings,
@@ -226,6 +230,7 @@ impl Awaited {
 impl Boot {
     pub(super) fn replayed(
         content: Bytes,
+        command_line: Option<String>,
         missing: &Missing,
         claimed: Option<&PcrValues>,
     ) -> Result<Self, Reject> {
@@ -237,6 +242,7 @@ impl Boot {
             sha256: sha256(&content),
             ways: event_log::replays(&firmware, claimed, &log, unlogged)?,
             content: Some(content),
+            command_line,
         })
     }
 
@@ -245,6 +251,7 @@ impl Boot {
             sha256: known.sha256,
             ways: vec![known.values.clone()],
             content: None,
+            command_line: None,
         }
     }
 
@@ -274,6 +281,7 @@ impl Proof {
                     log: &EventLog::parse(content)?,
                     tpm_firmware: selected.quote().firmware_version,
                     list: Some(&self.last),
+                    command_line: self.command_line.as_deref(),
                 };
                 outcome::of_log(&shown, missing, host, context)?
             }

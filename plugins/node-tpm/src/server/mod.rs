@@ -235,16 +235,22 @@ impl Rules {
         // What booted comes first: a key that does not count hides nothing that the host surely said.
         let svid_key = rules.check_svid_key(opening.svid_key, &proven.ak, &subject);
         rules.check_certificate(&quote, &proven, &opening.endorsement_keys, context.now)?;
+        // One that proves nothing harms nobody who is known otherwise: it only tells nothing.
+        let certified = |proven: &Proven| {
+            let keys = &opening.endorsement_keys;
+            let attributes = keys::attributes(keys, proven, &rules.trust.roots, context.now);
+            attributes.ok().flatten()
+        };
         match rules.appraise_first(quote, &proven, &offered, context)? {
-            Appraisal::Accepted(accepted) => {
+            Appraisal::Accepted(mut accepted) => {
+                if accepted.lacks_certified() {
+                    accepted.add_certified(certified(&proven).as_ref());
+                }
                 proven.svid_key = svid_key?;
                 Ok(Step::Done(proven.attested(*accepted, subject.hello)))
             }
             Appraisal::Open(mut missing) => {
-                let keys = &opening.endorsement_keys;
-                let attributes = keys::attributes(keys, &proven, &rules.trust.roots, context.now);
-                // One that proves nothing harms nobody who is known otherwise: it only tells nothing.
-                missing.certified = attributes.ok().flatten();
+                missing.certified = certified(&proven);
                 let awaited = ExpectSupplied {
                     rules: Arc::clone(rules),
                     proven,

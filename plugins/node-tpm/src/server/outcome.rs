@@ -28,6 +28,20 @@ impl From<Appraised> for Accepted {
     }
 }
 
+impl Accepted {
+    /// Whether nothing is known of the TPM that a certificate could tell: with a log, it was looked at when that came.
+    pub(super) fn lacks_certified(&self) -> bool {
+        self.appraised.event_log.is_none() && self.appraised.selectors.is_empty()
+    }
+
+    /// Adds what the certificate of the TPM says.
+    pub(super) fn add_certified(&mut self, attributes: Option<&TpmAttributes>) {
+        let selectors = &mut self.appraised.selectors;
+        selectors.extend(certified(attributes));
+        selectors.sort();
+    }
+}
+
 impl Missing {
     /// Checks that the host is still held to what it was asked for.
     pub(super) fn check_policies(&self, host: &Host, context: &Context<'_>) -> Result<(), Refusal> {
@@ -81,6 +95,13 @@ pub(super) fn on_record(host: &Host, selected: &SelectedQuote) -> Outcome {
         selectors: before.selectors.clone(),
     });
     outcome.set_firmware(selected.quote().firmware_version);
+    outcome
+}
+
+/// What evidence without a log comes to, with what the certificate of the TPM says.
+pub(super) fn without_log(host: &Host, attributes: Option<&TpmAttributes>) -> Outcome {
+    let mut outcome = Outcome::without_log(host.appraised.as_ref());
+    outcome.add(certified(attributes));
     outcome
 }
 

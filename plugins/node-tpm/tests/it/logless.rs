@@ -5,7 +5,10 @@ use node_tpm::{Config, EventLogs};
 use plugin_api::{NodeProver, Step};
 use prost::Message;
 use proto::plastron::attest::v1 as wire;
-use swtpm_tests::parties::{Machine, Server, WIRE, code, path};
+use swtpm_tests::{
+    parties::{Machine, Server, WIRE, code, path},
+    vendor::Ca,
+};
 
 fn lenient(machine: &Machine) -> Server {
     let mut server = Server::new(&Config {
@@ -67,6 +70,49 @@ fn a_session_opens_without_a_log_where_pcrs_are_as_they_were() {
     assert!(resume(&mut machine).is_ok());
     machine.tpm().values.extend(HashAlg::Sha256, 4, &[1; 32]);
     assert_eq!(code(resume(&mut machine)), "evidence_new");
+}
+
+/// What the certificate of a TPM says is known without a log as well, and stays so.
+#[test]
+fn what_a_certificate_says_is_a_selector_without_a_log() {
+    let ca = Ca::root("maker", |_| ());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("root.der"), &ca.der).unwrap();
+    let mut machine = Machine::new();
+    std::fs::remove_file(&machine.log).unwrap();
+    machine.endorse(&ca, |_| ());
+    let mut server = Server::new(&Config {
+        event_log: EventLogs::Optional,
+        ek_roots: Some(dir.path().into()),
+        ..Config::default()
+    });
+    server.enrol("host-1", machine.ek_hash());
+    let certified = |selectors: &[String]| {
+        let is_meant = |selector: &&String| selector.starts_with("vendor:") || selector.starts_with("model:");
+        selectors.iter().filter(is_meant).cloned().collect::<Vec<_>>()
+    };
+    let expected = ["model:Carapace", "vendor:PLST"];
+
+    let (first, _) = server.attest(&mut machine);
+    assert_eq!(certified(&first.selectors), expected);
+    // It is known by now: its certificate is not looked at again.
+    let (second, sent) = server.attest(&mut machine);
+    assert_eq!(
+        (sent, certified(&second.selectors)),
+        (1, expected.map(str::to_owned).into())
+    );
+    let evidence = machine.prover.resume(&[9; 32]).unwrap().unwrap();
+    let claim = server.resume(&evidence, &path(&second), [9; 32]).unwrap();
+    assert_eq!(certified(&claim.appraised.selectors), expected);
+
+    // Another TPM, of which no certificate is known: an operator's `replace-tpm` forgets what was appraised.
+    let mut other = Machine::new();
+    std::fs::remove_file(&other.log).unwrap();
+    let host = std::sync::Arc::make_mut(&mut server.hosts[0]);
+    (host.attestation_key, host.appraised) = (None, None);
+    host.endorsement_keys[0].hash = Some(other.ek_hash());
+    let (replaced, _) = server.attest(&mut other);
+    assert_eq!(certified(&replaced.selectors), [""; 0]);
 }
 
 fn without_log(answer: &[u8]) -> Vec<u8> {

@@ -8,7 +8,9 @@ use attest::{
     policy::{Evidence, Generation, Generations, Learned, Policy, Stage, learn},
 };
 use node_tpm::{Config, EventLogs};
-use plugin_api::{NodeAttestor, NodeProver, Refusal, Round, SessionBinding};
+use plugin_api::{NodeAttestor, NodeProver, Refusal, Round, SessionBinding, Step};
+use prost::Message;
+use proto::plastron::attest::v1 as wire;
 use swtpm_tests::SoftwareTpm;
 
 use swtpm_tests::parties::{Machine, Server, WIRE, captured, claim, code, event_log, replayed};
@@ -268,4 +270,100 @@ fn a_policy_that_changes_while_a_host_answers_condemns_nobody() {
     hold(&mut server, vec![(golden(&event_log(), 1), Stage::Enforced)]);
     let again = for_log.next.handle(&answer, &server.context(WIRE, 62));
     assert!(matches!(again, Ok(Round::Ask(_))), "{again:?}");
+}
+
+/// The same while it attests: what it was asked for is not what counts now.
+#[test]
+fn a_policy_that_changes_while_a_host_attests_has_it_try_again() {
+    let mut machine = Machine::new();
+    let mut server = Server::of(&machine);
+    hold(&mut server, vec![(golden(&event_log(), 1), Stage::Staged)]);
+    let first = machine.begin(WIRE);
+    let mut step = server.start(&first, WIRE).unwrap();
+    for number in 2.. {
+        let Step::Challenge { send, next } = step else {
+            panic!("accepted under a policy that it was not asked for")
+        };
+        let answer = machine.prover.answer(&send).unwrap();
+        if number == 3 {
+            hold(&mut server, vec![(golden(&event_log(), 1), Stage::Enforced)]);
+            let refused = next.handle(&answer, &server.context(WIRE, number));
+            assert_eq!(code(refused), "policy_changed");
+            return;
+        }
+        step = next.handle(&answer, &server.context(WIRE, number)).unwrap();
+    }
+}
+
+/// The command lines of two boots of a virtual machine.
+const COMMAND_LINE: &str =
+    "console=ttyS0,115200 rootfstype=ramfs ima_policy=tcb ima_hash=sha256 quiet panic=-1";
+const CHANGED: &str =
+    "console=ttyS0,115200 rootfstype=ramfs ima_policy=tcb ima_hash=sha256 quiet panic=-1 vmtest.changed=1";
+
+/// A policy of the first of them.
+fn golden_kernel() -> Policy {
+    let log = captured("vm-sb-56c.bin");
+    let parsed = EventLog::parse(&log).unwrap();
+    let values = replayed(&log).select(&"sha256:0-9,11-14".parse().unwrap());
+    let evidence = Evidence::recorded(&values, &parsed).unwrap();
+    let evidence = evidence.with_command_line(COMMAND_LINE);
+    learn(&"rack-7".parse().unwrap(), 1, &evidence, Learned::usual_pins()).policy
+}
+
+/// PCRs hold the digest of a command line. The text that the host sends is believed as far as it has that.
+#[test]
+fn an_operator_reads_which_words_of_the_command_line_changed() {
+    let said = |text: Option<&[u8]>| {
+        let mut machine = booted("vm-sb-56c-cmd2.bin");
+        if let Some(text) = text {
+            std::fs::write(&machine.command_line, text).unwrap();
+        }
+        let mut server = Server::of(&machine);
+        hold(&mut server, vec![(golden_kernel(), Stage::Enforced)]);
+        let refusal = server.converse(&mut machine, WIRE).unwrap_err();
+        assert_eq!(refusal.code, "policy_not_met");
+        refusal.source.to_string()
+    };
+    let honest = said(Some(format!("{CHANGED}\n").as_bytes()));
+    let expected = format!("command line: expected `{COMMAND_LINE}`, found `{CHANGED}`");
+    assert!(honest.contains(&expected), "{honest}");
+    let too_long = [b'x'; 5000];
+    for nothing in [
+        None,
+        Some(&b"quiet"[..]),
+        Some(b""),
+        Some(b"\xff\xfe"),
+        Some(&too_long),
+    ] {
+        let told = said(nothing);
+        assert!(told.contains("found a text of digest"), "{told}");
+        assert!(!told.contains("`quiet`") && !told.contains("vmtest"), "{told}");
+    }
+}
+
+#[test]
+fn a_command_line_that_no_kernel_has_is_refused() {
+    let mut machine = Machine::new();
+    let server = Server::of(&machine);
+    let first = machine.begin(WIRE);
+    let mut step = server.start(&first, WIRE).unwrap();
+    for number in 2.. {
+        let Step::Challenge { send, next } = step else {
+            panic!("accepted")
+        };
+        let answer = machine.prover.answer(&send).unwrap();
+        let mut answer = wire::Answer::decode(&*answer).unwrap();
+        let mut is_last = false;
+        if let Some(wire::answer::Step::Supplied(supplied)) = &mut answer.step {
+            supplied.command_line = vec![b'x'; 4097].into();
+            is_last = true;
+        }
+        let next = next.handle(&answer.encode_to_vec(), &server.context(WIRE, number));
+        if is_last {
+            assert_eq!(code(next), "too_large");
+            return;
+        }
+        step = next.unwrap();
+    }
 }

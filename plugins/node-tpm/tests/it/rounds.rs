@@ -231,6 +231,7 @@ fn an_attestation_does_not_pass_for_an_answer() {
     let answer = Supplied {
         quote: evidence.quote,
         logs: Vec::new(),
+        ..Supplied::default()
     };
     surely(session.hear(asked, &answer.encode_to_vec()), "extra_data");
 }

@@ -1,7 +1,7 @@
 //! Evidence with which a session opens.
 
 use attest::HashAlg;
-use plugin_api::NodeProver;
+use plugin_api::{Context, NodeAttestor, NodeProver};
 use swtpm_tests::parties::{Machine, Server, WIRE, Wire, code, path};
 
 const EXPORTER: [u8; 32] = [9; 32];
@@ -53,6 +53,23 @@ fn a_session_is_opened_by_its_own_host_alone() {
     assert_eq!(refusal.code, "ak_of_other_host");
     let alarmed: Vec<_> = refusal.alarms.iter().map(AsRef::as_ref).collect();
     assert_eq!(alarmed, ["host-1"]);
+}
+
+/// Evidence that is bound to nothing could be anybody's.
+#[test]
+fn a_connection_without_an_exporter_takes_no_evidence() {
+    let (mut machine, server, path) = acquainted();
+    let session = evidence(&mut machine);
+    let attestation = machine.begin(WIRE);
+    let unbound = || Context {
+        exporter: None,
+        ..server.context(WIRE, 1)
+    };
+    assert_eq!(code(server.attestor.start(&attestation, &unbound())), "not_bound");
+    assert_eq!(
+        code(server.attestor.resume(&session, &path, &unbound())),
+        "not_bound"
+    );
 }
 
 #[test]

@@ -2,13 +2,9 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use attest::{
-    ek::{CaKey, CertificateId, EkCertificate},
-    wire::{Public, PublicKey},
-};
+use attest::ek::{CaKey, CertificateId, EkCertificate};
 use node_tpm::{Config, CrlPolicy, TpmAttestor};
 use plugin_api::EnrolledEk;
-use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use swtpm_tests::{
     parties::{Machine, Outcome, Server, WIRE, claim, event_log},
     structures::Said,
@@ -18,28 +14,10 @@ use tempfile::TempDir;
 
 const SERIAL_7: Change = |params| params.serial_number = Some(vec![7].into());
 
-/// The endorsement key of a software TPM.
-struct EkPoint(Vec<u8>);
-
-impl PublicKeyData for EkPoint {
-    fn der_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
-    }
-}
-
 /// A machine whose TPM has a certificate by `ca`, with serial number 7.
 fn machine(ca: &Ca) -> Machine {
     let machine = Machine::new();
-    let public = Public::parse(&machine.tpm().endorsement_key()).unwrap();
-    let PublicKey::Ecc(key) = &public.key else {
-        panic!("{public:?}")
-    };
-    let certificate = ca.endorse(&EkPoint(key.point()), SERIAL_7);
-    machine.tpm().certificate = Some(certificate);
+    machine.endorse(ca, SERIAL_7);
     machine
 }
 

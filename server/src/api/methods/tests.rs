@@ -147,6 +147,7 @@ const OURS: &[(&str, &str)] = &[
     ("plastron.policy.v1.Policies/PromotePolicy", "AL"),
     ("plastron.policy.v1.Policies/RetirePolicy", "AL"),
     ("plastron.policy.v1.Policies/StagePolicy", "AL"),
+    ("plastron.policy.v1.Policies/TestPolicy", "AL"),
     ("plastron.revocation.v1.Revocation/ListCrls", "*"),
 ];
 

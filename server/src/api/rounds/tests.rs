@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, time::advance};
 
 use super::*;
 use crate::{
+    api::AlarmRates,
     issue::Lifetimes,
     journal::Journal,
     meters::Meters,
@@ -114,6 +115,7 @@ fn rounds(says: &Arc<Mutex<Option<Round>>>, registry: Registry, pulses: Pulses, 
             pulses,
             lifetimes,
             meters: Meters::default(),
+            alarm_rates: AlarmRates::default(),
         },
         appraisals: Arc::new(Semaphore::new(1)),
         interval: Duration::from_secs(60),

@@ -8,7 +8,10 @@ mod test;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use attest::{
     HashAlg, PcrSelection, PcrSet,
@@ -16,7 +19,7 @@ use attest::{
     policy::{Change, Learned, Policy, PolicyError, PolicyKey, PolicyName, Uki, diff, learn, statements},
     uki::{Prediction, UkiImage},
 };
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use edge::json::pretty as json;
 use proto::plastron::policy::v1::LearnPolicyRequest;
 
@@ -35,7 +38,7 @@ use source::Source;
 /// A policy is a TOML file. `learn`, `predict`, `show`, `diff` and `test` work on files, without a server. A server takes
 /// policies and holds hosts to them:
 ///
-///   plastron-server policy learn --host ID --name rack-7 >rack-7.toml     what a golden host showed; read it
+///   plastron-server policy learn ID --name rack-7 >rack-7.toml            what a golden host showed; read it
 ///   plastron-server policy apply rack-7.toml                              staged: differences are noted, nothing follows
 ///   plastron-server policy assign --host ID --set rack-7                  or --all --set rack-7, for all hosts
 ///   plastron-server host show --id ID                                     what differs on that host
@@ -85,29 +88,32 @@ pub(super) struct Diff {
 /// Prints a policy that the evidence of a golden host meets. Read it before you enforce it: a host that was tampered
 /// with teaches that as well.
 ///
-///   plastron-server policy learn --name rack-7 --host 6f9c… >rack-7.toml
+///   plastron-server policy learn 6f9c… --name rack-7 >rack-7.toml
 ///   plastron-server policy learn --name rack-7 --event-log log.bin --pcrs pcrs.yaml --command-line "$(cat cmdline)" >rack-7.toml
 ///
-/// With --host the server is asked for what that host proved last, if its event log is on record. Of PCRs that it was not
+/// With a host the server is asked for what that host proved last, if its event log is on record. Of PCRs that it was not
 /// asked for, such as 11 to 13, nothing is learned: name them in `pcrs` of the server, or have the host held to a staged
 /// policy that needs them. Rules about files (IMA) take the kernel's list of that boot, which no server keeps: copy
 /// /sys/kernel/security/ima/binary_runtime_measurements from the host.
 ///
-///   plastron-server policy learn --name rack-7 --host 6f9c… --ima-log list.bin >rack-7.toml
+///   plastron-server policy learn 6f9c… --name rack-7 --ima-log list.bin >rack-7.toml
 #[derive(Args, Debug)]
 #[command(
     verbatim_doc_comment,
-    group(ArgGroup::new("of").required(true).args(["host", "event_log"])),
-    group(ArgGroup::new("proof").args(["host", "pcrs"]).multiple(true)),
+    group(ArgGroup::new("of").required(true).args(["golden", "host", "event_log"])),
+    group(ArgGroup::new("proof").args(["golden", "host", "pcrs"]).multiple(true)),
 )]
 pub(super) struct Learn {
+    /// Identifier of a host on the server, as `host list` shows it.
+    #[arg(value_name = "HOST", conflicts_with_all = ["host", "pcrs", "tpm_firmware"])]
+    golden: Option<String>,
     /// What the policy is to be called.
     #[arg(long)]
     name: PolicyName,
     /// Which version it is to be; without it the first one, or of a host's the one after the newest on the server.
     #[arg(long, value_name = "NUMBER")]
     policy_version: Option<u32>,
-    /// Identifier of a host on the server, as `host list` shows it.
+    /// The same as HOST.
     #[arg(long, value_name = "ID", conflicts_with_all = ["event_log", "pcrs", "tpm_firmware"])]
     host: Option<String>,
     /// The server's local socket.
@@ -128,7 +134,8 @@ pub(super) struct Learn {
 ///   plastron-server policy predict --name 6.1.0-56 uki.efi
 ///   plastron-server policy predict --name 6.1.0-56 --into rack-7.toml uki.efi >rack-7-next.toml
 ///
-/// The file has to be the very one that will boot: signing it may change its length, and with that its digest.
+/// The file has to be the very one that will boot: signing it may change its length, and with that its digest. There is one
+/// table for each bank of PCRs that hosts may quote; a host has to meet one of them.
 #[derive(Args, Debug)]
 pub(super) struct Predict {
     /// The image.
@@ -137,9 +144,33 @@ pub(super) struct Predict {
     /// What the policy is to call it.
     #[arg(long, default_value = "predicted")]
     name: String,
+    /// The bank of PCRs to predict; may be repeated. Without it those that hosts quote, SHA-256 and SHA-384.
+    #[arg(long = "bank", value_name = "BANK", value_enum)]
+    banks: Vec<Bank>,
     /// A policy that is to accept it as well; its next version is printed.
     #[arg(long, value_name = "POLICY")]
     into: Option<PathBuf>,
+}
+
+/// A bank of PCRs to predict.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
+enum Bank {
+    /// SHA-512.
+    Sha512,
+    /// SHA-384.
+    Sha384,
+    /// SHA-256.
+    Sha256,
+}
+
+impl Bank {
+    const fn alg(self) -> HashAlg {
+        match self {
+            Self::Sha256 => HashAlg::Sha256,
+            Self::Sha384 => HashAlg::Sha384,
+            Self::Sha512 => HashAlg::Sha512,
+        }
+    }
 }
 
 /// Shows what a policy says, by what its generation is known, and which PCRs it needs.
@@ -210,7 +241,7 @@ impl Diff {
 
 impl Learn {
     fn execute(&self) -> Result<(), CommandError> {
-        let text = match &self.host {
+        let text = match self.golden.as_ref().or(self.host.as_ref()) {
             None => self.learn()?.text,
             Some(host) => {
                 let request = LearnPolicyRequest {
@@ -260,13 +291,30 @@ impl Predict {
     fn text(&self) -> Result<String, CommandError> {
         let bytes = read(&self.image)?;
         let image = UkiImage::parse(&bytes).map_err(|error| unusable(&self.image, error))?;
-        let prediction = Prediction::of(&image, HashAlg::Sha256);
-        let uki = Uki::predicted(&self.name, &prediction)
-            .ok_or_else(|| CommandError::Input("SHA-1 is no bank to predict".into()))?;
+        let predictions = self.banks().into_iter();
+        let predictions: Vec<_> = predictions
+            .map(|bank| Prediction::of(&image, bank.alg()))
+            .collect();
+        let tables: Option<Vec<_>> = predictions
+            .iter()
+            .map(|prediction| Uki::predicted(&self.name, prediction))
+            .collect();
+        let tables = tables.ok_or_else(|| CommandError::Input("SHA-1 is no bank to predict".into()))?;
         let Some(policy) = &self.into else {
-            return Ok(format!("{}{}", pcrs(&prediction), uki.table()));
+            let text = predictions.iter().zip(&tables);
+            return Ok(text
+                .map(|(prediction, uki)| format!("{}{}", pcrs(prediction), uki.table()))
+                .collect());
         };
-        Ok(read_policy(policy)?.with_kernel_image(uki).explained())
+        Ok(read_policy(policy)?.with_kernel_image(tables).explained())
+    }
+
+    /// The last counts where differences are to be named, and no bank is nearer: so SHA-256 comes last.
+    fn banks(&self) -> BTreeSet<Bank> {
+        if self.banks.is_empty() {
+            return [Bank::Sha256, Bank::Sha384].into();
+        }
+        self.banks.iter().copied().collect()
     }
 }
 
@@ -278,7 +326,8 @@ fn pcrs(prediction: &Prediction) -> String {
         format!("# after {}: {}\n", phases.join(", "), prediction.pcr11(phases))
     });
     let stub = format!(
-        "# PCR 11, bank sha256, as the stub leaves it: {}\n",
+        "# PCR 11, bank {}, as the stub leaves it: {}\n",
+        prediction.alg,
         prediction.pcr11(&[])
     );
     std::iter::once(stub).chain(after).collect()

@@ -7,8 +7,8 @@ use edge::grpc::Client;
 use proto::plastron::policy::v1::{
     ApplyPolicyRequest, ApplyPolicyResponse, AssignPoliciesRequest, Caution, ChangeResponse,
     GetPolicyRequest, LearnPolicyRequest, ListPoliciesRequest, ListPoliciesResponse, Policy,
-    PromotePolicyRequest, RetirePolicyRequest, Stage as WireStage, StagePolicyRequest,
-    policies_client::PoliciesClient,
+    PromotePolicyRequest, RetirePolicyRequest, Stage as WireStage, StagePolicyRequest, TestPolicyRequest,
+    TestPolicyResponse, policies_client::PoliciesClient,
 };
 use svid::Timestamp;
 
@@ -392,6 +392,13 @@ pub(super) fn learn(socket: &Path, request: LearnPolicyRequest) -> Result<String
     let answer =
         block_on(common(socket).call(async |client| Ok(policies(client).learn_policy(request).await?)));
     Ok(answer?.into_inner().text)
+}
+
+/// What differs between a policy and what the server behind `socket` has of a host.
+pub(super) fn test(socket: &Path, request: TestPolicyRequest) -> Result<TestPolicyResponse, CommandError> {
+    let answer =
+        block_on(common(socket).call(async |client| Ok(policies(client).test_policy(request).await?)));
+    Ok(answer?.into_inner())
 }
 
 fn common(socket: &Path) -> Common {

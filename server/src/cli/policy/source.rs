@@ -23,6 +23,8 @@ pub(super) enum Source {
 /// A policy that was found.
 pub(super) struct Found {
     pub(super) policy: Policy,
+    /// As it is written.
+    pub(super) text: String,
     /// What the server has under its name.
     pub(super) stored: Option<wire::Policy>,
 }
@@ -46,10 +48,14 @@ impl Source {
     /// Reads it, of the server behind `socket` where it is there.
     pub(super) fn read(&self, socket: &Path) -> Result<Found, CommandError> {
         match self {
-            Self::File(path) => Ok(Found {
-                policy: read_policy(path)?,
-                stored: None,
-            }),
+            Self::File(path) => {
+                let policy = read_policy(path)?;
+                Ok(Found {
+                    text: policy.canonical(),
+                    policy,
+                    stored: None,
+                })
+            }
             Self::Server { name, generation } => {
                 let stored = served::get(socket, name)?;
                 let meant = stored
@@ -64,6 +70,7 @@ impl Source {
                 let policy = Policy::parse(newest.text.as_bytes())
                     .map_err(|error| CommandError::Input(format!("the server's policy {name}: {error}")))?;
                 Ok(Found {
+                    text: newest.text.clone(),
                     policy,
                     stored: Some(stored),
                 })

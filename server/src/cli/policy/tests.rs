@@ -56,7 +56,7 @@ fn write(folder: &TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
 }
 
 /// The codes of what differs, each once.
-fn codes(policy: &str, host: &str, more: &[&str]) -> Vec<&'static str> {
+fn codes(policy: &str, host: &str, more: &[&str]) -> Vec<String> {
     let evidence = boot(host);
     let mut words = vec!["test", policy];
     words.extend(evidence.iter().map(String::as_str));
@@ -66,7 +66,7 @@ fn codes(policy: &str, host: &str, more: &[&str]) -> Vec<&'static str> {
     };
     let outcome = command.outcome().unwrap();
     assert_eq!(outcome.met, outcome.differences.is_empty());
-    let mut codes: Vec<_> = outcome.differences.iter().map(|row| row.code).collect();
+    let mut codes: Vec<_> = outcome.differences.iter().map(|row| row.code.clone()).collect();
     codes.dedup();
     codes
 }
@@ -145,8 +145,18 @@ fn predicts_an_image_into_a_policy() {
     let image = seed.to_str().unwrap();
     let alone = text(&["predict", "--name", "next", image]).unwrap();
     assert!(
-        alone.starts_with("# PCR 11, bank sha256, as the stub leaves it: "),
+        alone.starts_with("# PCR 11, bank sha384, as the stub leaves it: "),
         "{alone}"
+    );
+    assert!(
+        alone.contains("\n# PCR 11, bank sha256, as the stub leaves it: "),
+        "{alone}"
+    );
+    let one = text(&["predict", "--bank", "sha384", image]).unwrap();
+    assert_eq!(
+        (one.matches("[[boot.uki]]").count(), one.contains("sha256")),
+        (1, false),
+        "{one}"
     );
     assert!(
         alone.contains("[[boot.uki]]\nname = \"next\"\ncommand_line = \"quiet\"\n"),
@@ -161,7 +171,7 @@ fn predicts_an_image_into_a_policy() {
     let next = text(&["predict", "--name", "next", "--into", &policy, image]).unwrap();
     let next = write(&folder, "next.toml", next);
     let read = read_policy(Path::new(&next)).unwrap();
-    assert_eq!((read.version, read.boot.unwrap().uki.len()), (2, 2));
+    assert_eq!((read.version, read.boot.unwrap().uki.len()), (2, 3));
     assert_eq!(codes(&next, "vm-sb-56c", &[]), [""; 0]);
     assert!(matches!(
         text(&["predict", &policy]),

@@ -36,9 +36,15 @@ pub(in crate::cli) struct EkCertificate {
 pub(super) struct Report {
     pub(super) issuer: String,
     pub(super) serial_number: String,
+    /// As the certificate has it.
     pub(super) manufacturer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) manufacturer_hex: Option<String>,
     pub(super) model: String,
+    /// As the certificate has it.
     pub(super) version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version_hex: Option<String>,
     pub(super) roots: usize,
     pub(super) findings: Vec<Finding>,
 }
@@ -85,6 +91,7 @@ impl Report {
         let (id, attributes) = (certificate.id(), certificate.attributes());
         self.issuer = id.issuer().into();
         self.serial_number = hex::encode(id.serial());
+        [self.manufacturer_hex, self.version_hex] = attributes.hex();
         self.manufacturer.clone_from(&attributes.manufacturer);
         self.model.clone_from(&attributes.model);
         self.version.clone_from(&attributes.version);

@@ -210,6 +210,21 @@ fn certificates_lead_to_vendors() {
 }
 
 #[test]
+fn hex_is_in_lower_case_for_programs() {
+    let file = testdata("ek/guard-oss-tpm_test-0.pem");
+    let Command::EkCertificate(command) = parse(&["ek-certificate", &file]) else {
+        panic!("another command")
+    };
+    let report = serde_json::to_value(command.report(1_735_689_600).unwrap()).unwrap();
+    let written = |name: &str| report[name].as_str().unwrap().to_owned();
+    for name in ["manufacturer", "version"] {
+        let hex = written(&format!("{name}_hex"));
+        assert_eq!(hex, hex.to_lowercase());
+        assert_eq!(written(name).strip_prefix("id:").unwrap().to_lowercase(), hex);
+    }
+}
+
+#[test]
 fn platform_certificates_are_judged() {
     let check = |certificate: &str, more: &[&str], expected: &[&str]| {
         let file = testdata(&format!("ek/platform/{certificate}"));

@@ -6,7 +6,10 @@ use attest::{
     policy::{Generation, Stage},
     wire::ClockInfo,
 };
-use plugin_api::{Appraised, Claim, Offence, PolicyJudgement, PolicyStanding, SvidKeyPlace};
+use plugin_api::{
+    Appraised, Claim, HostClaim, HostEvent, KernelList, Offence, PolicyJudgement, PolicyStanding,
+    SvidKeyPlace,
+};
 use svid::{SelectorSet, Timestamp, TrustDomain, x509::SerialNumber};
 
 use super::*;
@@ -15,7 +18,7 @@ use crate::registry::{
     changes::{Attestation, NotRecorded, record_attestation},
     host_codec::tests::ak,
     key_changes::replace_tpm,
-    verdict_changes::{Basis, condemn, hear, judge},
+    verdict_changes::{Basis, Judgement, condemn, hear, judge},
 };
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

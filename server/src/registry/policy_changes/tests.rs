@@ -1,3 +1,4 @@
+use attest::policy::GenerationsError;
 use svid::TrustDomain;
 
 use super::*;

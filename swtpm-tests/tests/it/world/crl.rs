@@ -7,12 +7,13 @@ use rustls::{
     pki_types::{CertificateRevocationListDer, UnixTime},
     server::WebPkiClientVerifier,
 };
-use swtpm_tests::{Agent, World};
+use swtpm_tests::{Agent, World, free_port};
 use tokio::sync::watch;
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
 use super::{
     authority::{order, text},
+    http::get_bytes,
     meetings::{Chain, DB, Held, WEB, WITHIN, holder},
 };
 
@@ -100,6 +101,36 @@ async fn what_went_through_an_agent_that_is_evicted_is_refused_by_others() {
     assert_eq!(named, 2);
     assert!(!is_revoked(&after.chain, &after));
     db.daemon().wait_for("Server withdrew this host's standing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_crls_finds_them_at_a_url() {
+    let port = free_port();
+    let table = format!("[server.health_checks]\nlistener_enabled = true\nbind_port = {port}\n");
+    let world = World::with(&table);
+    let (web, _) = serving(&world, WEB);
+    let (db, _) = serving(&world, DB);
+    let mut watching = holder(&web).await;
+    let lost = now(&holder(&db).await).chain;
+    let shown = order(&world, "x509", "show", "");
+    let path = format!("/crl/{}.crl", text(&shown["active"]["authority_id"]));
+    let named = || {
+        let answer = get_bytes(port, &path).unwrap();
+        let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8_lossy(&answer[..body]).to_lowercase();
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        assert!(head.contains("content-type: application/pkix-crl"), "{head}");
+        let (_, crl) = CertificateRevocationList::from_der(&answer[body..]).unwrap();
+        crl.iter_revoked_certificates().count()
+    };
+
+    assert_eq!(named(), 0);
+    let _evicted = world.cli(&["agent", "evict", "--spiffe-id", db.id()]);
+    until_revoked(&mut watching, &lost).await;
+    assert_eq!(named(), 2);
+
+    let other = get_bytes(port, "/crl/other.crl").unwrap();
+    assert!(other.starts_with(b"HTTP/1.1 404"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

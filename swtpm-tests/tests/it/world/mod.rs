@@ -15,6 +15,7 @@ mod failures;
 mod fleet;
 mod go;
 mod hang;
+mod hardware;
 mod health;
 mod http;
 mod join_token;

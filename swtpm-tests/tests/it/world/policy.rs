@@ -211,6 +211,64 @@ fn a_policy_is_learned_watched_enforced_and_rolled_out() {
 }
 
 #[test]
+fn a_policy_is_tried_on_what_a_host_showed_last() {
+    let world = world();
+    let [golden, other] = [GOLDEN, CHANGED].map(|log| serving(&world, log));
+    let folder = new_dir();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let learned = world.cli(&[
+        "policy",
+        "learn",
+        &golden.id,
+        "--name",
+        "vm",
+        "--command-line",
+        CMDLINE,
+    ]);
+    let learned = file("learned.toml", learned.as_str().unwrap());
+    let check = |policy: &str, host: &Enrolled, code: i32, words: &[&str]| {
+        let outcome = world.outcome(&["policy", "test", policy, "--host", &host.id]);
+        let said = said(&outcome);
+        assert_eq!(outcome.status.code(), Some(code), "{said}");
+        assert!(
+            words.iter().all(|words| said.contains(words)),
+            "{words:?}: {said}"
+        );
+    };
+    check(&learned, &golden, 0, &["\"met\": true", "\"version\": 1"]);
+    let differs = [
+        "\"met\": false",
+        "policy_uki_section",
+        "section `.cmdline`",
+        "\"event\": ",
+    ];
+    check(&learned, &other, 1, &differs);
+    let _applied = apply(&world, Path::new(&learned));
+    check("server:vm", &golden, 0, &["\"met\": true"]);
+    check("server:vm", &other, 1, &differs);
+    // Nobody quoted PCR 15, and no kernel's list is on record.
+    let unknown = format!(
+        "format = 1\nname = \"more\"\nversion = 1\n[ima]\n[[pcr]]\nindex = 15\nvalues = [\"{}\"]\n",
+        "00".repeat(32)
+    );
+    let unknown = file("unknown.toml", &unknown);
+    check(
+        &unknown,
+        &golden,
+        1,
+        &["\"met\": false", "\"differences\": []", "\"PCR 15", "\"the files"],
+    );
+    // What was only tried is not kept, and nothing follows.
+    assert_eq!(finding(&shown(&world, &other.id)), "FINDING_VERIFIED");
+    let listed = world.cli(&["policy", "list"]);
+    assert_eq!(listed["policies"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[test]
 fn a_host_that_booted_something_else_is_refused_when_it_attests() {
     let world = world();
     let golden = serving(&world, GOLDEN);

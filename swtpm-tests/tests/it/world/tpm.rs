@@ -1,5 +1,5 @@
 use attest::HashAlg;
-use swtpm_tests::{Agent, Machine, World};
+use swtpm_tests::{Agent, Machine, Options, World};
 
 const WEB: &str = "spiffe://example.org/web";
 /// TPM_CC_Quote.
@@ -212,4 +212,56 @@ fn an_agent_whose_tpm_is_dead_says_so_and_recovers() {
 
     machine.proxy.switch_to(&machine.tpm);
     agent.daemon().wait_for("Agent ready");
+}
+
+/// What the certificate of a TPM says stays known, also where nobody shows it again, until another TPM is put in its place.
+#[test]
+fn what_a_certificate_says_of_a_tpm_selects_its_node() {
+    let mut world = World::for_tpms("evidence_interval = \"1s\"", "");
+    let machine = Machine::boot();
+    let host = world.enrol(&machine);
+    let agent = world.agent_with(&machine);
+    let certified = |world: &World| {
+        let agents = world.cli(&["agent", "list"]);
+        let selectors = agents["agents"][0]["selectors"].as_array().unwrap();
+        let values = selectors
+            .iter()
+            .map(|selector| selector["value"].as_str().unwrap().to_owned());
+        values
+            .filter(|value| value.starts_with("vendor:") || value.starts_with("model:"))
+            .collect::<Vec<_>>()
+    };
+    let expected = ["model:swtpm", "vendor:00001014"];
+    assert_eq!(certified(&world), expected);
+
+    // Looked at anew, by what is on record or in a round.
+    let policy = swtpm_tests::new_dir().join("policy.toml");
+    let text = "format = 1\nname = \"on\"\nversion = 1\n[secure_boot]\nenforced = true\n";
+    std::fs::write(&policy, text).unwrap();
+    let _applied = world.cli(&["policy", "apply", policy.to_str().unwrap()]);
+    let _assigned = world.cli(&["policy", "assign", "--host", &host, "--set", "on"]);
+    let _promoted = world.cli(&["policy", "promote", "on"]);
+    let _entry = world.entry(agent.id(), WEB, &[]);
+    agent.daemon().wait_for("SVID ready");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !world.cli(&["agent", "list"]).to_string().contains("policy:on") {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{}",
+            world.cli(&["agent", "list"])
+        );
+    }
+    assert_eq!(certified(&world), expected);
+    world.restart_server();
+    agent.daemon().wait_for_more("Session opened", 2);
+    assert_eq!(certified(&world), expected);
+    drop(agent);
+
+    let other = Machine::with(Options {
+        certificates: false,
+        ..Options::default()
+    });
+    let _replaced = world.cli(&["host", "replace-tpm", "--id", &host, "--ek", &other.ek_hash()]);
+    let _agent = world.agent_with(&other);
+    assert_eq!(certified(&world), [""; 0]);
 }

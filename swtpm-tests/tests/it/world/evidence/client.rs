@@ -19,7 +19,7 @@ use proto::{
     google::rpc,
     plastron::{
         agent::v1::{
-            AgentMessage, Answer, Open, Question, ServerMessage, agent_message::Message as ToServer,
+            Ack, AgentMessage, Answer, Open, Question, ServerMessage, agent_message::Message as ToServer,
             agent_session_client::AgentSessionClient, server_message::Message as ToAgent,
         },
         attest::v1::Evidence,
@@ -342,7 +342,11 @@ impl Session {
         loop {
             let message = connection.during(self.messages.message()).await.unwrap();
             let message = message.and_then(|message| message.message);
-            if let Some(found) = wanted(message.expect("the session goes on")) {
+            let message = message.expect("the session goes on");
+            if let ToAgent::Update(update) = &message {
+                self.acknowledge(update.revision).await;
+            }
+            if let Some(found) = wanted(message) {
                 return found;
             }
         }
@@ -375,6 +379,12 @@ impl Session {
             _ => None,
         };
         self.hear(connection, code).await
+    }
+
+    /// The server does not wait for ever for who has a bundle.
+    async fn acknowledge(&self, revision: u64) {
+        let message = Some(ToServer::Ack(Ack { revision }));
+        self.queue.send(AgentMessage { message }).await.unwrap();
     }
 
     pub(super) async fn answer(&self, round: u64, evidence: Vec<u8>) {

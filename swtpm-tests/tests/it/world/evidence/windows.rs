@@ -42,7 +42,7 @@ async fn a_first_message_that_comes_late_after_the_handshake_is_worth_nothing() 
 
 #[tokio::test]
 async fn who_answers_late_in_a_session_said_nothing() {
-    let mut host = Host::of_server_with("evidence_interval = \"1s\"\nevidence_ttl = \"4s\"\n").await;
+    let mut host = Host::of_server_with("evidence_interval = \"1s\"\nevidence_ttl = \"8s\"\n").await;
     let svid = host.attested().await;
     let mut connection = host.dial_as(&svid).await;
     let evidence = host.session_evidence(connection.exporter);

@@ -2,7 +2,7 @@
 
 use fuzz::targets::sessions::STEP;
 
-use crate::seed;
+use super::seed;
 
 pub(crate) fn write() {
     // What: 0 a new connection, 1 a first message, 2 it is delivered, 3 and 4 the same of an answer, 5 to 9 those of a session,

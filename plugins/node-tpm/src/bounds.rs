@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn fields_are_counted_wherever_they_are() {
         let check = |message: &[u8], shape: &Shape, expected: Result<(), Reject>| {
-            assert_eq!(super::check(message, shape), expected, "{} bytes", message.len());
+            assert_eq!(check(message, shape), expected, "{} bytes", message.len());
         };
         let refused = Err(Reject::TooLarge);
         check(&fields(1, 512), &FLAT, Ok(()));
@@ -120,10 +120,10 @@ mod tests {
     fn what_can_not_be_read_ends_it() {
         for wrong in [&[0xff; 11][..], &[0x0f]] {
             let message = [wrong, &fields(1, 600)].concat();
-            assert_eq!(super::check(&message, &FLAT), Ok(()), "{wrong:02x?}");
+            assert_eq!(check(&message, &FLAT), Ok(()), "{wrong:02x?}");
         }
         for short in [&[0x0a, 9][..], &[0x09, 1], &[0x80]] {
-            assert_eq!(super::check(short, &FLAT), Ok(()), "{short:02x?}");
+            assert_eq!(check(short, &FLAT), Ok(()), "{short:02x?}");
         }
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use attest::{PcrSelection, Standing, wire::ClockInfo, wire::Public};
 use plugin_api::{Appraised, EnrolledEk, HostClaim, Step};
+use proptest::prelude::*;
 use svid::{Timestamp, TrustDomain};
 use tempfile::TempDir;
 use tokio::{sync::mpsc, time::advance};
@@ -266,5 +267,23 @@ async fn a_host_is_heard_before_it_is_verified() {
         let asked = world.rounds.ask().unwrap();
         world.hear(asked.round).await;
         assert_eq!(watching.await.unwrap(), Duration::ZERO, "{is_new}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_question_comes_up_to_a_fifth_of_the_interval_early_and_never_late(
+        millis in 1_u64..=86_400_000,
+        random in prop_oneof![Just(0), Just(u32::MAX), any::<u32>()],
+    ) {
+        let interval = Duration::from_millis(millis);
+        let rounding = Duration::from_nanos(1);
+        for pause in [shortened(interval, random), jittered(interval)] {
+            prop_assert!(pause <= interval, "{pause:?}");
+            prop_assert!(pause + rounding >= interval * 4 / 5, "{pause:?}");
+        }
+        let (latest, soonest) = (shortened(interval, 0), shortened(interval, u32::MAX));
+        prop_assert_eq!(latest, interval);
+        prop_assert!(soonest <= interval * 4 / 5 + rounding, "{:?}", soonest);
     }
 }

@@ -106,6 +106,11 @@ fn check_package(package: &Path, name: &str, config: &str, depends: &[&str]) {
         let is_it = |line: &&str| line.starts_with(mode) && line.ends_with(&format!(" ./{path}"));
         assert!(content.lines().any(|line| is_it(&line)), "{file}: {content}");
     }
+    for example in ["policy.toml", "tpm-advisories.toml"] {
+        let path = format!(" ./usr/share/doc/{name}/examples/{example}");
+        let is_there = content.lines().any(|line| line.ends_with(&path));
+        assert_eq!(is_there, name == SERVER, "{path}: {content}");
+    }
 }
 
 /// systemd's judgement of the unit as it is installed, with the program where it is.

@@ -183,3 +183,18 @@ fn the_packages_are_installed_upgraded_removed_and_purged() {
     check_life(&root, &agent, AGENT, "agent.toml");
     check_life(&root, &server, SERVER, "server.toml");
 }
+
+#[test]
+fn the_copyright_file_has_the_licence_of_the_vendors_roots() {
+    let copyright = include_str!("../../deploy/debian/copyright");
+    let licence = include_str!("../../attest/roots/LICENSE.BSD-3-Clause");
+    let holder = licence
+        .lines()
+        .find_map(|line| line.strip_prefix("Copyright (c) "));
+    assert!(copyright.contains(&format!("\nCopyright: {}\n", holder.unwrap())));
+    // An empty line is a dot there, and every line begins with a space.
+    let (_, terms) = licence.split_once("Redistribution").unwrap();
+    let lines = terms.lines().map(|line| if line.is_empty() { "." } else { line });
+    let terms = format!(" Redistribution{}\n", lines.collect::<Vec<_>>().join("\n "));
+    assert!(copyright.ends_with(&terms), "{terms}");
+}

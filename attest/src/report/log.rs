@@ -9,7 +9,7 @@ use super::{
     write_findings,
 };
 use crate::{
-    HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
+    HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs,
     event_log::{
         EventLog, Format, Handover, Measurements, SbatLevel, SecureBoot, UKI_PCR, boot_phases, boot_texts,
         uki_sections,
@@ -209,7 +209,11 @@ impl LogReport {
         }
         if pcrs.contains(4) && pcrs.contains(5) {
             match Handover::of(&measurements) {
-                Ok(handover) => self.images = handover.images,
+                Ok(handover) => {
+                    let unended = (!handover.has_ended).then_some(Reject::LogHandover);
+                    self.findings.extend(unended.map(Finding::noted));
+                    self.images = handover.images;
+                }
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
         }

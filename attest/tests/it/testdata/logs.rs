@@ -59,7 +59,8 @@ fn boot(measurements: &Measurements) -> String {
     let mut said = vec![
         SecureBoot::of(measurements).map_or_else(code, |state| secure_boot(&state)),
         Handover::of(measurements).map_or_else(code, |handover| {
-            format!("{}+{} images", handover.before.len(), handover.images.len())
+            let end = if handover.has_ended { "" } else { ", no end" };
+            format!("{}+{} images{end}", handover.before.len(), handover.images.len())
         }),
         uki_sections(measurements).map_or_else(code, |sections| {
             let names = sections.iter().flatten().map(|section| section.name);

@@ -157,6 +157,43 @@ fn a_bank_that_is_not_judged_by_may_be_broken() {
     assert!(report.secure_boot.is_some_and(|state| state.on));
 }
 
+/// The log with digests of SHA-384, but for its last event: as where Windows does not extend a bank that firmware does.
+fn without_the_last_sha384() -> Vec<u8> {
+    let mut log = rewritten(unchanged, Some(sha384_of_data));
+    log.extend(
+        [
+            &12_u32.to_le_bytes()[..],
+            &IPL.0.to_le_bytes(),
+            &len(1),
+            &[0x0b, 0],
+            &[1; 32],
+        ]
+        .concat(),
+    );
+    log.extend(len(0));
+    log
+}
+
+#[test]
+fn a_bank_that_not_all_events_have_is_judged_by_only_if_it_is_known() {
+    let log = without_the_last_sha384();
+    let codes = |report: &LogReport| -> Vec<_> {
+        let findings = report.findings.iter();
+        findings.map(|finding| (finding.verdict, finding.code)).collect()
+    };
+    let report = LogReport::of(&log, None);
+    assert_eq!(codes(&report), [(Verdict::Noted, "log_banks")], "{report}");
+    assert!(
+        report.secure_boot.as_ref().is_some_and(|state| state.on),
+        "{report}"
+    );
+    // Somebody knows what that bank holds: then the log has to tell it.
+    let mut values = PcrValues::default();
+    values.set(HashAlg::Sha384, 12, HashAlg::Sha384.digest(&[]));
+    let known = LogReport::of(&log, Some(&values));
+    assert_eq!(codes(&known), [(Verdict::Refused, "log_banks")], "{known}");
+}
+
 #[test]
 fn a_log_and_values_of_different_banks_prove_nothing() {
     let mut values = PcrValues::default();

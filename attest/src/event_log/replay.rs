@@ -190,7 +190,8 @@ impl EventLog {
     }
 }
 
-/// What the data of the event begins with that tells the locality (PFP 1.04 §9.4.5.3).
+/// What the data of the event begins with that tells the locality (PFP 1.04 §9.4.5.3). The locality follows, and where
+/// firmware has one length for all events, as coreboot, zeros do.
 const STARTUP_LOCALITY: &[u8] = b"StartupLocality\0";
 /// What PCR 0 begins with after an H-CRTM event.
 const LOCALITY_HCRTM: u8 = 4;
@@ -219,7 +220,9 @@ fn locality(record: &Record<'_>) -> Result<Option<u8>, Reject> {
     }
     match record.data.strip_prefix(STARTUP_LOCALITY) {
         None => Ok(None),
-        Some([locality @ (0 | 3 | LOCALITY_HCRTM)]) => Ok(Some(*locality)),
+        Some([locality @ (0 | 3 | LOCALITY_HCRTM), fill @ ..]) if fill.iter().all(|byte| *byte == 0) => {
+            Ok(Some(*locality))
+        }
         Some(_) => Err(Reject::LogMalformed),
     }
 }

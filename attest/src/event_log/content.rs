@@ -12,7 +12,7 @@ pub enum Content<'a> {
     /// Not in the log: code, a file, a table. The digest alone tells what it was; the data is a remark.
     Absent,
     /// These bytes, a part of the data: what stands before them, such as the name of a boot variable or
-    /// GRUB's `grub_cmd: `, is a remark.
+    /// GRUB's `grub_cmd: `, is a remark. Or all of it, where one NUL was measured besides.
     Part(&'a [u8]),
     /// The data.
     Whole(&'a [u8]),
@@ -25,7 +25,10 @@ impl<'a> Content<'a> {
         if let Some(whole) = whole(data).find(measured) {
             return Self::Whole(whole);
         }
-        parts(data).find(measured).map_or(Self::Absent, Self::Part)
+        let part = parts(data).find(measured);
+        // systemd's boot loader counted a NUL that older versions of it did not log.
+        let unended = || (alg.digest(&[data, b"\0"]).as_bytes() == digest).then_some(data);
+        part.or_else(unended).map_or(Self::Absent, Self::Part)
     }
 
     /// The measured bytes.
@@ -54,18 +57,24 @@ fn whole(data: &[u8]) -> impl Iterator<Item = &[u8]> {
         .flatten()
 }
 
-/// The value of a variable, which is how nearly all firmware measures boot variables; and what follows `: `
-/// without the NUL, which is how GRUB measures commands.
+/// The value of a variable, which is how nearly all firmware measures boot variables; and what follows the word of a
+/// command, with the NUL at its end or without: GRUB without, but with it where its words have no colon.
 fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let command = command(data);
     [
         EfiVariable::parse(data).map(|variable| variable.data),
-        command(data),
+        command.map(|command| command.strip_suffix(b"\0").unwrap_or(command)),
+        command,
     ]
     .into_iter()
     .flatten()
 }
 
+/// What follows `grub_cmd: ` or `grub_cmd `.
 fn command(data: &[u8]) -> Option<&[u8]> {
-    let start = data.windows(2).position(|pair| pair == b": ")?;
-    data.get(start + 2..)?.strip_suffix(b"\0")
+    let space = data.iter().position(|byte| *byte == b' ')?;
+    let (word, rest) = data.split_at_checked(space)?;
+    let word = word.strip_suffix(b":").unwrap_or(word);
+    let is_word = !word.is_empty() && word.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_');
+    rest.get(1..).filter(|_| is_word)
 }

@@ -81,7 +81,7 @@ fn grub_text<'a>(event: &Event<'a>, measured: &Measurement<'a>) -> Option<BootTe
             claimed,
             text: BootBytes::Bytes(text.strip_suffix(b"\0").unwrap_or(text)),
         }),
-        Content::Absent | Content::Whole(_) => None,
+        Content::Absent | Content::Unended(_) | Content::Whole(_) => None,
     }
 }
 

@@ -12,8 +12,10 @@ pub enum Content<'a> {
     /// Not in the log: code, a file, a table. The digest alone tells what it was; the data is a remark.
     Absent,
     /// These bytes, a part of the data: what stands before them, such as the name of a boot variable or
-    /// GRUB's `grub_cmd: `, is a remark. Or all of it, where one NUL was measured besides.
+    /// GRUB's `grub_cmd: `, is a remark.
     Part(&'a [u8]),
+    /// The data, and a NUL behind it that the log leaves out.
+    Unended(&'a [u8]),
     /// The data.
     Whole(&'a [u8]),
 }
@@ -25,17 +27,22 @@ impl<'a> Content<'a> {
         if let Some(whole) = whole(data).find(measured) {
             return Self::Whole(whole);
         }
-        let part = parts(data).find(measured);
+        if let Some(part) = parts(data).find(measured) {
+            return Self::Part(part);
+        }
         // systemd's boot loader counted a NUL that older versions of it did not log.
-        let unended = || (alg.digest(&[data, b"\0"]).as_bytes() == digest).then_some(data);
-        part.or_else(unended).map_or(Self::Absent, Self::Part)
+        if alg.digest(&[data, b"\0"]).as_bytes() == digest {
+            Self::Unended(data)
+        } else {
+            Self::Absent
+        }
     }
 
-    /// The measured bytes.
+    /// The measured bytes, where the log has all of them.
     #[must_use]
     pub const fn bytes(&self) -> Option<&'a [u8]> {
         match self {
-            Self::Absent => None,
+            Self::Absent | Self::Unended(_) => None,
             Self::Part(bytes) | Self::Whole(bytes) => Some(bytes),
         }
     }
@@ -45,7 +52,7 @@ impl<'a> Content<'a> {
     pub fn variable(&self) -> Option<EfiVariable<'a>> {
         match self {
             Self::Whole(bytes) => EfiVariable::parse(bytes),
-            Self::Absent | Self::Part(_) => None,
+            Self::Absent | Self::Part(_) | Self::Unended(_) => None,
         }
     }
 }

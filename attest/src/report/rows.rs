@@ -161,7 +161,7 @@ impl EventRow {
             content: match content {
                 None => "unproven",
                 Some(Content::Absent) => "absent",
-                Some(Content::Part(_)) => "part",
+                Some(Content::Part(_) | Content::Unended(_)) => "part",
                 Some(Content::Whole(_)) => "whole",
             },
             remark: event.remark(),

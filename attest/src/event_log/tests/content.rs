@@ -48,7 +48,7 @@ fn is_a_command_of_grub_that_has_no_colon() {
 
 #[test]
 fn is_the_data_where_a_nul_was_counted_besides() {
-    check(b"options\0", b"options", Content::Part(b"options"));
+    check(b"options\0", b"options", Content::Unended(b"options"));
     check(b"options\0\0", b"options", Content::Absent);
 }
 

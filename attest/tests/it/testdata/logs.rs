@@ -50,7 +50,7 @@ fn contents(measurements: &Measurements) -> String {
         .collect();
     let count = |is: fn(&Content<'_>) -> bool| contents.iter().filter(|content| is(content)).count();
     let whole = count(|content| matches!(content, Content::Whole(_)));
-    let part = count(|content| matches!(content, Content::Part(_)));
+    let part = count(|content| matches!(content, Content::Part(_) | Content::Unended(_)));
     let absent = count(|content| matches!(content, Content::Absent));
     format!("{whole} whole, {part} part, {absent} absent")
 }

@@ -1,6 +1,6 @@
 //! How firmware handed over: PCR 4 says what it started, PCR 5 that it then ended (check 52).
 
-use super::{Measurements, Phase};
+use super::{Measurements, Phase, words};
 use crate::Reject;
 
 /// What was started on the way to the operating system, by position in the log. Digests are those of the images as
@@ -17,16 +17,16 @@ pub struct Handover {
 
 const CALLING: &[u8] = b"Calling EFI Application from Boot Option";
 const RETURNING: &[u8] = b"Returning from EFI Application from Boot Option";
-const EXIT: &[u8] = b"Exit Boot Services Invocation";
-const EXITED: &[u8] = b"Exit Boot Services Returned with Success";
+const EXIT: &[u8] = words::EXIT.as_bytes();
+const EXITED: &[u8] = words::EXITED.as_bytes();
 const NOT_EXITED: &[u8] = b"Exit Boot Services Returned with Failure";
 
 impl Handover {
     /// Reads PCRs 4 and 5. What marks the boot option is the separator of PCR 4: firmware measures it just before, and much
     /// firmware does not say besides that it calls one. Whatever else is in PCR 4 is an image, on either side of it.
     ///
-    /// Linux appends firmware's last events to the log since 5.3; before, they are missing, and the log does not explain
-    /// PCR 5.
+    /// Linux appends firmware's last events to the log since 5.3; before, they are missing, and only the value of PCR 5 tells
+    /// ([`Measurements::with_end`]).
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ fn has_ended(measurements: &Measurements) -> Result<bool, Reject> {
         [.., Some(EXIT | NOT_EXITED), Some(EXITED)] if ended == 1 && (1..=failed + 1).contains(&asked) => {
             Ok(true)
         }
-        _ if asked + ended + failed == 0 => Ok(false),
+        _ if asked + ended + failed == 0 => Ok(measurements.has_unlogged_end()),
         _ => Err(Reject::LogHandover),
     }
 }

@@ -56,7 +56,8 @@ impl<'a> Evidence<'a> {
             let pcrs: PcrSet = pcrs.map(|(_, pcr, _)| pcr).collect();
             if pcrs.mask() != 0 {
                 let explained = explained(values, log, alg, pcrs)?;
-                banks.push((explained, Measurements::verify(log.clone(), alg, explained)?));
+                let measurements = Measurements::verify(log.clone(), alg, explained)?;
+                banks.push((explained, measurements.with_end(values)));
             }
         }
         if banks.is_empty() {

@@ -98,7 +98,7 @@ impl LogReport {
         }
         self.check_values(compared.values().unwrap_or(&PcrValues::default()));
         if let Some(alg) = bank {
-            self.measure(log, alg, explained);
+            self.measure(log, alg, explained, compared);
             let phases = compared.values().and_then(|values| boot_phases(log, values, alg));
             self.phases = phases.map(<[_]>::to_vec);
         }
@@ -186,9 +186,12 @@ impl LogReport {
     }
 
     /// Says what `pcrs` prove, those that the log explains (35).
-    fn measure(&mut self, log: &EventLog, alg: HashAlg, pcrs: PcrSet) {
+    fn measure(&mut self, log: &EventLog, alg: HashAlg, pcrs: PcrSet, compared: Compared<'_>) {
         let measurements = match Measurements::verify(log.clone(), alg, pcrs) {
-            Ok(measurements) => measurements,
+            Ok(measurements) => match compared.values() {
+                Some(values) => measurements.with_end(values),
+                None => measurements,
+            },
             Err(reject) => {
                 let finding = Finding::refused(reject);
                 if !self.findings.contains(&finding) {

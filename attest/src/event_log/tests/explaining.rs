@@ -194,3 +194,38 @@ fn tries_separators_and_phases_together() {
         assert_eq!(explained.as_ref(), Ok(&booted));
     }
 }
+
+/// Linux before 5.3 took the log before firmware ended.
+#[test]
+fn knows_the_end_that_old_kernels_do_not_log() {
+    let ending: [&[u8]; 2] = [
+        b"Exit Boot Services Invocation",
+        b"Exit Boot Services Returned with Success",
+    ];
+    let booted = Builder::agile(SHA256).separators().honest(4, IPL, b"loader");
+    let selection = selection(&[4, 5, 9]);
+    let explained = |log: &Builder, words: &[&[u8]]| {
+        let log = log.parse().unwrap();
+        let mut values = log.replay(HashAlg::Sha256).unwrap().select(&selection);
+        for word in words {
+            values.extend(HashAlg::Sha256, 5, &digest(HashAlg::Sha256, word));
+        }
+        let signed = values.digest(&selection, HashAlg::Sha256);
+        for claimed in [None, Some(&values)] {
+            explain(&selection, signed.as_bytes(), HashAlg::Sha256, claimed, &log)?;
+        }
+        assert_eq!(before_words(&log, &values), values, "the kernel began after it");
+        let measurements = Measurements::verify(log, HashAlg::Sha256, [4, 5].into_iter().collect())?;
+        let handover = Handover::of(&measurements.with_end(&values))?;
+        Ok(handover.has_ended)
+    };
+    assert_eq!(explained(&booted, &[]), Ok(false));
+    assert_eq!(explained(&booted, &ending), Ok(true));
+    for bad in [&ending[..1], &ending[1..], &[ending[0], ending[1], b"more"]] {
+        assert_eq!(explained(&booted, bad), Err(Reject::LogUnexplained));
+    }
+    // Where the log tells of the end, there is no other.
+    let ended = ending.iter().fold(booted, |log, text| log.honest(5, IPL, text));
+    assert_eq!(explained(&ended, &[]), Ok(true));
+    assert_eq!(explained(&ended, &ending), Err(Reject::LogUnexplained));
+}

@@ -41,8 +41,11 @@ pub struct Files {
     /// The media type of all of them.
     pub media_type: &'static str,
     /// The file of a name.
-    pub find: Arc<dyn Fn(&str) -> Option<Bytes> + Send + Sync>,
+    pub find: Find,
 }
+
+/// Finds a file by its name.
+pub type Find = Arc<dyn Fn(&str) -> Option<Bytes> + Send + Sync>;
 
 /// Paths that can't be served.
 #[derive(Debug, thiserror::Error)]

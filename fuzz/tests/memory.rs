@@ -33,11 +33,13 @@ static PEAK: PeakAlloc = PeakAlloc;
 const KB: usize = 1024;
 const MB: usize = 1024 * KB;
 
+type Run = Box<dyn Fn(&[u8])>;
+
 /// A verifier, what it is given, and how often it may hold that, beside so many bytes.
 struct Row {
     name: &'static str,
     inputs: Vec<Vec<u8>>,
-    run: Box<dyn Fn(&[u8])>,
+    run: Run,
     times: usize,
     beside: usize,
 }
@@ -166,8 +168,7 @@ fn header(banks: u32, is_true: bool) -> Vec<u8> {
     if is_true {
         spec.extend([0x0b, 0, 32, 0, 0]);
     }
-    let mut log = vec![0; 28];
-    log[4] = 3;
+    let mut log = [&[0; 4][..], &[3, 0, 0, 0], &[0; 20]].concat();
     log.extend((spec.len() as u32).to_le_bytes());
     log.extend(spec);
     log

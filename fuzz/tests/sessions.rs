@@ -1,7 +1,5 @@
 //! Conversations after random scripts, the same ones each time: what the target asserts holds.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
-
 use std::cell::Cell;
 
 use fuzz::targets::sessions::{MAX_STEPS, STEP, Tally, play};

@@ -155,7 +155,7 @@ mod tests {
         let values = PcrValues::from_file(bytes, selection.as_ref())?;
         let shown = values
             .iter()
-            .map(|(alg, pcr, value)| format!("{alg}:{pcr}={}", &value.to_string()[..2]));
+            .map(|(alg, pcr, value)| format!("{alg}:{pcr}={:02x}", value.as_bytes()[0]));
         Ok(shown.collect::<Vec<_>>().join(" "))
     }
 

@@ -103,7 +103,7 @@ impl Change {
             10 => logs.extend_from_within(..),
             11 => {
                 if let Some(list) = logs.iter_mut().find(of(LogKind::Ima)) {
-                    list.more ^= self.by % 2 == 0;
+                    list.more ^= self.by.is_multiple_of(2);
                     list.offset += u64::from(self.by / 2 % 4);
                 }
             }

@@ -1,6 +1,7 @@
 //! `verify`: judges TPM evidence from files, without a server. All that is decided here is decided in `attest`.
 
 mod ek;
+mod ek_file;
 mod folder;
 mod platform;
 
@@ -14,7 +15,7 @@ use std::{
 };
 
 use attest::{
-    PcrValues,
+    PcrSelection, PcrValues,
     report::{Beside, Captured, Finding, ImaReport, LogReport, QuoteReport},
 };
 use clap::{Args, Subcommand};
@@ -52,7 +53,8 @@ pub(super) struct EventLog {
     /// The log: crypto-agile or of TPM 1.2, from firmware, Linux or Windows (WBCL).
     #[arg(value_name = "FILE")]
     log: PathBuf,
-    /// What the PCRs hold: as `tpm2_pcrread` prints it, as JSON, or lines such as `sha256:0=9a3c…`.
+    /// What the PCRs hold: as `tpm2_pcrread` prints it, as `tpm2_quote -o` writes it, as JSON, or lines such as
+    /// `sha256:0=9a3c…`.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
     #[command(flatten)]
@@ -100,7 +102,8 @@ pub(super) struct Quote {
     /// The kernel's measurement list, binary or ASCII, that is to explain PCR 10.
     #[arg(long, value_name = "FILE")]
     ima_log: Option<PathBuf>,
-    /// What the PCRs held, for PCRs that no event log explains, and to name those that it does not.
+    /// What the PCRs held, for PCRs that no event log explains, and to name those that it does not: as `tpm2_quote -o`
+    /// writes it, also with `-F values`, or as text, as `tpm2_pcrread` prints it.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
     #[command(flatten)]
@@ -170,7 +173,6 @@ impl Quote {
     }
 
     fn report(&self) -> Result<QuoteReport, CommandError> {
-        let pcrs = self.pcrs.as_deref().map(read_pcrs).transpose()?;
         let log = self.event_log.as_deref().map(read).transpose()?;
         let list = self.ima_log.as_deref().map(read).transpose()?;
         let captured = Captured {
@@ -179,6 +181,9 @@ impl Quote {
             signature: &read(&self.signature)?,
             nonce: &self.nonce.0,
         };
+        let selection = captured.claimed_selection();
+        let read_pcrs = |path: &Path| read_pcrs_of(path, selection.as_ref());
+        let pcrs = self.pcrs.as_deref().map(read_pcrs).transpose()?;
         let beside = Beside {
             pcrs: pcrs.as_ref(),
             event_log: log.as_deref(),
@@ -229,12 +234,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
 }
 
 pub(super) fn read_pcrs(path: &Path) -> Result<PcrValues, CommandError> {
-    let unusable = |source| CommandError::Evidence {
+    read_pcrs_of(path, None)
+}
+
+/// The same, where a quote says which PCRs values alone are of.
+fn read_pcrs_of(path: &Path, selection: Option<&PcrSelection>) -> Result<PcrValues, CommandError> {
+    PcrValues::from_file(&read(path)?, selection).map_err(|error| CommandError::Evidence {
         path: path.into(),
-        source,
-    };
-    let text = String::from_utf8(read(path)?).map_err(|error| unusable(std::io::Error::other(error)))?;
-    PcrValues::from_text(&text).map_err(|error| unusable(std::io::Error::other(error)))
+        source: std::io::Error::other(error),
+    })
 }
 
 /// What is in a PEM, or the bytes as they are.

@@ -1,6 +1,9 @@
 //! Platform certificates: a host is known by the TPM that the maker of its machine put in.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use attest::ek::CertificateId;
 use serde_json::Value;
@@ -14,7 +17,7 @@ fn folder(content: &[u8]) -> PathBuf {
 }
 
 /// The words that import a folder of platform certificates that lead to a folder of roots.
-fn import<'a>(certificates: &'a PathBuf, roots: &'a PathBuf) -> [&'a str; 6] {
+fn import<'a>(certificates: &'a Path, roots: &'a Path) -> [&'a str; 6] {
     [
         "host",
         "import",

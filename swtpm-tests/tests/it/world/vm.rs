@@ -91,13 +91,24 @@ fn a_measured_boot_has_an_svid_until_it_is_silent_or_changed_and_its_disk_nothin
     let mut known = Known::boot(World::for_tpms(OFTEN, ""), &disk);
     let fetched = known.serve();
     check_evidence(&mut known.guest, &uki);
+    let copy = copied(&mut known.guest, &disk);
     check_silence(&mut known);
     check_tampering(&mut known, &fetched);
 
-    known.guest.run("sync");
-    let copy = disk.copy();
     drop(known.guest);
-    check_copy(&known.world, &copy);
+    check_copy(&mut known.world, &copy);
+}
+
+/// The disk as a thief copies it, while the agent keeps an SVID there.
+fn copied(guest: &mut Guest, disk: &Disk) -> Disk {
+    guest
+        .console()
+        .wait_for("\"message\":\"Sealed state written\",\"count\":1,");
+    guest.run("sync");
+    guest.pause();
+    let copy = disk.copy();
+    guest.resume();
+    copy
 }
 
 /// What booted is what its file predicts, with Secure Boot on.
@@ -158,18 +169,27 @@ fn check_tampering(known: &mut Known, fetched: &Value) {
     assert_eq!(known.signed(), signed);
 }
 
-/// On another machine the disk is that of a host that nobody knows.
-fn check_copy(world: &World, disk: &Disk) {
+/// On another machine the disk is that of a host that nobody knows, and what is sealed on it opens for nobody.
+fn check_copy(world: &mut World, disk: &Disk) {
     let tpm = Chip::manufacture();
     let mut thief = Guest::boot(disk, &tpm, &world.address());
     let kept = thief.run("ls /var/lib/plastron-agent");
-    assert_eq!(kept, "bundle.json", "a key, or what may be one");
+    assert_eq!(kept, "bundle.json\nsealed.state", "a key, or what may be one");
+    let bundle = world.bundle();
+    world.kill_server();
 
-    thief.start_agent(&world.bundle());
+    thief.start_agent(&bundle);
 
+    thief.console().wait_for("another TPM sealed it");
+    has_nothing(&mut thief);
+    world.start_server();
     thief.console().wait_for("host_pending");
     assert_eq!(thief.console().count("\"Attested\""), 0);
-    let (status, said) = thief.outcome(FETCH);
+    has_nothing(&mut thief);
+}
+
+fn has_nothing(guest: &mut Guest) {
+    let (status, said) = guest.outcome(FETCH);
     assert!(status != 0, "{said}");
 }
 

@@ -26,7 +26,7 @@ use reach::{Attested, NotOpened};
 use crate::{
     attest::AttestError,
     backoff::Backoff,
-    cache::Pushed,
+    cache::{KeeperHandle, Pushed},
     link::{DialError, Link, Lost},
     refusal::{Advice, advice, is_judgement, retry_after},
     sealed::SealedHandle,
@@ -141,7 +141,7 @@ impl Standing {
                 Err((error, kept)) => {
                     svid = self.judge(&error, kept).await;
                     if !error.status().is_some_and(is_judgement) {
-                        self.sealed.serve().await;
+                        self.sealed.serve();
                     }
                     self.keep();
                     let retry_in = backoff.failed(error.status().and_then(retry_after));
@@ -168,16 +168,14 @@ impl Standing {
             Advice::Retry => {
                 if error.is_denied_attestation() {
                     // It was evicted, or its host removed, while nobody could tell it so.
-                    self.sealed.void().await;
-                    self.reach.keeper.deny().await;
+                    deny(&self.sealed, &self.reach.keeper).await;
                 }
                 svid
             }
             Advice::AttestAnew => None,
             Advice::Banned => {
                 say_banned();
-                self.sealed.void().await;
-                self.reach.keeper.withdraw().await;
+                take_away(&self.sealed, &self.reach.keeper).await;
                 None
             }
         }
@@ -326,8 +324,7 @@ impl Standing {
             QUARANTINED => say_quarantined(),
             _ => {}
         }
-        self.sealed.void().await;
-        self.reach.keeper.withdraw().await;
+        take_away(&self.sealed, &self.reach.keeper).await;
     }
 
     /// Notes that the session ended. Answers whether its SVID may still be good.
@@ -519,6 +516,18 @@ impl StandingError {
     }
 }
 
+/// Takes everything from workloads, and what was kept for them: neither waits for the other. What is being opened comes too
+/// late then.
+async fn take_away(sealed: &SealedHandle, keeper: &KeeperHandle) {
+    tokio::join!(sealed.void(), keeper.withdraw());
+}
+
+/// As [`take_away`], of what there is: where there was nothing, something may have been opened meanwhile.
+async fn deny(sealed: &SealedHandle, keeper: &KeeperHandle) {
+    tokio::join!(sealed.void(), keeper.deny());
+    keeper.deny().await;
+}
+
 fn opened(opened: Result<Established, NotOpened>) -> Renewed {
     Renewed::Opened(opened.map(Box::new).map_err(Box::new))
 }
@@ -544,3 +553,6 @@ fn say_quarantined() {
 fn say_banned() {
     error!("Agent is banned; an operator has to evict it before it can attest again");
 }
+
+#[cfg(test)]
+mod tests;

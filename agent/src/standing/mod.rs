@@ -140,7 +140,7 @@ impl Standing {
                 }
                 Err((error, kept)) => {
                     svid = self.judge(&error, kept).await;
-                    if !error.status().is_some_and(is_judgement) {
+                    if error.is_server_away() {
                         self.sealed.serve();
                     }
                     self.keep();
@@ -163,6 +163,7 @@ impl Standing {
     async fn judge(&mut self, error: &StandingError, svid: Option<AgentSvid>) -> Option<AgentSvid> {
         // What its key signs no more, nobody can show.
         let svid = svid.filter(|svid| !svid.kept_key.as_ref().is_some_and(|key| key.is_lost()));
+        self.beware(error).await;
         let Some(status) = error.status() else { return svid };
         match advice(status) {
             Advice::Retry => {
@@ -241,8 +242,7 @@ impl Standing {
     async fn keep_up(&mut self, established: Established) -> Option<AgentSvid> {
         info!("Session opened");
         self.show_connection(&established);
-        let sealing = established.session.sealing().cloned();
-        self.sealed.accepted(sealing.as_ref()).await;
+        self.take_sealing(&established.session).await;
         self.reach.keeper.connected().await;
         let mut now = Following::new(established);
         while !now.is_over() {
@@ -279,6 +279,22 @@ impl Standing {
             }
         }
         Some(now.newest())
+    }
+
+    /// Goes by what may be sealed to as this session begins.
+    async fn take_sealing(&self, session: &Session) {
+        if session.is_suspect() {
+            self.sealed.void().await;
+        } else {
+            self.sealed.accepted(session.sealing()).await;
+        }
+    }
+
+    /// Opens nothing more where something may sit between CPU and TPM.
+    async fn beware(&self, error: &StandingError) {
+        if error.is_interposer_suspected() {
+            self.sealed.void().await;
+        }
     }
 
     /// Has calls made on this connection from now on.
@@ -372,9 +388,8 @@ impl Standing {
             Renewed::Opened(Ok(newer)) => {
                 info!(expires_at = %newer.svid.not_after, "Agent SVID renewed");
                 self.show_connection(&newer);
-                let sealing = newer.session.sealing().cloned();
+                self.take_sealing(&newer.session).await;
                 *now = Following::new(*newer);
-                self.sealed.accepted(sealing.as_ref()).await;
                 self.reach.keeper.connected().await;
                 return;
             }
@@ -386,7 +401,10 @@ impl Standing {
         };
         match next {
             Ok(step) => now.renew(step),
-            Err(error) => not_renewed(now, &error),
+            Err(error) => {
+                self.beware(&error).await;
+                not_renewed(now, &error);
+            }
         }
     }
 
@@ -501,6 +519,25 @@ impl StandingError {
         match self {
             Self::Attest(AttestError::Refused(status)) => status.code() == tonic::Code::PermissionDenied,
             Self::Ended { source, .. } => source.is_denied_attestation(),
+            _ => false,
+        }
+    }
+
+    /// Whether the server can't be reached, or is as good as away. What is wrong with the host itself says nothing of that.
+    fn is_server_away(&self) -> bool {
+        match self {
+            Self::Dial(_) | Self::Late { .. } | Self::Lost(_) => true,
+            Self::Attest(AttestError::Lost(_)) | Self::Session(SessionError::Lost(_)) => true,
+            Self::Ended { source, .. } => source.is_server_away(),
+            _ => self.status().is_some_and(|status| !is_judgement(status)),
+        }
+    }
+
+    /// Whether something may sit between CPU and TPM.
+    fn is_interposer_suspected(&self) -> bool {
+        match self {
+            Self::Attest(error) => error.is_interposer_suspected(),
+            Self::Ended { source, .. } => source.is_interposer_suspected(),
             _ => false,
         }
     }

@@ -115,3 +115,52 @@ async fn a_disk_that_hangs_does_not_keep_the_agent_from_its_server() {
     bench.sealed.accepted(None).await;
     bench.sealed.void().await;
 }
+
+#[test]
+fn state_is_opened_only_where_the_server_is_away() {
+    let check = |error: StandingError, is_away: bool| {
+        let ended = Timestamp::from_unix(0);
+        assert_eq!(error.is_server_away(), is_away, "{error}");
+        let error = StandingError::Ended {
+            ended,
+            now: ended,
+            source: Box::new(error),
+        };
+        assert_eq!(error.is_server_away(), is_away, "{error}");
+    };
+    let refused = |status| StandingError::Attest(AttestError::Refused(Box::new(status)));
+    let prover = |error: plugin_api::TpmError| StandingError::Attest(AttestError::Prover(error.into()));
+    let late = StandingError::Late {
+        what: "attestation",
+        limit: SOON,
+    };
+    check(DialError::Name("\u{0}".into()).into(), true);
+    check(Lost.into(), true);
+    check(AttestError::Lost(Lost).into(), true);
+    check(SessionError::Lost(Lost).into(), true);
+    check(late, true);
+    check(refused(tonic::Status::unavailable("away")), true);
+    check(refused(tonic::Status::resource_exhausted("too much to do")), true);
+    check(
+        StandingError::Renew(Box::new(tonic::Status::internal("full"))),
+        true,
+    );
+    check(refused(tonic::Status::permission_denied("no")), false);
+    check(refused(tonic::Status::invalid_argument("what?")), false);
+    check(
+        SessionError::from(tonic::Status::unauthenticated("who?")).into(),
+        false,
+    );
+    check(prover(plugin_api::TpmError::InterposerSuspected), false);
+    check(prover(plugin_api::TpmError::NoEndorsementKey), false);
+    check(AttestError::Unexpected("a result").into(), false);
+    check(StandingError::BadSvid("it is empty".into()), false);
+}
+
+#[test]
+fn an_interposer_is_told_from_other_failures() {
+    let prover = |error: plugin_api::TpmError| StandingError::Attest(AttestError::Prover(error.into()));
+    assert!(prover(plugin_api::TpmError::InterposerSuspected).is_interposer_suspected());
+    assert!(!prover(plugin_api::TpmError::Stopped).is_interposer_suspected());
+    assert!(!StandingError::Lost(Lost).is_interposer_suspected());
+}

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edge::tls::Exporter;
-use plugin_api::{Binding, NodeProver, ProverError, Sealed, SealedKey, Sealing};
+use plugin_api::{Binding, NodeProver, ProverError, Sealed, SealedKey, Sealing, TpmError};
 use prost::Message;
 use proto::{
     plastron::attest::v1::Evidence,
@@ -59,6 +59,17 @@ pub enum AttestError {
     /// The server said something that is not in the protocol.
     #[error("attestation went wrong: {0} is missing or malformed")]
     Unexpected(&'static str),
+}
+
+impl AttestError {
+    /// Whether something may sit between CPU and TPM: then the TPM is asked to open nothing.
+    #[must_use]
+    pub const fn is_interposer_suspected(&self) -> bool {
+        matches!(
+            self,
+            Self::Prover(ProverError::Tpm(TpmError::InterposerSuspected))
+        )
+    }
 }
 
 impl From<Status> for AttestError {

@@ -32,6 +32,8 @@ pub struct Session {
     trust_domain: TrustDomain,
     /// What the host may seal its state to.
     sealing: Option<Sealing>,
+    /// The host's TPM may be another one than the server thinks.
+    is_suspect: bool,
 }
 
 /// What the server says.
@@ -132,6 +134,7 @@ impl Session {
             partial: Pushed::default(),
             trust_domain,
             sealing: None,
+            is_suspect: false,
         };
         match session.receive().await? {
             FromServer::Welcome(welcome) => {
@@ -146,6 +149,17 @@ impl Session {
     #[must_use]
     pub const fn sealing(&self) -> Option<&Sealing> {
         self.sealing.as_ref()
+    }
+
+    /// Notes that the host's TPM may be another one than the server thinks: nothing is sealed to what that accepted.
+    pub fn suspect(&mut self) {
+        (self.is_suspect, self.sealing) = (true, None);
+    }
+
+    /// Whether that was noted.
+    #[must_use]
+    pub const fn is_suspect(&self) -> bool {
+        self.is_suspect
     }
 
     /// The next thing that the server says. Can be dropped and called again without losing anything.
@@ -164,7 +178,10 @@ impl Session {
                         return Ok(SessionEvent::Pushed { pushed, revision });
                     }
                 }
-                FromServer::Question(question) => return Ok(SessionEvent::Asked(question)),
+                FromServer::Question(mut question) => {
+                    question.sealing.take_if(|_| self.is_suspect);
+                    return Ok(SessionEvent::Asked(question));
+                }
                 FromServer::Welcome(_) => {}
                 FromServer::Withdrawal(withdrawal) => {
                     return Ok(SessionEvent::Withdrawn {

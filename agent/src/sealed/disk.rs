@@ -44,15 +44,16 @@ impl Disk {
 
     /// Removes the file, so that a power cut does not bring it back. Answers whether there was one.
     pub(super) fn remove(&self) -> io::Result<bool> {
-        match fs::remove_file(&self.path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        let was_there = match fs::remove_file(&self.path) {
+            Ok(()) => true,
+            // It may have been removed before without that being on the disk yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
-        }
+        };
         if let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;
         }
-        Ok(true)
+        Ok(was_there)
     }
 }
 
@@ -75,6 +76,15 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(disk.remove().unwrap());
         assert_eq!(disk.read().unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_is_gone_until_its_folder_says_so_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path().join("gone").join("sealed.state"));
+        // There is no file, nor a folder that could be brought to the disk.
+        let error = disk.remove().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

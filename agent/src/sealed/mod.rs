@@ -6,8 +6,8 @@
 //! anew.
 //!
 //! A file holds no more than the agent does: what the server takes away is out of it before that is acknowledged, and when
-//! the host loses its standing, the file is gone before anything else happens. What ended is out of it for good, and a
-//! clock that shows less than when it was written opens nothing.
+//! the host loses its standing, the file goes while workloads lose theirs. A disk that hangs holds neither up for more than
+//! a few seconds. What ended is out of it for good, and a clock that shows less than when it was written opens nothing.
 
 pub mod content;
 mod decide;
@@ -31,6 +31,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
+use tracing::error;
 
 use crate::{attest::Prover, cache::KeeperHandle};
 pub use task::SealedState;
@@ -94,25 +95,36 @@ enum Command {
 const QUEUE: usize = 16;
 /// How long an acknowledgement waits for the disk.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
+/// How long anything else waits for the task, which waits for the disk.
+const OBEYS_WITHIN: Duration = Duration::from_secs(5);
 
 impl SealedHandle {
     /// Says what the server accepted, as it put it.
     pub async fn accepted(&self, sealing: Option<&wire::Sealing>) {
         let sealing = sealing.and_then(message::sealing_from_wire);
-        // The task ends with the agent.
-        let _ending = self.commands.send(Command::Accepted(sealing)).await;
+        // The task ends with the agent; if it hangs, what was accepted before is as good.
+        let _ending = timeout(OBEYS_WITHIN, self.commands.send(Command::Accepted(sealing))).await;
     }
 
     /// Says that the server can't be reached: workloads are served what was kept.
-    pub async fn serve(&self) {
-        let _ending = self.commands.send(Command::Serve).await;
+    pub fn serve(&self) {
+        // Where the queue is full, it was said before.
+        let _full = self.commands.try_send(Command::Serve);
     }
 
-    /// Deletes what was kept: the host lost its standing. Done when this returns.
+    /// Deletes what was kept: the host lost its standing. Done when this returns, unless the disk hangs: then it is said, and
+    /// happens as soon as that goes on.
     pub async fn void(&self) {
         let (done, deleted) = oneshot::channel();
-        let _ending = self.commands.send(Command::Void(done)).await;
-        let _ending = deleted.await;
+        let voiding = async {
+            let _ending = self.commands.send(Command::Void(done)).await;
+            let _ending = deleted.await;
+        };
+        if timeout(OBEYS_WITHIN, voiding).await.is_err() {
+            error!(
+                "Sealed state not deleted within 5 s: the disk hangs; if it stays so, remove `sealed.state`, or a restart while the server is away may serve what is void"
+            );
+        }
     }
 
     /// Waits until nothing is kept that the state of this number has no more; for a while at most.

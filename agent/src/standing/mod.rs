@@ -26,7 +26,7 @@ use reach::{Attested, NotOpened};
 use crate::{
     attest::AttestError,
     backoff::Backoff,
-    cache::Pushed,
+    cache::{KeeperHandle, Pushed},
     link::{DialError, Link, Lost},
     refusal::{Advice, advice, is_judgement, retry_after},
     sealed::SealedHandle,
@@ -140,8 +140,8 @@ impl Standing {
                 }
                 Err((error, kept)) => {
                     svid = self.judge(&error, kept).await;
-                    if !error.status().is_some_and(is_judgement) {
-                        self.sealed.serve().await;
+                    if error.is_server_away() {
+                        self.sealed.serve();
                     }
                     self.keep();
                     let retry_in = backoff.failed(error.status().and_then(retry_after));
@@ -163,21 +163,20 @@ impl Standing {
     async fn judge(&mut self, error: &StandingError, svid: Option<AgentSvid>) -> Option<AgentSvid> {
         // What its key signs no more, nobody can show.
         let svid = svid.filter(|svid| !svid.kept_key.as_ref().is_some_and(|key| key.is_lost()));
+        self.beware(error).await;
         let Some(status) = error.status() else { return svid };
         match advice(status) {
             Advice::Retry => {
                 if error.is_denied_attestation() {
                     // It was evicted, or its host removed, while nobody could tell it so.
-                    self.sealed.void().await;
-                    self.reach.keeper.deny().await;
+                    deny(&self.sealed, &self.reach.keeper).await;
                 }
                 svid
             }
             Advice::AttestAnew => None,
             Advice::Banned => {
                 say_banned();
-                self.sealed.void().await;
-                self.reach.keeper.withdraw().await;
+                take_away(&self.sealed, &self.reach.keeper).await;
                 None
             }
         }
@@ -243,8 +242,7 @@ impl Standing {
     async fn keep_up(&mut self, established: Established) -> Option<AgentSvid> {
         info!("Session opened");
         self.show_connection(&established);
-        let sealing = established.session.sealing().cloned();
-        self.sealed.accepted(sealing.as_ref()).await;
+        self.take_sealing(&established.session).await;
         self.reach.keeper.connected().await;
         let mut now = Following::new(established);
         while !now.is_over() {
@@ -281,6 +279,22 @@ impl Standing {
             }
         }
         Some(now.newest())
+    }
+
+    /// Goes by what may be sealed to as this session begins.
+    async fn take_sealing(&self, session: &Session) {
+        if session.is_suspect() {
+            self.sealed.void().await;
+        } else {
+            self.sealed.accepted(session.sealing()).await;
+        }
+    }
+
+    /// Opens nothing more where something may sit between CPU and TPM.
+    async fn beware(&self, error: &StandingError) {
+        if error.is_interposer_suspected() {
+            self.sealed.void().await;
+        }
     }
 
     /// Has calls made on this connection from now on.
@@ -326,8 +340,7 @@ impl Standing {
             QUARANTINED => say_quarantined(),
             _ => {}
         }
-        self.sealed.void().await;
-        self.reach.keeper.withdraw().await;
+        take_away(&self.sealed, &self.reach.keeper).await;
     }
 
     /// Notes that the session ended. Answers whether its SVID may still be good.
@@ -375,9 +388,8 @@ impl Standing {
             Renewed::Opened(Ok(newer)) => {
                 info!(expires_at = %newer.svid.not_after, "Agent SVID renewed");
                 self.show_connection(&newer);
-                let sealing = newer.session.sealing().cloned();
+                self.take_sealing(&newer.session).await;
                 *now = Following::new(*newer);
-                self.sealed.accepted(sealing.as_ref()).await;
                 self.reach.keeper.connected().await;
                 return;
             }
@@ -389,7 +401,10 @@ impl Standing {
         };
         match next {
             Ok(step) => now.renew(step),
-            Err(error) => not_renewed(now, &error),
+            Err(error) => {
+                self.beware(&error).await;
+                not_renewed(now, &error);
+            }
         }
     }
 
@@ -508,6 +523,25 @@ impl StandingError {
         }
     }
 
+    /// Whether the server can't be reached, or is as good as away. What is wrong with the host itself says nothing of that.
+    fn is_server_away(&self) -> bool {
+        match self {
+            Self::Dial(_) | Self::Late { .. } | Self::Lost(_) => true,
+            Self::Attest(AttestError::Lost(_)) | Self::Session(SessionError::Lost(_)) => true,
+            Self::Ended { source, .. } => source.is_server_away(),
+            _ => self.status().is_some_and(|status| !is_judgement(status)),
+        }
+    }
+
+    /// Whether something may sit between CPU and TPM.
+    fn is_interposer_suspected(&self) -> bool {
+        match self {
+            Self::Attest(error) => error.is_interposer_suspected(),
+            Self::Ended { source, .. } => source.is_interposer_suspected(),
+            _ => false,
+        }
+    }
+
     /// What the server said, if it was the server who refused.
     fn status(&self) -> Option<&tonic::Status> {
         match self {
@@ -517,6 +551,18 @@ impl StandingError {
             _ => None,
         }
     }
+}
+
+/// Takes everything from workloads, and what was kept for them: neither waits for the other. What is being opened comes too
+/// late then.
+async fn take_away(sealed: &SealedHandle, keeper: &KeeperHandle) {
+    tokio::join!(sealed.void(), keeper.withdraw());
+}
+
+/// As [`take_away`], of what there is: where there was nothing, something may have been opened meanwhile.
+async fn deny(sealed: &SealedHandle, keeper: &KeeperHandle) {
+    tokio::join!(sealed.void(), keeper.deny());
+    keeper.deny().await;
 }
 
 fn opened(opened: Result<Established, NotOpened>) -> Renewed {
@@ -544,3 +590,6 @@ fn say_quarantined() {
 fn say_banned() {
     error!("Agent is banned; an operator has to evict it before it can attest again");
 }
+
+#[cfg(test)]
+mod tests;

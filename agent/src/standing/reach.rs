@@ -132,11 +132,14 @@ impl Reach {
             .map(|entry| (Arc::clone(&entry.id), entry.revision))
             .collect();
         let opening = Session::open(link.client.clone(), self.trust_domain.clone(), known, evidence);
-        let (session, endorsement_key_name) = link.during(opening).await??;
+        let (mut session, endorsement_key_name) = link.during(opening).await??;
         if !endorsement_key_name.is_empty()
             && let Err(error) = self.prover.recognise(endorsement_key_name).await
         {
             error!(error = %Chain(&error), code = "interposer_suspected", "Endorsement key on record is not this host's");
+            if error.is_interposer_suspected() {
+                session.suspect();
+            }
         }
         Ok((link, session))
     }

@@ -1,6 +1,7 @@
 use edge::grpc::{Client, Course, Limits, serve};
+use plugin_api::{Binding, NodeProver, ProverError, TpmError};
 use proto::plastron::agent::v1::{
-    AgentMessage, ServerMessage, Update, Welcome, Withdrawal,
+    AgentMessage, Sealing, ServerMessage, Update, Welcome, Withdrawal,
     agent_session_server::{AgentSession, AgentSessionServer},
     server_message::Message,
 };
@@ -10,7 +11,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait, codegen::BoxStream, service::Routes};
 
 use super::*;
-use crate::{link::Link, session::Session};
+use crate::{
+    cache::Keeper,
+    link::{Address, Link},
+    session::Session,
+    standing::Reach,
+};
 
 type Said = Result<ServerMessage, Status>;
 
@@ -35,7 +41,8 @@ fn say(server: &mpsc::UnboundedSender<Said>, message: Message) {
     server.send(Ok(ServerMessage { message })).unwrap();
 }
 
-async fn following() -> (Following, mpsc::UnboundedSender<Said>) {
+/// A connection to a server that begins the session so.
+async fn welcomed(welcome: Welcome) -> (Link, mpsc::UnboundedSender<Said>) {
     let (server, says) = mpsc::unbounded_channel();
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let says = std::sync::Mutex::new(Some(says));
@@ -52,9 +59,18 @@ async fn following() -> (Following, mpsc::UnboundedSender<Said>) {
         .await
     });
     let (client, driver) = Client::start(ours).await.unwrap();
-    let mut link = Link::of(client.clone(), [0; 32], driver);
-    say(&server, Message::Welcome(Welcome::default()));
-    let opening = Session::open(client, TrustDomain::parse("td").unwrap(), Vec::new(), None);
+    say(&server, Message::Welcome(welcome));
+    (Link::of(client, [0; 32], driver), server)
+}
+
+async fn following() -> (Following, mpsc::UnboundedSender<Said>) {
+    let (mut link, server) = welcomed(Welcome::default()).await;
+    let opening = Session::open(
+        link.client.clone(),
+        TrustDomain::parse("td").unwrap(),
+        Vec::new(),
+        None,
+    );
     let (session, _) = link.during(opening).await.unwrap().unwrap();
     let svid = svid();
     (Following::new(Established { link, session, svid }), server)
@@ -125,4 +141,68 @@ async fn a_renewal_is_due_once_and_after_its_pause() {
     assert!(before.elapsed() >= pause);
     now.renew(Box::pin(std::future::pending()));
     assert!(matches!(now.next(Duration::ZERO).await, Event::Look));
+}
+
+/// A host with another endorsement key than any server has on record.
+struct Interposed;
+
+impl NodeProver for Interposed {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn prepare(&mut self) -> Result<(), ProverError> {
+        Ok(())
+    }
+
+    fn begin(&mut self, _: &Binding) -> Result<Vec<u8>, ProverError> {
+        Ok(Vec::new())
+    }
+
+    fn answer(&mut self, _: &[u8]) -> Result<Vec<u8>, ProverError> {
+        Ok(Vec::new())
+    }
+
+    fn recognise(&mut self, _: &[u8]) -> Result<(), ProverError> {
+        Err(TpmError::InterposerSuspected.into())
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sealed_in_a_session_whose_server_knows_another_endorsement_key() {
+    let accepted = || Some(Sealing::default());
+    for (on_record, is_suspect) in [(Vec::new(), false), (vec![1; 34], true)] {
+        let clock = edge::Clock::pinned(Timestamp::from_unix(0));
+        let (_keeper, keeper) = Keeper::new(std::sync::Arc::new(|_| Box::pin(std::future::pending())), clock);
+        let reach = Reach {
+            address: Address {
+                host: "localhost".into(),
+                port: 1,
+            },
+            trust_domain: TrustDomain::parse("td").unwrap(),
+            prover: Prover::new(Box::new(Interposed)),
+            keeper,
+            attestations: edge::metrics::Tally::default(),
+            clock,
+        };
+        let (link, server) = welcomed(Welcome {
+            endorsement_key_name: on_record,
+            sealing: accepted(),
+        })
+        .await;
+        let established = reach.open(link, svid()).await.ok().unwrap();
+        let session = &established.session;
+        assert_eq!(session.is_suspect(), is_suspect);
+        assert_eq!(session.sealing().is_none(), is_suspect);
+        let question = Question {
+            sealing: accepted(),
+            ..Question::default()
+        };
+        say(&server, Message::Question(question));
+        let event = Following::new(established).next(Duration::MAX).await;
+        let Event::Session(Ok(SessionEvent::Asked(question))) = event else {
+            panic!("no question")
+        };
+        assert_eq!(question.sealing.is_none(), is_suspect);
+    }
 }

@@ -6,8 +6,8 @@
 //!   └───────────────────── associated data ─────────────────────────────────────┘                 └─ encrypted ─┘
 //! ```
 //!
-//! Nonces are drawn. A key seals a file each time something changes, and lives as long as an agent at most: far from the
-//! 2^32 files that it is good for.
+//! Nonces are drawn. A key seals a file each time something changes. It outlives a restart while the server is away, and
+//! goes once the server says something else: at one file a second it is good for 136 years (2^32 files).
 
 use attest::Name;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

@@ -36,6 +36,10 @@ pub struct SealedState {
     /// What the TPM is at.
     work: Option<Work>,
     held: Held,
+    /// The host lost its standing since the server accepted it last: no file is opened.
+    is_void: bool,
+    /// The file is to be gone, and may be there.
+    owes_deletion: bool,
     /// When the file is to be written.
     write_at: Option<Instant>,
     /// The disk failed: it is left alone until then.
@@ -91,6 +95,8 @@ impl SealedState {
             key: None,
             work: None,
             held: Held::Unknown,
+            is_void: false,
+            owes_deletion: false,
             write_at: None,
             retry_at: None,
             seal_after: None,
@@ -106,6 +112,8 @@ impl SealedState {
         loop {
             let look = self.next_look();
             tokio::select! {
+                biased;
+                // A host that lost its standing goes by nothing that was opened meanwhile.
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => return,
@@ -121,14 +129,15 @@ impl SealedState {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Accepted(sealing) => {
-                if sealing.is_none() {
-                    self.key = None;
+                match sealing {
+                    Some(_) => self.is_void = false,
+                    None => self.key = None,
                 }
                 self.accepted = sealing;
             }
             Command::Serve => self.begin_unsealing().await,
             Command::Void(done) => {
-                (self.work, self.key, self.accepted) = (None, None, None);
+                (self.work, self.key, self.accepted, self.is_void) = (None, None, None, true);
                 if self.delete().await {
                     self.note("void");
                     info!(path = %self.disk.path().display(), "Sealed state deleted: the host lost its standing");
@@ -142,6 +151,10 @@ impl SealedState {
     /// Brings the file to what the agent holds.
     async fn look(&mut self) {
         let cache = Arc::clone(&self.cache.borrow_and_update());
+        self.retry_at.take_if(|at| *at <= Instant::now());
+        if self.owes_deletion && self.retry_at.is_none() && self.delete().await {
+            info!(path = %self.disk.path().display(), "Sealed state deleted");
+        }
         if self.with.mode == Mode::Auto && cache.is_synced {
             self.follow(&cache).await;
         }
@@ -153,7 +166,7 @@ impl SealedState {
     async fn follow(&mut self, cache: &Cache) {
         let wanted = decide::keepable(cache, self.with.clock.now());
         self.begin_sealing(wanted.is_some());
-        if self.retry_at.is_some_and(|at| at > Instant::now()) {
+        if self.retry_at.is_some() {
             return;
         }
         // What is there without a key that fits is out of date.
@@ -191,7 +204,7 @@ impl SealedState {
                 self.note("written");
                 self.with.meters.svids.set(cache.svids.len());
                 debug!(count = cache.svids.len(), %pcrs, "Sealed state written");
-                (self.held, self.retry_at) = (Held::State(Arc::new(cache)), None);
+                (self.held, self.owes_deletion) = (Held::State(Arc::new(cache)), false);
             }
             Err(error) => {
                 self.note("failed");
@@ -205,10 +218,11 @@ impl SealedState {
     /// Leaves nothing on the disk. Answers whether there was something.
     async fn delete(&mut self) -> bool {
         self.with.meters.svids.set(0);
+        self.owes_deletion = true;
         let disk = self.disk.clone();
         match blocking(move || disk.remove()).await {
             Ok(was_there) => {
-                (self.held, self.retry_at) = (Held::Nothing, None);
+                (self.held, self.owes_deletion, self.retry_at) = (Held::Nothing, false, None);
                 was_there
             }
             Err(error) => {
@@ -233,7 +247,8 @@ impl SealedState {
     /// Has the key of the file opened, if nothing better is known.
     async fn begin_unsealing(&mut self) {
         let is_synced = self.cache.borrow().is_synced;
-        if self.with.mode == Mode::Off || self.work.is_some() || is_synced {
+        let is_unfit = self.is_void || self.owes_deletion;
+        if self.with.mode == Mode::Off || self.work.is_some() || is_synced || is_unfit {
             return;
         }
         let disk = self.disk.clone();
@@ -269,6 +284,7 @@ impl SealedState {
             Ok(None) => {
                 debug!("This host seals nothing");
                 self.with.mode = Mode::Off;
+                self.write_at = None;
             }
             Err(error) => {
                 self.note("failed");
@@ -356,3 +372,6 @@ where
     let done = spawn_blocking(act).await;
     done.map_err(|_| io::Error::other("agent is stopping"))?
 }
+
+#[cfg(test)]
+mod tests;

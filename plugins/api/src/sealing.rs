@@ -50,8 +50,10 @@ impl Sealing {
         is_good.then_some(Self { pcrs, pcr_digest })
     }
 
-    /// What a host may seal to whose evidence came to `appraised`: the PCRs that its enforced policies need, else the
-    /// standard ones, as far as they were quoted. Where no log tells their values one by one, all that were quoted.
+    /// What a host may seal to whose evidence came to `appraised`: the PCRs that its enforced policies need, as far as they
+    /// were quoted. The standard ones take the place of those that can't be sealed to, beside the others, and of all where
+    /// policies need none: a kernel that a policy knows by PCR 11 is held fast by 4, 8 and 9. Where no log tells their values
+    /// one by one, all that were quoted.
     #[must_use]
     pub fn of(appraised: &Appraised, policies: &HostPolicies) -> Option<Self> {
         let Some(log) = &appraised.event_log else {
@@ -66,12 +68,10 @@ impl Sealing {
             let is_known = log.values.get(bank, *pcr).is_some();
             STEADY.contains(pcr) && quoted.contains(*pcr) && is_known && !growing.contains(*pcr)
         };
-        let required: PcrSet = policies.enforced_pcrs().iter().filter(is_sealable).collect();
-        let pcrs = if required.mask() == 0 {
-            STANDARD.into_iter().filter(is_sealable).collect()
-        } else {
-            required
-        };
+        let required = policies.enforced_pcrs();
+        let is_enough = required.mask() != 0 && required.iter().all(|pcr| is_sealable(&pcr));
+        let standard = STANDARD.into_iter().filter(|_| !is_enough);
+        let pcrs: PcrSet = required.iter().chain(standard).filter(is_sealable).collect();
         let pcrs = PcrSelection::new(vec![(bank, pcrs)]).ok()?;
         let held = log.values.digest(&pcrs, HASH);
         Self::new(pcrs, held.as_bytes().try_into().ok()?)

@@ -432,7 +432,6 @@ impl Conversation {
     }
 }
 
-/// Which host an attestation is of, and SHA-256 of what that said first.
 /// The next message of an agent, if it comes in time.
 async fn receive(messages: &mut Streaming<AttestAgentRequest>, within: Duration) -> Result<Message, Status> {
     let late = |_| Status::deadline_exceeded(format!("no message from agent in {} s", within.as_secs()));
@@ -442,6 +441,7 @@ async fn receive(messages: &mut Streaming<AttestAgentRequest>, within: Duration)
         .ok_or_else(|| Status::invalid_argument("failed to receive request from stream: it ended"))
 }
 
+/// Which host an attestation is of, and SHA-256 of what that said first.
 fn claimed(attested: &Attested) -> Option<(HostId, [u8; 32])> {
     attested.claims.iter().find_map(|claim| match claim {
         Claim::Host(claim) => Some((Arc::clone(&claim.id), claim.hello)),

@@ -81,6 +81,12 @@ impl Rounds {
         }
     }
 
+    /// Notes what the agent was told as the session began.
+    pub(super) fn told(mut self, sealing: Option<Sealing>) -> Self {
+        self.told = sealing;
+        self
+    }
+
     /// Waits until a question is due.
     pub(super) async fn due(&self) {
         tokio::time::sleep_until(self.next_at).await;

@@ -103,6 +103,8 @@ impl AgentSession for SessionService {
         self.note_version(&agent, &open).await?;
         let session = self.sessions.open(Arc::clone(&agent.path)).await;
         info!(agent_path = %agent.path, known_entries = open.known.len(), "Agent session opened");
+        let welcome = self.welcome(&agent);
+        let rounds = self.rounds(&agent, &connection);
         let conversation = Conversation {
             registry: self.registry.clone(),
             clock: self.clock,
@@ -116,9 +118,9 @@ impl AgentSession for SessionService {
             sent_crls: Vec::new(),
             owed: BTreeMap::new(),
             push: self.meters.push.clone(),
-            rounds: self.rounds(&agent, &connection),
+            rounds: rounds.map(|rounds| rounds.told(welcome.sealing.clone())),
             outlived: None,
-            queue: vec![ToAgent::Welcome(self.welcome(&agent))],
+            queue: vec![ToAgent::Welcome(welcome)],
             is_due: true,
             is_over: false,
             _on_connection: connection.hold(),

@@ -57,6 +57,22 @@ fn state_is_sealed_to_what_enforced_policies_need_else_to_what_boots() {
 }
 
 #[test]
+fn what_boots_takes_the_place_of_pcrs_that_go_on() {
+    let appraised = appraised(&mut Machine::new());
+    let with = |pcrs: &[u8]| {
+        let rules: String = pcrs.iter().map(|pcr| pinned(*pcr)).collect();
+        policies(&[(&rules, Stage::Enforced)])
+    };
+    // 12 holds still, but was not quoted.
+    for pcr in [11, 12, 15, 23] {
+        check(&appraised, &with(&[7, pcr]), Some("sha256:0,2,4,7,8,9,14"));
+        check(&appraised, &with(&[1, pcr]), Some("sha256:0,1,2,4,7,8,9,14"));
+    }
+    // 10 is another matter: it is what the kernel measures that counts there.
+    check(&appraised, &with(&[7, 10]), Some("sha256:7"));
+}
+
+#[test]
 fn only_what_was_quoted_counts() {
     let mut appraised = appraised(&mut Machine::new());
     appraised.selection = "sha256:0-4,10".parse().unwrap();

@@ -287,3 +287,27 @@ proptest! {
         prop_assert!(soonest <= interval * 4 / 5 + rounding, "{:?}", soonest);
     }
 }
+
+#[tokio::test]
+async fn an_agent_is_told_what_it_does_not_know_since_its_welcome() {
+    let sealing = |digest: u8| {
+        Some(Sealing {
+            pcr_digest: vec![digest; 32],
+            ..Sealing::default()
+        })
+    };
+    let cases = [
+        (None, None, None),
+        (sealing(1), sealing(1), None),
+        (sealing(1), sealing(2), sealing(2)),
+        (None, sealing(1), sealing(1)),
+        // Nothing any more: what it was told then counts no longer.
+        (sealing(1), None, Some(Sealing::default())),
+    ];
+    let mut rounds = world().await.rounds;
+    for (welcome, now, expected) in cases {
+        rounds = rounds.told(welcome);
+        assert_eq!(rounds.news(now.clone()), expected);
+        assert_eq!(rounds.news(now), None, "once");
+    }
+}

@@ -10,6 +10,7 @@ const DB: &str = "spiffe://example.org/db";
 /// So often that no test waits for it.
 const OFTEN: &str = "evidence_interval = \"1s\"\n";
 const SERVING: &str = "Serving sealed state";
+const VOIDED: &str = "Sealed state deleted: the host lost its standing";
 
 /// An agent on `machine` that keeps the SVIDs of these entries, and the identifiers of those.
 fn keeping(world: &World, machine: &Machine, ids: &[&str]) -> (Agent, Vec<String>) {
@@ -153,6 +154,7 @@ fn a_host_that_is_quarantined_keeps_nothing() {
     machine.measure_unlogged(14);
 
     agent.daemon().wait_for("Every SVID of this host is void");
+    agent.daemon().wait_for(VOIDED);
     assert!(!file(&agent).exists());
     world.kill_server();
     agent.restart();
@@ -171,9 +173,7 @@ fn a_host_that_the_server_refuses_keeps_nothing() {
 
     agent.restart();
 
-    agent
-        .daemon()
-        .wait_for("Sealed state deleted: the host lost its standing");
+    agent.daemon().wait_for(VOIDED);
     assert_eq!(agent.daemon().count(SERVING), 0);
     assert!(!file(&agent).exists());
     world.kill_server();
@@ -196,6 +196,7 @@ fn what_was_served_while_the_server_was_away_ends_when_it_refuses() {
     world.start_server();
 
     watch.wait_for("no identity issued");
+    agent.daemon().wait_for(VOIDED);
     assert!(!file(&agent).exists());
 }
 

@@ -7,7 +7,7 @@ use attest::PcrSet;
 use edge::{Chain, Clock};
 use plugin_api::{Appraised, Finding, Host, HostPolicies, Outcome, PolicyNotMet, Refusal, Shown, Staleness};
 use svid::Timestamp;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info};
 
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest pause between two hosts: what follows is not to come over all of them at once.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Longest that pauses take over all hosts that are due: nobody waits long for what a policy says of him.
+const PAUSES: Duration = Duration::from_secs(10);
 
 /// Who falls out by a change.
 #[derive(Debug, Default)]
@@ -200,15 +202,24 @@ pub async fn watch(registry: Registry, logs: EventLogs, verdicts: Verdicts, cloc
         }
         let due: HashSet<_> = due(&snapshot).collect();
         failed.retain(|known| due.contains(known));
+        let (longest, mut next) = (longest_pause(due.len()), Instant::now());
         for (id, generation) in due {
             let is_new = !failed.contains(&(Arc::clone(&id), generation));
             if is_new && !look(&registry, &logs, &verdicts, clock, &id).await {
                 failed.insert((id, generation));
             }
             let share = f64::from(u8::from_be_bytes(edge::random())) / 255.0;
-            sleep(PAUSE.mul_f64(share)).await;
+            // From when the last one was due: what it took to look at it is part of the pause.
+            next += longest.mul_f64(share);
+            sleep_until(next).await;
         }
     }
+}
+
+/// The longest pause between two of so many hosts.
+fn longest_pause(hosts: usize) -> Duration {
+    let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
+    PAUSE.min(PAUSES / hosts)
 }
 
 /// The hosts that what is on record of them is to be looked at anew, and what they are held to. One whose quarantine was

@@ -37,6 +37,8 @@ struct Package {
     description: &'static str,
     /// What it opens while it runs, so that the linker does not know.
     opens: &'static [&'static str],
+    /// Annotated examples in `deploy`.
+    examples: &'static [&'static str],
 }
 
 const PACKAGES: [Package; 2] = [
@@ -46,6 +48,7 @@ const PACKAGES: [Package; 2] = [
         summary: "SPIFFE identities for the workloads of this host",
         description: "Proves this host to a Plastron server by its TPM, and serves the SPIFFE Workload API.",
         opens: &["libtss2-tcti-device0"],
+        examples: &[],
     },
     Package {
         name: "plastron-server",
@@ -53,6 +56,7 @@ const PACKAGES: [Package; 2] = [
         summary: "attests hosts and issues SPIFFE identities",
         description: "Signs for a SPIFFE trust domain: attests hosts by their TPM, and issues SVIDs to workloads.",
         opens: &[],
+        examples: &["policy.toml", "tpm-advisories.toml"],
     },
 ];
 
@@ -127,6 +131,10 @@ fn fill(package: &Package, programs: &Path, tree: &Tree) -> Result<()> {
         tree.add(&format!("DEBIAN/{script}"), text.as_bytes(), 0o755)?;
     }
     documents(name, tree)?;
+    for example in package.examples {
+        let to = format!("usr/share/doc/{name}/examples/{example}");
+        tree.copy(&deploy.join(example), &to, 0o644)?;
+    }
     of_program(name, &programs.join(name), tree)
 }
 

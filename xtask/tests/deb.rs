@@ -106,6 +106,11 @@ fn check_package(package: &Path, name: &str, config: &str, depends: &[&str]) {
         let is_it = |line: &&str| line.starts_with(mode) && line.ends_with(&format!(" ./{path}"));
         assert!(content.lines().any(|line| is_it(&line)), "{file}: {content}");
     }
+    for example in ["policy.toml", "tpm-advisories.toml"] {
+        let path = format!(" ./usr/share/doc/{name}/examples/{example}");
+        let is_there = content.lines().any(|line| line.ends_with(&path));
+        assert_eq!(is_there, name == SERVER, "{path}: {content}");
+    }
 }
 
 /// systemd's judgement of the unit as it is installed, with the program where it is.
@@ -177,4 +182,19 @@ fn the_packages_are_installed_upgraded_removed_and_purged() {
     let root = Root::new();
     check_life(&root, &agent, AGENT, "agent.toml");
     check_life(&root, &server, SERVER, "server.toml");
+}
+
+#[test]
+fn the_copyright_file_has_the_licence_of_the_vendors_roots() {
+    let copyright = include_str!("../../deploy/debian/copyright");
+    let licence = include_str!("../../attest/roots/LICENSE.BSD-3-Clause");
+    let holder = licence
+        .lines()
+        .find_map(|line| line.strip_prefix("Copyright (c) "));
+    assert!(copyright.contains(&format!("\nCopyright: {}\n", holder.unwrap())));
+    // An empty line is a dot there, and every line begins with a space.
+    let (_, terms) = licence.split_once("Redistribution").unwrap();
+    let lines = terms.lines().map(|line| if line.is_empty() { "." } else { line });
+    let terms = format!(" Redistribution{}\n", lines.collect::<Vec<_>>().join("\n "));
+    assert!(copyright.ends_with(&terms), "{terms}");
 }

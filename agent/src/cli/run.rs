@@ -39,7 +39,9 @@ impl Run {
             agent.run(stop_signal()).await.map_err(CommandError::Task)
         });
         end(runtime);
-        ended
+        ended?;
+        info!("Agent stopped");
+        Ok(())
     }
 }
 
@@ -50,7 +52,6 @@ fn end(runtime: Runtime) {
     if began.elapsed() >= END_WITHIN {
         warn!(limit = ?END_WITHIN, "What was asked of the TPM, or of the disk, is not answered; the agent ends without");
     }
-    info!("Agent stopped");
 }
 
 async fn stop_signal() {

@@ -31,8 +31,15 @@ pub enum BootBytes<'a> {
 const GRUB_PCR: u8 = 8;
 /// The PCR of what is passed on.
 const PASSED_PCR: u8 = 12;
-/// What GRUB writes before a text.
-const GRUB_WORDS: [&str; 3] = ["grub_cmd", "kernel_cmdline", "module_cmdline"];
+/// What GRUB writes before a text, and what we call it: some have no colon.
+const GRUB_WORDS: [(&str, &str); 6] = [
+    ("grub_cmd: ", "grub_cmd"),
+    ("kernel_cmdline: ", "kernel_cmdline"),
+    ("module_cmdline: ", "module_cmdline"),
+    ("grub_cmd ", "grub_cmd"),
+    ("grub_kernel_cmdline ", "kernel_cmdline"),
+    ("grub_module_cmdline ", "module_cmdline"),
+];
 
 /// The texts of the loaders that were started, in the order of the log; nothing of PCRs that other loaders use. The text
 /// has its event's digest: what the log tells beside is not shown.
@@ -64,19 +71,17 @@ fn of_pcr<'a>(
 }
 
 fn grub_text<'a>(event: &Event<'a>, measured: &Measurement<'a>) -> Option<BootText<'a>> {
-    let word = |word: &&&str| {
-        let rest = event.data.strip_prefix(word.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(b": "))
-    };
-    let claimed = *GRUB_WORDS.iter().find(word)?;
+    let (_, claimed) = GRUB_WORDS
+        .iter()
+        .find(|(word, _)| event.data.starts_with(word.as_bytes()))?;
     match measured.content {
         Content::Part(text) => Some(BootText {
             index: event.index,
             pcr: event.pcr,
             claimed,
-            text: BootBytes::Bytes(text),
+            text: BootBytes::Bytes(text.strip_suffix(b"\0").unwrap_or(text)),
         }),
-        Content::Absent | Content::Whole(_) => None,
+        Content::Absent | Content::Unended(_) | Content::Whole(_) => None,
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Content<'a> {
     /// These bytes, a part of the data: what stands before them, such as the name of a boot variable or
     /// GRUB's `grub_cmd: `, is a remark.
     Part(&'a [u8]),
+    /// The data, and a NUL behind it that the log leaves out.
+    Unended(&'a [u8]),
     /// The data.
     Whole(&'a [u8]),
 }
@@ -25,14 +27,22 @@ impl<'a> Content<'a> {
         if let Some(whole) = whole(data).find(measured) {
             return Self::Whole(whole);
         }
-        parts(data).find(measured).map_or(Self::Absent, Self::Part)
+        if let Some(part) = parts(data).find(measured) {
+            return Self::Part(part);
+        }
+        // systemd's boot loader counted a NUL that older versions of it did not log.
+        if alg.digest(&[data, b"\0"]).as_bytes() == digest {
+            Self::Unended(data)
+        } else {
+            Self::Absent
+        }
     }
 
-    /// The measured bytes.
+    /// The measured bytes, where the log has all of them.
     #[must_use]
     pub const fn bytes(&self) -> Option<&'a [u8]> {
         match self {
-            Self::Absent => None,
+            Self::Absent | Self::Unended(_) => None,
             Self::Part(bytes) | Self::Whole(bytes) => Some(bytes),
         }
     }
@@ -42,7 +52,7 @@ impl<'a> Content<'a> {
     pub fn variable(&self) -> Option<EfiVariable<'a>> {
         match self {
             Self::Whole(bytes) => EfiVariable::parse(bytes),
-            Self::Absent | Self::Part(_) => None,
+            Self::Absent | Self::Part(_) | Self::Unended(_) => None,
         }
     }
 }
@@ -54,18 +64,24 @@ fn whole(data: &[u8]) -> impl Iterator<Item = &[u8]> {
         .flatten()
 }
 
-/// The value of a variable, which is how nearly all firmware measures boot variables; and what follows `: `
-/// without the NUL, which is how GRUB measures commands.
+/// The value of a variable, which is how nearly all firmware measures boot variables; and what follows the word of a
+/// command, with the NUL at its end or without: GRUB without, but with it where its words have no colon.
 fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let command = command(data);
     [
         EfiVariable::parse(data).map(|variable| variable.data),
-        command(data),
+        command.map(|command| command.strip_suffix(b"\0").unwrap_or(command)),
+        command,
     ]
     .into_iter()
     .flatten()
 }
 
+/// What follows `grub_cmd: ` or `grub_cmd `.
 fn command(data: &[u8]) -> Option<&[u8]> {
-    let start = data.windows(2).position(|pair| pair == b": ")?;
-    data.get(start + 2..)?.strip_suffix(b"\0")
+    let space = data.iter().position(|byte| *byte == b' ')?;
+    let (word, rest) = data.split_at_checked(space)?;
+    let word = word.strip_suffix(b":").unwrap_or(word);
+    let is_word = !word.is_empty() && word.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_');
+    rest.get(1..).filter(|_| is_word)
 }

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Content, Event, EventKind, EventLog, separator::Separators};
-use crate::{HashAlg, PcrSet, Reject};
+use super::{
+    Content, Event, EventKind, EventLog,
+    separator::Separators,
+    words::{ENDED, unlogged_words},
+};
+use crate::{HashAlg, PcrSet, PcrValues, Reject};
 
 /// A log whose contents were checked, for some PCRs of one bank.
 #[derive(Clone, Debug)]
@@ -13,6 +17,7 @@ pub struct Measurements {
     pcrs: PcrSet,
     /// Of each PCR that has one.
     separators: BTreeMap<u8, u32>,
+    has_unlogged_end: bool,
 }
 
 /// What a PCR was extended by.
@@ -68,7 +73,23 @@ impl Measurements {
             alg,
             pcrs,
             separators,
+            has_unlogged_end: false,
         })
+    }
+
+    /// The same, with what `values` prove beside: whether firmware said in PCR 5 that it ended, where Linux read the log
+    /// before that.
+    #[must_use]
+    pub fn with_end(self, values: &PcrValues) -> Self {
+        let words = unlogged_words(&self.log, values, self.alg, 5).filter(|_| self.pcrs.contains(5));
+        Self {
+            has_unlogged_end: words.is_some_and(|words| words == ENDED),
+            ..self
+        }
+    }
+
+    pub(super) const fn has_unlogged_end(&self) -> bool {
+        self.has_unlogged_end
     }
 
     /// The bank.

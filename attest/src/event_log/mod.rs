@@ -70,6 +70,7 @@ mod signatures;
 mod uki;
 mod variable;
 mod windows;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,7 @@ pub use secure_boot::{Authority, SecureBoot, SecureBootMode};
 pub use signatures::{Signature, SignatureKind, signatures};
 pub use uki::{PHASES, UKI_PCR, UkiSection, boot_phases, uki_sections};
 pub use variable::EfiVariable;
+pub use words::{Words, before_words, unlogged_words};
 
 use layout::Layout;
 use record::Records;

@@ -17,6 +17,9 @@ pub(super) struct Record<'a> {
     pub(super) data: &'a [u8],
 }
 
+/// How Intel's TXT maps PCRs (MLE Developer's Guide, EVTYPE_PCRMAPPING): for a PCR that no TPM has.
+const PCR_MAPPING: (u32, EventKind) = (0xff, EventKind(0x401));
+
 impl<'a> Record<'a> {
     /// Reads a TCG_PCR_EVENT.
     pub(super) fn read_legacy(reader: &mut LeReader<'a>, index: u32) -> Result<Self, Reject> {
@@ -45,16 +48,18 @@ impl<'a> Record<'a> {
     }
 
     /// The PCR that it extended; nothing if it is only informative, as those are with which Windows ends a
-    /// log, for a PCR that no TPM has.
+    /// log, for a PCR that no TPM has, and that by which tboot says how it maps PCRs.
     pub(super) fn extended(&self) -> Option<u8> {
-        u8::try_from(self.pcr)
-            .ok()
-            .filter(|_| self.kind != EventKind::NO_ACTION)
+        u8::try_from(self.pcr).ok().filter(|_| !self.is_informative())
+    }
+
+    fn is_informative(&self) -> bool {
+        self.kind == EventKind::NO_ACTION || (self.pcr, self.kind) == PCR_MAPPING
     }
 
     /// Extends a PCR that there is, or none.
     fn check(self) -> Result<Self, Reject> {
-        if self.kind == EventKind::NO_ACTION || self.pcr < u32::from(PcrSet::COUNT) {
+        if self.is_informative() || self.pcr < u32::from(PcrSet::COUNT) {
             Ok(self)
         } else {
             Err(Reject::LogMalformed)

@@ -3,16 +3,17 @@
 use std::iter;
 
 use super::{
-    EventLog, Measurements,
+    EventLog, Measurements, UKI_PCR,
     event::EventKind,
     record::{Record, Records},
-    uki::{UKI_PCR, completions},
+    words::{completions, nearest},
 };
 use crate::{Digest, HashAlg, PcrSelection, PcrSet, PcrValues, Reject};
 
 /// The PCRs of `selection` as `log` explains them, if a quote over them holds `pcr_digest`, made with `hash`.
-/// In PCR 11 systemd extends each [phase](super::PHASES) of the boot without telling the log: known ones are tried.
-/// `claimed` are the values that the prover read: they only serve to say which PCR is not explained.
+/// In PCR 11 systemd extends each [phase](super::PHASES) of the boot without telling the log, and its separators in others:
+/// known words are tried. `claimed` are the values that the prover read: they only serve to say which of them are there, and
+/// which PCR is not explained.
 ///
 /// # Errors
 ///
@@ -51,9 +52,13 @@ pub fn explain_beside(
     if is_signed(&replayed) {
         return Ok(replayed);
     }
-    let mut completions = completions(selection, &replayed, log);
-    if let Some(signed) = completions.iter().find(|values| is_signed(values)) {
-        return Ok(signed.clone());
+    let nearest = claimed.map(|claimed| nearest(selection, &replayed, claimed, log));
+    if let Some(nearest) = nearest.as_ref().filter(|values| is_signed(values)) {
+        return Ok(nearest.clone());
+    }
+    let mut completions = completions(selection, &replayed, log).into_iter();
+    if let Some(signed) = completions.find(is_signed) {
+        return Ok(signed);
     }
     let Some(claimed) = claimed else {
         return Err(Reject::LogUnexplained);
@@ -61,20 +66,16 @@ pub fn explain_beside(
     if !is_signed(claimed) {
         return Err(Reject::PcrDigest);
     }
-    // What another PCR is refused for must not be put down to a phase that the log lacks.
-    completions.retain(|values| {
-        let mut banks = selection.banks().filter(|(_, set)| set.contains(UKI_PCR));
-        banks.all(|(alg, _)| values.get(alg, UKI_PCR) == claimed.get(alg, UKI_PCR))
-    });
+    // What another PCR is refused for must not be put down to words that the log lacks.
     Err(mismatch(
         selection,
         claimed,
-        completions.first().unwrap_or(&replayed),
+        nearest.as_ref().unwrap_or(&replayed),
     ))
 }
 
 /// What `log` may have left in the PCRs of `selection`, if it is one of firmware that measures (46, 48, 49, 54); several
-/// where phases of the boot are not in it. Of PCRs of `unlogged` the values are `claimed`, as in [`explain_beside`]. Proves
+/// where words of systemd are not in it, as they may be there, and first without any. Of PCRs of `unlogged` the values are `claimed`, as in [`explain_beside`]. Proves
 /// nothing: for a quote that something else has to explain as well.
 ///
 /// # Errors
@@ -90,8 +91,22 @@ pub fn replays(
         Measurements::verify(log.clone(), alg, set)?;
     }
     let replayed = replay_beside(selection, log, claimed, unlogged)?;
-    let mut ways = completions(selection, &replayed, log);
-    ways.insert(0, replayed);
+    let mut ways = vec![replayed.clone()];
+    let Some(claimed) = claimed else {
+        ways.extend(completions(selection, &replayed, log));
+        return Ok(ways);
+    };
+    // Phases go on between quote and reading; what else there is of words is there before any list is asked for.
+    let nearest = nearest(selection, &replayed, claimed, log);
+    let of_uki = selection.banks().filter(|(_, set)| set.contains(UKI_PCR));
+    let of_uki = of_uki.map(|(alg, _)| (alg, [UKI_PCR].into_iter().collect()));
+    if let Ok(phases) = PcrSelection::new(of_uki.collect()) {
+        let begun = nearest.with(&replayed.select(&phases));
+        ways.extend(completions(&phases, &begun, log));
+        ways.insert(1, begun);
+    }
+    ways.insert(1, nearest);
+    ways.dedup();
     Ok(ways)
 }
 
@@ -175,7 +190,8 @@ impl EventLog {
     }
 }
 
-/// What the data of the event begins with that tells the locality (PFP 1.04 §9.4.5.3).
+/// What the data of the event begins with that tells the locality (PFP 1.04 §9.4.5.3). The locality follows, and where
+/// firmware has one length for all events, as coreboot, zeros do.
 const STARTUP_LOCALITY: &[u8] = b"StartupLocality\0";
 /// What PCR 0 begins with after an H-CRTM event.
 const LOCALITY_HCRTM: u8 = 4;
@@ -204,7 +220,9 @@ fn locality(record: &Record<'_>) -> Result<Option<u8>, Reject> {
     }
     match record.data.strip_prefix(STARTUP_LOCALITY) {
         None => Ok(None),
-        Some([locality @ (0 | 3 | LOCALITY_HCRTM)]) => Ok(Some(*locality)),
+        Some([locality @ (0 | 3 | LOCALITY_HCRTM), fill @ ..]) if fill.iter().all(|byte| *byte == 0) => {
+            Ok(Some(*locality))
+        }
         Some(_) => Err(Reject::LogMalformed),
     }
 }

@@ -2,7 +2,7 @@
 //! in it; and systemd extends PCR 11 at each phase of the boot, without writing that into this log (check 53).
 
 use super::{EventLog, Measurements};
-use crate::{Digest, HashAlg, PcrSelection, PcrValues, Reject};
+use crate::{Digest, HashAlg, PcrValues, Reject};
 
 /// The PCR that belongs to unified kernel images.
 pub const UKI_PCR: u8 = 11;
@@ -77,43 +77,22 @@ pub fn boot_phases(log: &EventLog, pcrs: &PcrValues, alg: HashAlg) -> Option<&'s
     ways.next()
 }
 
-/// What `replayed` may have become, phase by phase, if a unified kernel image was started.
-pub(super) fn completions(selection: &PcrSelection, replayed: &PcrValues, log: &EventLog) -> Vec<PcrValues> {
-    let banks: Vec<_> = selection
-        .banks()
-        .filter(|(_, set)| set.contains(UKI_PCR))
-        .map(|(alg, _)| alg)
-        .collect();
-    if banks.is_empty() || !is_uki(log) {
-        return Vec::new();
-    }
-    let complete = |phases: &[&str]| {
-        let mut values = replayed.clone();
-        for alg in &banks {
-            if let Some(start) = replayed.get(*alg, UKI_PCR) {
-                values.set(*alg, UKI_PCR, after(*alg, *start, phases));
-            }
-        }
-        values
-    };
-    ways().map(complete).collect()
-}
-
 /// Whether PCR 11 begins with the name of a section.
-fn is_uki(log: &EventLog) -> bool {
+pub(super) fn is_uki(log: &EventLog) -> bool {
     let first = log.events().find(|event| event.pcr == UKI_PCR);
     let mut digests = first.iter().flat_map(|event| event.digests.iter());
     digests.any(|(alg, digest)| SECTIONS.iter().any(|name| is_name(alg, name, digest)))
 }
 
 /// All beginnings of a boot, with systemd in the initrd or without.
-fn ways() -> impl Iterator<Item = &'static [&'static str]> {
+pub(super) fn ways() -> impl Iterator<Item = &'static [&'static str]> {
     [0, WITHOUT_INITRD]
         .into_iter()
         .flat_map(|start| (start + 1..=PHASES.len()).filter_map(move |end| PHASES.get(start..end)))
 }
 
-fn after(alg: HashAlg, start: Digest, phases: &[&str]) -> Digest {
+/// What a PCR becomes by words.
+pub(super) fn after(alg: HashAlg, start: Digest, phases: &[&str]) -> Digest {
     phases.iter().fold(start, |value, phase| {
         let phase = alg.digest(&[phase.as_bytes()]);
         alg.digest(&[value.as_bytes(), phase.as_bytes()])

@@ -1,6 +1,8 @@
 //! The ASCII form of a list, as `ascii_runtime_measurements` has it: made into the binary form, whose digests then
 //! show whether it was read right. Paths stand in it as they are, so that one with a line feed can't be read.
 
+use std::str::FromStr;
+
 use super::{
     MeasurementList,
     binary::{Layout, Order},
@@ -124,9 +126,22 @@ fn value_of(name: &str, value: &[u8]) -> Result<Vec<u8>, Reject> {
                 .ok_or(Reject::ImaMalformed)?;
             Ok([alg, b"\0", &decode(digest)?].concat())
         }
-        "buf" | "d" | "d-modsig" | "modsig" | "sig" => decode(value),
+        "buf" | "d" | "d-modsig" | "evmsig" | "modsig" | "sig" | "xattrlengths" | "xattrvalues" => {
+            decode(value)
+        }
+        // Names between bars.
+        "xattrnames" if value.is_empty() => Ok(Vec::new()),
+        "xattrnames" => Ok([value, b"\0"].concat()),
+        // Decimal there, and of fixed size in the binary form.
+        "igid" | "iuid" => number::<u32>(value).map(|number| number.to_le_bytes().into()),
+        "imode" => number::<u16>(value).map(|number| number.to_le_bytes().into()),
         _ => Err(Reject::ImaMalformed),
     }
+}
+
+fn number<T: FromStr>(value: &[u8]) -> Result<T, Reject> {
+    let text = str::from_utf8(value).map_err(|_| Reject::ImaMalformed)?;
+    text.parse().map_err(|_| Reject::ImaMalformed)
 }
 
 fn write_sized(value: &[u8], bytes: &mut Vec<u8>) -> Result<(), Reject> {

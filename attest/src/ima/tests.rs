@@ -209,6 +209,73 @@ fn reads_both_forms_alike() {
     }
 }
 
+/// Owner, mode and extended attributes, which the portable signatures of EVM are over.
+#[test]
+fn reads_signatures_of_evm_in_either_form() {
+    let digest = [b"sha256:\0".as_slice(), &[7; 32]].concat();
+    let owner = [1000_u32.to_le_bytes(), 0_u32.to_le_bytes()];
+    let mode = 0o100_755_u16.to_le_bytes();
+    let attributes: [&[u8]; 3] = [
+        b"security.selinux|security.ima\0",
+        &[5, 0, 0, 0, 3, 0, 0, 0],
+        &[9; 8],
+    ];
+    let [names, lengths, values] = attributes;
+    let binary = Builder::empty()
+        .entry(
+            10,
+            "evm-sig",
+            &[
+                &digest,
+                b"/bin/a b\0",
+                &[5, 2, 1],
+                names,
+                lengths,
+                values,
+                &owner[0],
+                &owner[1],
+                &mode,
+            ],
+        )
+        .entry(
+            10,
+            "evm-sig",
+            &[
+                &digest,
+                b"/plain\0",
+                &[],
+                &[],
+                &[],
+                &[],
+                &owner[1],
+                &owner[1],
+                &mode,
+            ],
+        );
+    let parsed = binary.parse().unwrap();
+    let hashes: Vec<_> = parsed
+        .entries()
+        .map(|entry| hex::encode(entry.template_digest))
+        .collect();
+    let hex = "07".repeat(32);
+    let line = |hash: &str, rest: &str| format!("10 {hash} evm-sig sha256:{hex} {rest}\n");
+    let signed =
+        "/bin/a b 050201 security.selinux|security.ima 0500000003000000 0909090909090909 1000 0 33261";
+    let text = [line(&hashes[0], signed), line(&hashes[1], "/plain     0 0 33261")].concat();
+    let ascii = MeasurementList::parse(text.as_bytes()).unwrap();
+    assert_eq!(ascii.bytes, parsed.bytes);
+    let bad = [
+        ("1000", "1001", Reject::ImaTemplateDigest(0)),
+        ("selinux", "smack", Reject::ImaTemplateDigest(0)),
+        ("33261", "70000", Reject::ImaMalformed),
+        ("1000", "-1", Reject::ImaMalformed),
+    ];
+    for (from, to, expected) in bad {
+        let refused = MeasurementList::parse(text.replacen(from, to, 1).as_bytes());
+        assert_eq!(refused.err(), Some(expected), "{to}");
+    }
+}
+
 #[test]
 fn reads_lists_of_other_machines_and_kernels() {
     // A machine that writes the larger byte first.

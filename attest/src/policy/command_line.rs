@@ -63,7 +63,7 @@ impl<'a> Texts<'a> {
         let passed = evidence.events(12).unwrap_or_default();
         let logged = passed.iter().filter_map(|event| match event.content {
             Content::Whole(bytes) => utf16(bytes).map(Cow::Owned),
-            Content::Absent | Content::Part(_) => None,
+            Content::Absent | Content::Part(_) | Content::Unended(_) => None,
         });
         Self(
             evidence

@@ -3,7 +3,7 @@
 use super::{Reference, difference::EventPlace, parse::BANKS};
 use crate::{
     HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs,
-    event_log::{Content, EventKind, EventLog, Measurement, Measurements, UKI_PCR, boot_phases},
+    event_log::{Content, EventKind, EventLog, Measurement, Measurements, unlogged_words},
     ima::ProvenList,
 };
 
@@ -56,7 +56,8 @@ impl<'a> Evidence<'a> {
             let pcrs: PcrSet = pcrs.map(|(_, pcr, _)| pcr).collect();
             if pcrs.mask() != 0 {
                 let explained = explained(values, log, alg, pcrs)?;
-                banks.push((explained, Measurements::verify(log.clone(), alg, explained)?));
+                let measurements = Measurements::verify(log.clone(), alg, explained)?;
+                banks.push((explained, measurements.with_end(values)));
             }
         }
         if banks.is_empty() {
@@ -191,8 +192,8 @@ fn explained(values: &PcrValues, log: &EventLog, alg: HashAlg, pcrs: PcrSet) -> 
     let replayed = log.replay_of(alg, pcrs)?.select(&selection);
     let mut explained = Vec::new();
     for pcr in pcrs.iter() {
-        let is_explained = replayed.get(alg, pcr) == values.get(alg, pcr)
-            || pcr == UKI_PCR && boot_phases(log, values, alg).is_some();
+        let is_explained =
+            replayed.get(alg, pcr) == values.get(alg, pcr) || unlogged_words(log, values, alg, pcr).is_some();
         if is_explained {
             explained.push(pcr);
         } else if LOGGED.contains(&pcr) || log.events().any(|event| event.pcr == pcr) {

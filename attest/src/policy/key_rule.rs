@@ -199,7 +199,7 @@ fn check_hidden(
             .content
             .variable()
             .is_none_or(|variable| variable.name().is_some()),
-        Content::Absent | Content::Part(_) => false,
+        Content::Absent | Content::Part(_) | Content::Unended(_) => false,
     };
     let later = measurements.of(7).into_iter().flatten();
     let later = later.filter(|event| event.phase == Phase::Later);

@@ -212,6 +212,7 @@ impl<'a, 'b> Student<'a, 'b> {
         let images = of(&handover.images);
         let mut rule = BootRule {
             before: of(&handover.before),
+            silent_end: !handover.has_ended,
             ..BootRule::default()
         };
         match self.uki(&images) {

@@ -94,6 +94,9 @@ fn keys_of(name: &str, rule: &KeyRule, said: &mut Vec<String>) {
 fn boot(rule: &BootRule, said: &mut Vec<String>) {
     said.push("only known images may be started".into());
     each(said, "firmware may start by itself image", &rule.before);
+    if rule.silent_end {
+        said.push("firmware need not say that it ended".into());
+    }
     each(said, "before a kernel image may be started loader", &rule.loaders);
     for chain in &rule.chain {
         let images: Vec<_> = chain.images.iter().map(ToString::to_string).collect();

@@ -125,6 +125,10 @@ impl<'a> Writer<'a> {
     fn boot(&mut self, rule: &BootRule) {
         self.table("[boot]", "What may be started, by Authenticode digest.");
         self.list("before", &rule.before);
+        // Left out where it says nothing, so that older policies keep their hash.
+        if rule.silent_end {
+            self.plain("silent_end", rule.silent_end);
+        }
         self.list("loaders", &rule.loaders);
         for chain in &rule.chain {
             self.table("[[boot.chain]]", "Images that start one another, in this order.");

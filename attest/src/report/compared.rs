@@ -42,14 +42,18 @@ impl<'a> Compared<'a> {
     }
 
     /// The bank to judge by: the strongest above SHA-1 that is in the log and among the values. Of another one whoever
-    /// wrote the log may have invented all digests.
+    /// wrote the log may have invented all digests. Where no values are known, that is so of all: then the strongest that
+    /// each event has, because Windows leaves out some that firmware extends.
     pub(super) fn bank(self, log: &EventLog) -> Result<HashAlg, Reject> {
         let is_shared = |alg: &HashAlg| *alg != HashAlg::Sha1 && self.covered(*alg) != PcrSet::default();
-        let shared = log.banks().filter(is_shared).max();
-        shared.ok_or(match self {
-            Self::Nothing => Reject::LogBank(HashAlg::Sha256),
-            Self::Read(_) | Self::Quoted(_) | Self::Listed(_) => Reject::PcrBank(HashAlg::Sha1),
-        })
+        let is_whole = |alg: &HashAlg| self.values().is_some() || log.replay(*alg).is_ok();
+        let whole = log.banks().filter(is_shared).filter(is_whole).max();
+        whole
+            .or_else(|| log.banks().filter(is_shared).max())
+            .ok_or(match self {
+                Self::Nothing => Reject::LogBank(HashAlg::Sha256),
+                Self::Read(_) | Self::Quoted(_) | Self::Listed(_) => Reject::PcrBank(HashAlg::Sha1),
+            })
     }
 
     /// What becomes of a bank that can't be replayed: refused is the one that is judged by, and each other above SHA-1 that

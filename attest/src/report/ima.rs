@@ -61,15 +61,20 @@ impl ImaReport {
     /// Reports on `list`; `actual` are values that PCRs hold, if they are known.
     #[must_use]
     pub fn of(list: &[u8], actual: Option<&PcrValues>) -> Self {
+        Self::begun_at(list, actual, actual)
+    }
+
+    /// The same, where `boot` are the values as the kernel saw them when it began.
+    pub(super) fn begun_at(list: &[u8], actual: Option<&PcrValues>, boot: Option<&PcrValues>) -> Self {
         let mut report = Self::default();
         match MeasurementList::parse(list) {
-            Ok(list) => report.describe(&list, actual),
+            Ok(list) => report.describe(&list, actual, boot),
             Err(reject) => report.findings.push(Finding::refused(reject)),
         }
         report
     }
 
-    fn describe(&mut self, list: &MeasurementList, actual: Option<&PcrValues>) {
+    fn describe(&mut self, list: &MeasurementList, actual: Option<&PcrValues>, boot: Option<&PcrValues>) {
         self.entries = list.entries().map(|entry| EntryRow::of(&entry)).collect();
         self.violations = self.entries.iter().filter(|entry| entry.violation).count();
         for alg in [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384] {
@@ -82,12 +87,12 @@ impl ImaReport {
             self.findings
                 .push(Finding::noted(Reject::ImaViolation(violation.index)));
         }
-        if let Some(actual) = actual {
-            self.prove(list, actual);
+        if let (Some(actual), Some(boot)) = (actual, boot) {
+            self.prove(list, actual, boot);
         }
     }
 
-    fn prove(&mut self, list: &MeasurementList, actual: &PcrValues) {
+    fn prove(&mut self, list: &MeasurementList, actual: &PcrValues, begun: &PcrValues) {
         let boot = Progress::of_boot(0);
         let proven = match explain(list.clone(), 0, &boot, 0, &Quoted::Values(actual)) {
             Ok(proven) => proven,
@@ -102,7 +107,7 @@ impl ImaReport {
             Finding::noted
         };
         self.findings
-            .extend(proven.from_this_boot(actual).err().map(verdict));
+            .extend(proven.from_this_boot(begun).err().map(verdict));
     }
 }
 

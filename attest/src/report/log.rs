@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{
-    BootTextRow, EventRow, Finding, SbatRow, SectionRow, SecureBootRow, compared::Compared, pcr::PcrRow,
-    write_findings,
+    BootTextRow, EventRow, Finding, SbatRow, SectionRow, SecureBootRow, WordsRow, compared::Compared,
+    pcr::PcrRow, write_findings,
 };
 use crate::{
-    HashAlg, PcrSelection, PcrSet, PcrValues, VerifiedPcrs,
+    HashAlg, PcrSelection, PcrSet, PcrValues, Reject, VerifiedPcrs,
     event_log::{
         EventLog, Format, Handover, Measurements, SbatLevel, SecureBoot, UKI_PCR, boot_phases, boot_texts,
-        uki_sections,
+        uki_sections, unlogged_words,
     },
 };
 
@@ -47,6 +47,9 @@ pub struct LogReport {
     /// The phases of the boot that systemd did not log, if PCR 11 is known and they explain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phases: Option<Vec<&'static str>>,
+    /// What systemd extended other PCRs by without writing it into the log, where that explains what they hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<WordsRow>,
     /// What checks found.
     pub findings: Vec<Finding>,
 }
@@ -95,7 +98,7 @@ impl LogReport {
         }
         self.check_values(compared.values().unwrap_or(&PcrValues::default()));
         if let Some(alg) = bank {
-            self.measure(log, alg, explained);
+            self.measure(log, alg, explained, compared);
             let phases = compared.values().and_then(|values| boot_phases(log, values, alg));
             self.phases = phases.map(<[_]>::to_vec);
         }
@@ -143,14 +146,17 @@ impl LogReport {
         compared: Compared<'_>,
         actual: &PcrValues,
     ) -> PcrSet {
-        let phases = boot_phases(log, actual, alg).is_some();
         let Ok(selection) = PcrSelection::new(vec![(alg, compared.covered(alg))]) else {
             return PcrSet::default();
         };
         let mut explained = Vec::new();
         for (_, index, value) in replayed.select(&selection).iter() {
             let row = PcrRow::compared(alg, index, value, actual.get(alg, index));
-            if row.actual.is_none() || index == UKI_PCR && phases {
+            let words = unlogged_words(log, actual, alg, index).filter(|_| row.actual.is_some());
+            if let Some(words) = words.filter(|_| index != UKI_PCR) {
+                self.words.push(WordsRow::of(alg, index, words));
+            }
+            if row.actual.is_none() || words.is_some() {
                 explained.push(index);
             } else {
                 self.findings.extend(compared.mismatch(alg, index));
@@ -180,9 +186,12 @@ impl LogReport {
     }
 
     /// Says what `pcrs` prove, those that the log explains (35).
-    fn measure(&mut self, log: &EventLog, alg: HashAlg, pcrs: PcrSet) {
+    fn measure(&mut self, log: &EventLog, alg: HashAlg, pcrs: PcrSet, compared: Compared<'_>) {
         let measurements = match Measurements::verify(log.clone(), alg, pcrs) {
-            Ok(measurements) => measurements,
+            Ok(measurements) => match compared.values() {
+                Some(values) => measurements.with_end(values),
+                None => measurements,
+            },
             Err(reject) => {
                 let finding = Finding::refused(reject);
                 if !self.findings.contains(&finding) {
@@ -209,7 +218,11 @@ impl LogReport {
         }
         if pcrs.contains(4) && pcrs.contains(5) {
             match Handover::of(&measurements) {
-                Ok(handover) => self.images = handover.images,
+                Ok(handover) => {
+                    let unended = (!handover.has_ended).then_some(Reject::LogHandover);
+                    self.findings.extend(unended.map(Finding::noted));
+                    self.images = handover.images;
+                }
                 Err(reject) => self.findings.push(Finding::noted(reject)),
             }
         }
@@ -272,6 +285,9 @@ impl LogReport {
                     phases.join(", ")
                 }
             )?;
+        }
+        for words in &self.words {
+            writeln!(f, "Not logged    : {words}")?;
         }
         writeln!(f)?;
         for event in &self.events {

@@ -18,7 +18,7 @@ pub use ima::{EntryRow, ImaReport, Proven};
 pub use log::LogReport;
 pub use pcr::{Comparison, PcrRow};
 pub use quote::{Beside, Captured, KeyRow, QuoteReport, StatementRow};
-pub use rows::{BootTextRow, EventRow, SbatRow, SectionRow, SecureBootRow};
+pub use rows::{BootTextRow, EventRow, SbatRow, SectionRow, SecureBootRow, WordsRow};
 
 /// Something that a check found.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

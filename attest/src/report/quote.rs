@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Finding, ImaReport, LogReport, compared::Compared, write_findings};
 use crate::{
-    CapturedKey, CapturedQuote, PcrSelection, PcrValues, Reject, SignedQuote, event_log::EventLog,
+    CapturedKey, CapturedQuote, PcrSelection, PcrValues, Reject, SignedQuote,
+    event_log::{EventLog, before_words},
     ima::MeasurementList,
 };
 
@@ -139,7 +140,10 @@ impl QuoteReport {
 
     /// Holds log and list to what was signed.
     fn judge(&mut self, proven: &PcrValues, beside: &Beside<'_>) {
-        self.ima_log = beside.ima_log.map(|list| ImaReport::of(list, Some(proven)));
+        let log = beside.event_log.and_then(|log| EventLog::parse(log).ok());
+        let boot = log.map_or_else(|| proven.clone(), |log| before_words(&log, proven));
+        let listed = |list| ImaReport::begun_at(list, Some(proven), Some(&boot));
+        self.ima_log = beside.ima_log.map(listed);
         let is_listed = self.ima_log.as_ref().is_some_and(|list| list.proven.is_some());
         let compared = if is_listed {
             Compared::Listed(proven)

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::printable;
 use crate::{
     HashAlg,
-    event_log::{BootText, Content, Event, SbatLevel, SecureBoot, Signature, UkiSection},
+    event_log::{BootText, Content, Event, SbatLevel, SecureBoot, Signature, UkiSection, Words},
 };
 
 /// An event.
@@ -81,6 +81,34 @@ pub struct SectionRow {
     pub digest: String,
 }
 
+/// What a PCR was extended by after the log's last event.
+#[derive(Clone, Debug, Serialize)]
+pub struct WordsRow {
+    /// The bank.
+    pub bank: String,
+    /// The PCR.
+    pub pcr: u8,
+    /// The words.
+    pub words: Vec<&'static str>,
+}
+
+impl WordsRow {
+    pub(super) fn of(alg: HashAlg, pcr: u8, words: Words) -> Self {
+        Self {
+            bank: alg.to_string(),
+            pcr,
+            words: words.to_vec(),
+        }
+    }
+}
+
+/// `sha256 PCR 9 by os-separator, nvpcr-separator`.
+impl fmt::Display for WordsRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} PCR {} by {}", self.bank, self.pcr, self.words.join(", "))
+    }
+}
+
 impl SbatRow {
     pub(super) fn of(level: &SbatLevel<'_>) -> Self {
         let generations = level.generations.iter();
@@ -133,7 +161,7 @@ impl EventRow {
             content: match content {
                 None => "unproven",
                 Some(Content::Absent) => "absent",
-                Some(Content::Part(_)) => "part",
+                Some(Content::Part(_) | Content::Unended(_)) => "part",
                 Some(Content::Whole(_)) => "whole",
             },
             remark: event.remark(),

@@ -184,7 +184,9 @@ pub(crate) fn all_files() -> Vec<String> {
                 .map(|name| format!("{folder}/{name}")),
         );
     }
-    let roots = files("../roots").into_iter().filter(|name| name != "SOURCES.md");
+    let roots = files("../roots")
+        .into_iter()
+        .filter(|name| name.ends_with(".pem"));
     found.extend(roots.map(|name| format!("roots/{name}")));
     found.sort();
     found

@@ -1,14 +1,15 @@
 //! What a report on an event log judges by: the bank and the PCRs whose values are known, and no others.
 
 use attest::{
-    HashAlg, PcrValues,
-    event_log::{Event, EventKind, EventLog},
+    HashAlg, PcrValues, Reject,
+    event_log::{Event, EventKind, EventLog, before_words},
+    ima::{self, MeasurementList, Progress, Quoted},
     report::{Beside, Captured, Comparison, Finding, LogReport, PcrRow, QuoteReport, Verdict},
 };
 
 use crate::{
     evidence::{BINDING, selection, statement},
-    fixtures::{event_log, pcrs},
+    fixtures::{event_log, ima_list_of, pcrs},
     tpm::{Area, SHA256, quoted as tpm_quoted, sign, signing_key},
 };
 
@@ -154,6 +155,43 @@ fn a_bank_that_is_not_judged_by_may_be_broken() {
     let report = LogReport::of(&rewritten(unchanged, Some(no_separators)), Some(&values));
     assert_eq!(refused(&report.findings), [] as [&str; 0]);
     assert!(report.secure_boot.is_some_and(|state| state.on));
+}
+
+/// The log with digests of SHA-384, but for its last event: as where Windows does not extend a bank that firmware does.
+fn without_the_last_sha384() -> Vec<u8> {
+    let mut log = rewritten(unchanged, Some(sha384_of_data));
+    log.extend(
+        [
+            &12_u32.to_le_bytes()[..],
+            &IPL.0.to_le_bytes(),
+            &len(1),
+            &[0x0b, 0],
+            &[1; 32],
+        ]
+        .concat(),
+    );
+    log.extend(len(0));
+    log
+}
+
+#[test]
+fn a_bank_that_not_all_events_have_is_judged_by_only_if_it_is_known() {
+    let log = without_the_last_sha384();
+    let codes = |report: &LogReport| -> Vec<_> {
+        let findings = report.findings.iter();
+        findings.map(|finding| (finding.verdict, finding.code)).collect()
+    };
+    let report = LogReport::of(&log, None);
+    assert_eq!(codes(&report), [(Verdict::Noted, "log_banks")], "{report}");
+    assert!(
+        report.secure_boot.as_ref().is_some_and(|state| state.on),
+        "{report}"
+    );
+    // Somebody knows what that bank holds: then the log has to tell it.
+    let mut values = PcrValues::default();
+    values.set(HashAlg::Sha384, 12, HashAlg::Sha384.digest(&[]));
+    let known = LogReport::of(&log, Some(&values));
+    assert_eq!(codes(&known), [(Verdict::Refused, "log_banks")], "{known}");
 }
 
 #[test]
@@ -349,4 +387,54 @@ fn what_fits_no_loader_is_noted() {
     assert_eq!(with(8, b"menuentry x"), ["log_boot_loader"]);
     assert_eq!(with(7, b"hidden"), ["secure_boot_sbat"]);
     assert_eq!(with(9, b"a file"), [] as [&str; 0]);
+}
+
+/// What systemd 261 leaves in PCRs: its separator is in no log of firmware's.
+fn separated(mut values: PcrValues) -> PcrValues {
+    let word = HashAlg::Sha256.digest(&[b"os-separator"]);
+    for pcr in (0..=7).chain([9, 12, 13, 14]) {
+        values.extend(HashAlg::Sha256, pcr, word.as_bytes());
+    }
+    values
+}
+
+#[test]
+fn the_separator_of_systemd_is_explained_and_shown() {
+    let log = event_log(&format!("{BOOT}.bin"));
+    let values = known(|pcr| pcr < 15 && pcr != 10);
+    let before = LogReport::of(&log, Some(&values));
+    let report = LogReport::of(&log, Some(&separated(values.clone())));
+    assert_eq!(report.findings, before.findings, "{report}");
+    assert_eq!((report.words.len(), before.words.len()), (12, 0));
+    let shown = "Not logged    : sha256 PCR 9 by os-separator\n";
+    assert!(report.to_string().contains(shown), "{report}");
+    assert_eq!(
+        (&report.images, report.sections.len()),
+        (&before.images, before.sections.len())
+    );
+    let mut twice = separated(values);
+    twice.extend(
+        HashAlg::Sha256,
+        4,
+        HashAlg::Sha256.digest(&[b"os-separator"]).as_bytes(),
+    );
+    assert_eq!(
+        refused(&LogReport::of(&log, Some(&twice)).findings),
+        ["log_mismatch"]
+    );
+}
+
+/// The kernel took the PCRs into its list before systemd extended them.
+#[test]
+fn a_list_is_of_this_boot_although_systemd_extended_the_pcrs_since() {
+    let log = EventLog::parse(&event_log(&format!("{BOOT}.bin"))).unwrap();
+    let values = separated(pcrs(BOOT).values);
+    let list = MeasurementList::parse(&ima_list_of(BOOT).unwrap()).unwrap();
+    let boot = Progress::of_boot(0);
+    let proven = ima::explain(list, 0, &boot, 0, &Quoted::Values(&values)).unwrap();
+    assert_eq!(
+        proven.clone().from_this_boot(&values).err(),
+        Some(Reject::ImaBootAggregate)
+    );
+    assert!(proven.from_this_boot(&before_words(&log, &values)).is_ok());
 }

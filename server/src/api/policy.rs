@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use attest::{
     PcrValues,
+    event_log::before_words,
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
     policy::{Difference, DifferenceKind, Evidence, Learned, Policy, PolicyKey, PolicyName, judge, learn},
 };
@@ -255,7 +256,7 @@ fn learned<T>(
     if kernel_list.is_empty() {
         return Ok(teach(evidence));
     }
-    let list = proven_list(appraised, &known.values, kernel_list)?;
+    let list = proven_list(appraised, &before_words(&log, &known.values), kernel_list)?;
     Ok(teach(evidence.with_ima(&list)))
 }
 

@@ -292,8 +292,13 @@ fn context(snapshot: &Snapshot, now: svid::Timestamp, exporter: [u8; 32]) -> Con
 
 /// The interval or up to a fifth less: hosts that came together are not asked together.
 fn jittered(interval: Duration) -> Duration {
-    let random = f64::from(u32::from_be_bytes(edge::random())) / f64::from(u32::MAX);
-    interval.mul_f64(1.0 - random / 5.0)
+    shortened(interval, u32::from_be_bytes(edge::random()))
+}
+
+/// Less by a share of a fifth: `random` of its greatest value.
+fn shortened(interval: Duration, random: u32) -> Duration {
+    let share = f64::from(random) / f64::from(u32::MAX);
+    interval.saturating_sub(interval.mul_f64(share / 5.0))
 }
 
 #[cfg(test)]

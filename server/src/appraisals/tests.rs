@@ -417,3 +417,22 @@ fn hosts_that_are_held_to_something_new_are_looked_at_unless_they_show_themselve
     let needed: PcrSet = [11].into_iter().collect();
     assert_eq!(policies.needed_pcrs(), needed);
 }
+
+#[test]
+fn the_more_hosts_are_due_the_shorter_are_the_pauses_between_them() {
+    for (hosts, longest) in [
+        (0, Duration::from_millis(20)),
+        (1, Duration::from_millis(20)),
+        (500, Duration::from_millis(20)),
+        (501, Duration::from_secs(10) / 501),
+        (10_000, Duration::from_millis(1)),
+        (1_000_000, Duration::from_micros(10)),
+        (usize::MAX, Duration::from_secs(10) / u32::MAX),
+    ] {
+        assert_eq!(longest_pause(hosts), longest, "{hosts}");
+    }
+    for hosts in 0..20_000 {
+        let all = longest_pause(hosts) * u32::try_from(hosts).unwrap();
+        assert!(all <= Duration::from_secs(10), "{hosts}: {all:?}");
+    }
+}

@@ -48,6 +48,16 @@ fn texts_of_grub_are_proven_by_their_digests() {
 }
 
 #[test]
+fn texts_of_grub_are_read_where_its_words_have_no_colon() {
+    let command = b"linux /vmlinuz ro\0";
+    let log = Builder::agile(SHA256)
+        .event(8, IPL, command, &[&b"grub_cmd "[..], command].concat())
+        .event(8, IPL, b"/vmlinuz ro", b"grub_kernel_cmdline /vmlinuz ro\0");
+    let expected = ["grub_cmd linux /vmlinuz ro", "kernel_cmdline /vmlinuz ro"];
+    check(&log, Ok(&expected));
+}
+
+#[test]
 fn what_grub_would_not_measure_is_refused_among_its_texts() {
     let refused = Err(Reject::LogBootLoader(3));
     check(&grub(booted(), "own_cmd", "x"), refused);

@@ -84,7 +84,7 @@ impl Firmware {
     }
 }
 
-fn verify(log: &Builder) -> Measurements {
+pub(super) fn verify(log: &Builder) -> Measurements {
     Measurements::verify(log.parse().unwrap(), HashAlg::Sha256, (0..24).collect()).unwrap()
 }
 
@@ -261,54 +261,6 @@ fn refuses_lists_of_keys_that_are_malformed() {
         );
     }
     assert_eq!(signatures(&[good.clone(), good].concat()).unwrap().len(), 2);
-}
-
-const EXIT: &str = "Exit Boot Services Invocation";
-const EXITED: &str = "Exit Boot Services Returned with Success";
-const FAILED: &str = "Exit Boot Services Returned with Failure";
-
-/// What PCRs 4 and 5 say, before and after the separators.
-fn handover(before: &[(u32, &str)], after: &[(u32, &str)]) -> Result<Handover, Reject> {
-    let add =
-        |log: Builder, (pcr, text): &(u32, &str)| log.honest(*pcr, EventKind::EFI_ACTION, text.as_bytes());
-    let log = before.iter().fold(Builder::agile(SHA256), add).separators();
-    Handover::of(&verify(&after.iter().fold(log, add)))
-}
-
-#[test]
-fn firmware_hands_over_once_and_ends() {
-    let calling = (4, "Calling EFI Application from Boot Option");
-    let good = handover(
-        &[(4, "menu"), calling],
-        &[(4, "loader"), (4, "kernel"), (5, EXIT), (5, EXITED)],
-    )
-    .unwrap();
-    assert_eq!((good.before.len(), good.images.len()), (1, 2));
-    assert!(
-        handover(
-            &[calling],
-            &[(5, "GPT"), (5, EXIT), (5, FAILED), (5, EXIT), (5, EXITED)]
-        )
-        .is_ok()
-    );
-
-    let refused: [(&[_], &[_]); 8] = [
-        (&[], &[(5, EXIT), (5, EXITED)]),
-        (&[], &[calling, (5, EXIT), (5, EXITED)]),
-        (&[calling], &[]),
-        (&[calling], &[(5, EXITED)]),
-        (&[calling], &[(5, EXIT), (5, FAILED)]),
-        (&[calling], &[(5, EXIT), (5, EXITED), (5, "more")]),
-        (&[calling], &[(5, EXIT), (5, EXITED), (5, EXIT), (5, EXITED)]),
-        (&[calling, (5, EXIT), (5, EXITED)], &[]),
-    ];
-    for (before, after) in refused {
-        assert_eq!(
-            handover(before, after),
-            Err(Reject::LogHandover),
-            "{before:?} {after:?}"
-        );
-    }
 }
 
 fn sections(events: &[&[u8]]) -> Result<Option<Vec<&'static str>>, Reject> {

@@ -30,7 +30,26 @@ fn is_a_command_without_what_grub_calls_it() {
         Content::Part(b"set a=b: c"),
     );
     check(b"c", b"grub_cmd: set a=b: c\0", Content::Absent);
-    check(b"set a", b"grub_cmd: set a", Content::Absent);
+    check(b"set a", b"grub_cmd: set a", Content::Part(b"set a"));
+    check(b"set a", b"GRUB: set a\0", Content::Absent);
+    check(b"set a", b": set a\0", Content::Absent);
+}
+
+/// GRUB of some distributions has no colon, and counts the NUL of a command, but not that of a command line.
+#[test]
+fn is_a_command_of_grub_that_has_no_colon() {
+    let command = b"grub_cmd set a=b: c\0";
+    check(b"set a=b: c\0", command, Content::Part(b"set a=b: c\0"));
+    check(b"set a=b: c", command, Content::Part(b"set a=b: c"));
+    check(b"c", command, Content::Absent);
+    let line = b"grub_kernel_cmdline /vmlinuz ro\0";
+    check(b"/vmlinuz ro", line, Content::Part(b"/vmlinuz ro"));
+}
+
+#[test]
+fn is_the_data_where_a_nul_was_counted_besides() {
+    check(b"options\0", b"options", Content::Unended(b"options"));
+    check(b"options\0\0", b"options", Content::Absent);
 }
 
 #[test]

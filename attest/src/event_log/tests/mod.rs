@@ -4,6 +4,7 @@ mod boot_loading;
 mod booting;
 mod content;
 mod explaining;
+mod handing_over;
 mod measuring;
 mod parsing;
 mod replaying;

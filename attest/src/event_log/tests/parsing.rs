@@ -165,6 +165,22 @@ fn refuses_registers_that_no_tpm_has() {
         &Builder::agile(SHA256).honest(256, IPL, b""),
         Reject::LogMalformed,
     );
+    // So tboot says how it maps PCRs; of any other one that says nothing.
+    let mapping = EventKind(0x401);
+    counts(
+        &Builder::agile(SHA256)
+            .honest(255, mapping, b"")
+            .honest(4, mapping, b""),
+        1,
+    );
+    refuses(
+        &Builder::agile(SHA256).honest(255, IPL, b""),
+        Reject::LogMalformed,
+    );
+    refuses(
+        &Builder::agile(SHA256).honest(254, mapping, b""),
+        Reject::LogMalformed,
+    );
     // Windows ends its logs so.
     counts(
         &Builder::agile(SHA256).honest(u32::MAX, EventKind::NO_ACTION, b""),

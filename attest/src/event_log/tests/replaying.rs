@@ -52,6 +52,14 @@ fn starts_pcr_0_with_the_locality() {
 }
 
 #[test]
+fn the_locality_may_be_filled_up_with_zeros() {
+    for zeros in [1, 3, 33] {
+        let data = [&[3][..], &vec![0; zeros]].concat();
+        check(&startup(Builder::agile(SHA256), &data), 0, &starts_at(3));
+    }
+}
+
+#[test]
 fn starts_pcr_0_with_4_after_an_hcrtm() {
     let hcrtm = |log: Builder| log.event(0, EventKind::EFI_HCRTM_EVENT, b"code", b"HCRTM");
     check(
@@ -89,7 +97,8 @@ fn refuses_localities_that_there_are_not() {
     let refuses = |log: Builder| assert_eq!(log.parse().err(), Some(Reject::LogMalformed));
     refuses(startup(Builder::agile(SHA256), &[1]));
     refuses(startup(Builder::agile(SHA256), &[]));
-    refuses(startup(Builder::agile(SHA256), &[3, 0]));
+    refuses(startup(Builder::agile(SHA256), &[3, 1]));
+    refuses(startup(Builder::agile(SHA256), &[3, 0, 3]));
     refuses(startup(startup(Builder::agile(SHA256), &[3]), &[4]));
     refuses(startup(startup(Builder::agile(SHA256), &[0]), &[3]));
     check(

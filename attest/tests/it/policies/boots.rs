@@ -258,15 +258,37 @@ fn holds_keys_to_their_floor() {
     check("kek", "at_least", &["MicCorKEKCA2011_2011-06-24.crt"], &[]);
 }
 
-/// The firmware of the first never calls a boot option, as logs have it that end early.
+/// This log ends early, as those do whose firmware never says that it ended: what was learned of such a machine lets no
+/// other one pass.
 #[test]
-fn a_boot_that_firmware_does_not_show_meets_no_rule_about_images() {
-    let policy = policy(&format!(
-        "[boot]\n[[boot.chain]]\nname = \"any\"\nimages = [\"{}\"]\n",
-        HashAlg::Sha256.digest(&[])
-    ));
+fn a_boot_that_firmware_does_not_end_meets_no_rule_but_that_of_a_machine_that_never_says_so() {
     let evidence = super::recorded("goattest-crypto_agile_eventlog").unwrap();
-    assert_eq!(codes(&policy, &evidence), ["policy_handover"]);
+    let mut learned = learned(&evidence).policy;
+    assert_eq!(codes(&learned, &evidence), [] as [&str; 0]);
+    let rule = learned.boot.as_mut().unwrap();
+    assert!(rule.silent_end);
+    rule.silent_end = false;
+    assert_eq!(codes(&learned, &evidence), ["policy_handover"]);
+}
+
+/// The firmware of this server never says in PCR 4 that it calls a boot option.
+#[test]
+fn images_are_known_where_firmware_says_nothing_of_boot_options() {
+    let evidence = super::recorded("guard-dl160-fwupd-report.eventlog.bin").unwrap();
+    let learned = learned(&evidence).policy;
+    let rule = learned.boot.as_ref().unwrap();
+    assert!(!rule.silent_end);
+    let [chain] = rule.chain.as_slice() else {
+        panic!("{rule:?}")
+    };
+    assert_eq!((rule.before.len(), chain.images.len()), (0, 3));
+    assert_eq!(codes(&learned, &evidence), [] as [&str; 0]);
+    for position in 0..3 {
+        let mut other = learned.clone();
+        let chain = &mut other.boot.as_mut().unwrap().chain[0];
+        chain.images.remove(position);
+        assert_eq!(codes(&other, &evidence), ["policy_boot_image"], "{position}");
+    }
 }
 
 /// Where the command line of PCR 11 is another, that PCR 9 has none that anybody knows is no news.

@@ -9,7 +9,7 @@ use crate::fixtures;
 const LEARNED: &str = "\
 acs-tpm2bios.log | log_separator
 goattest-coreos_36_shielded_vm_no_secure_boot_eventlog | firmware secure_boot sbat chain initrd, pins 2 8 13 14
-goattest-crypto_agile_eventlog | firmware secure_boot, pins 2 4 8 13 14
+goattest-crypto_agile_eventlog | firmware secure_boot chain silent_end, pins 2 8 13 14
 goattest-ebs_event_missing_eventlog | pcr_bank
 goattest-option_rom_eventlog | pcr_bank
 goattest-short_no_action_eventlog | pcr_bank
@@ -22,31 +22,31 @@ gotpmtools-cos-101-amd-sev.bin | firmware secure_boot sbat chain initrd, pins 2 
 gotpmtools-cos-85-amd-sev.bin | firmware secure_boot chain initrd, pins 2 8 13 14
 gotpmtools-debian-10.bin | pcr_bank
 gotpmtools-eventlogwithsp800155.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
-gotpmtools-glinux-alex.bin | firmware secure_boot, pins 2 4 8 13 14
+gotpmtools-glinux-alex.bin | firmware secure_boot chain silent_end, pins 2 8 13 14
 gotpmtools-ubuntu-1804-amd-sev.bin | firmware secure_boot chain initrd, pins 2 8 13 14
 gotpmtools-ubuntu-2104-no-dbx.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
 gotpmtools-ubuntu-2104-no-secure-boot.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
 guard-IMN-DELL.eventlog.bin | pcr_bank
-guard-IMN-SUPERMICRO-WBCL-Quote-AIKs.eventlog.bin | firmware, pins 2 4 7 8 13 14
+guard-IMN-SUPERMICRO-WBCL-Quote-AIKs.eventlog.bin | firmware chain silent_end, pins 2 7 8 13 14
 guard-dell-notebook-5eventlogs-WBCL-0.eventlog.bin | firmware secure_boot chain, pins 2 8 13 14
 guard-dell-notebook-5eventlogs-WBCL-1.eventlog.bin | firmware secure_boot chain, pins 2 8 9 12 13 14
 guard-dell-notebook-5eventlogs-WBCL-2.eventlog.bin | firmware secure_boot chain, pins 2 8 9 12 13 14
 guard-dell-notebook-5eventlogs-WBCL-3.eventlog.bin | firmware secure_boot chain, pins 2 8 9 12 13 14
 guard-dell-notebook-5eventlogs-WBCL-4.eventlog.bin | firmware secure_boot chain, pins 2 8 9 12 13 14
 guard-dell-notebook-5eventlogs-WBCL.log | firmware secure_boot chain, pins 2 8 13 14
-guard-dl160-fwupd-report.eventlog.bin | firmware secure_boot sbat initrd, pins 2 4 8 13 14
+guard-dl160-fwupd-report.eventlog.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
 guard-failed-1.eventlog.bin | firmware secure_boot chain, pins 2 8 13 14
 guard-good-1.eventlog.bin | firmware secure_boot chain, pins 2 8 13 14
 guard-issue926-x1carbon-before.eventlog.bin | firmware secure_boot chain, pins 2 8 13 14
-guard-supermicro-WBCL-OSLOAD-quoted.log | firmware, pins 2 4 7 8 13 14
+guard-supermicro-WBCL-OSLOAD-quoted.log | firmware chain silent_end, pins 2 7 8 13 14
 guard-test-HP-EliteBook-830-G6-baseline.eventlog.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
-hirs-TpmLog.bin | firmware secure_boot, pins 2 4 8 13 14
-hirs-laptop.default.1.rimel | firmware secure_boot, pins 2 4 8 13 14
-keylime-binary_bios_measurements | firmware secure_boot sbat initrd, pins 2 4 8 13 14
+hirs-TpmLog.bin | firmware secure_boot chain silent_end, pins 2 8 13 14
+hirs-laptop.default.1.rimel | firmware secure_boot chain silent_end, pins 2 8 13 14
+keylime-binary_bios_measurements | firmware secure_boot sbat chain silent_end initrd, pins 2 8 13 14
 keylime-binary_bios_measurements-secureboot | firmware secure_boot sbat chain initrd, pins 2 8 13 14
 keylime-mb_log.bin | firmware secure_boot chain initrd, pins 2 8 13 14
 rustkeylime-uefi_log.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
-tpm2tools-event-arch-linux.bin | firmware secure_boot, pins 2 4 8 13 14
+tpm2tools-event-arch-linux.bin | firmware secure_boot chain silent_end, pins 2 8 13 14
 tpm2tools-event-bootorder.bin | firmware secure_boot chain initrd, pins 2 8 13 14
 tpm2tools-event-gce-ubuntu-2104-log.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
 tpm2tools-event-moklisttrusted.bin | firmware secure_boot sbat chain initrd, pins 2 8 13 14
@@ -120,6 +120,10 @@ fn rules(policy: &Policy) -> String {
         (
             "uki",
             policy.boot.as_ref().is_some_and(|boot| !boot.uki.is_empty()),
+        ),
+        (
+            "silent_end",
+            policy.boot.as_ref().is_some_and(|boot| boot.silent_end),
         ),
         ("command_line", policy.command_line.is_some()),
         ("initrd", policy.initrd.is_some()),

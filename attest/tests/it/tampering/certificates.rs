@@ -99,7 +99,8 @@ struct Frame {
     signed: usize,
     /// Where the signature itself begins.
     signature: usize,
-    end: usize,
+    /// The certificate with one byte of padding.
+    padded: Vec<u8>,
 }
 
 impl Frame {
@@ -116,7 +117,7 @@ impl Frame {
         Self {
             signed,
             signature: algorithm + header + 1,
-            end: der.len(),
+            padded: [der, &[0]].concat(),
         }
     }
 
@@ -124,7 +125,8 @@ impl Frame {
         let is_frame = changed.at == 0 || (self.signed..self.signature).contains(&changed.at);
         match changed.how {
             Change::Replaced(_) if is_frame => Some(FRAME),
-            Change::Inserted(0) if changed.at == self.end => Some(PADDING),
+            // Before a last byte that is zero, too.
+            Change::Inserted(0) if changed.bytes == self.padded => Some(PADDING),
             _ => None,
         }
     }

@@ -9,13 +9,14 @@
 //! | all of an event that extends nothing | the locality of the start alone is read, and PCR 0 proves it |
 //! | all of an event of a PCR that is not quoted | nothing proves it, so nothing is shown of it |
 //! | digest of a bank that is not quoted | as above |
+//! | all events at the end that say that firmware ended | kernels before 5.3 lack them: what PCR 5 lacks is tried, and proven all the same |
 //! | padding at the end | a log that is read from its buffer has it |
 
 use std::ops::Range;
 
 use attest::{
     HashAlg, PcrSet, PcrValues, Reject, SelectedQuote,
-    event_log::{EventLog, Handover, Measurements, Phase, SecureBoot},
+    event_log::{EventLog, Handover, Measurements, Phase, SecureBoot, unlogged_words},
     policy::{Evidence as Shown, Learned, Policy, learn},
 };
 use swtpm_tests::{Change, Tampered, flipped};
@@ -32,20 +33,31 @@ type Facts = (PcrValues, Vec<(u8, Phase, Vec<u8>)>, String);
 fn appraise(selected: &SelectedQuote, log: &[u8]) -> Result<Facts, Reject> {
     let log = EventLog::parse(log)?;
     let values = selected.explain(&log, None)?.values().clone();
-    let measured = Measurements::verify(log, HashAlg::Sha256, PcrSet::from_mask(QUOTED).unwrap())?;
+    let measured = Measurements::verify(log.clone(), HashAlg::Sha256, PcrSet::from_mask(QUOTED).unwrap())?;
+    let measured = measured.with_end(&values);
     let of = |pcr: u8| {
         let events = measured.of(pcr).into_iter().flatten();
-        events.map(move |event| (pcr, event.phase, event.digest.to_vec()))
+        let words = unlogged_words(&log, &values, HashAlg::Sha256, pcr).unwrap_or_default();
+        let digest = |word: &&str| HashAlg::Sha256.digest(&[word.as_bytes()]).as_bytes().to_vec();
+        let unlogged = words.iter().map(move |word| (pcr, Phase::Later, digest(word)));
+        let logged = events.map(move |event| (pcr, event.phase, event.digest.to_vec()));
+        logged.chain(unlogged)
     };
     let decided = format!("{:?} {:?}", SecureBoot::of(&measured), started(&measured));
-    Ok((values, (0..24).flat_map(of).collect(), decided))
+    let all = (0..24).flat_map(of).collect();
+    Ok((values, all, decided))
 }
 
-/// The digests of what firmware started, or that it does not say.
-fn started(measured: &Measurements) -> Option<Vec<Vec<u8>>> {
-    let images = Handover::of(measured).ok()?.images;
-    let events = measured.of(4)?.filter(|event| images.contains(&event.index));
-    Some(events.map(|event| event.digest.to_vec()).collect())
+/// The digests of what firmware started, and whether it ended; or that it does not say.
+fn started(measured: &Measurements) -> Option<(Vec<Vec<u8>>, bool)> {
+    let handover = Handover::of(measured).ok()?;
+    let events = measured
+        .of(4)?
+        .filter(|event| handover.images.contains(&event.index));
+    Some((
+        events.map(|event| event.digest.to_vec()).collect(),
+        handover.has_ended,
+    ))
 }
 
 /// The policy that a log teaches: all that could be decided by it.
@@ -61,16 +73,17 @@ const HEADER: &str = "header";
 const TYPE: &str = "type";
 const REMARK: &str = "data that has no digest, or none any more";
 const INFORMATIVE: &str = "extends nothing";
+const ENDING: &str = "the end, which is tried";
 const PADDING: &str = "padding";
 const OTHER_PCR: &str = "PCR that is not quoted";
 const OTHER_BANK: &str = "bank that is not quoted";
 
-/// What a byte of a log is, as far as it need not count.
-struct Map(Vec<(Range<usize>, &'static str)>);
+/// What a byte of a log is, as far as it need not count; and where firmware begins to say that it ended.
+struct Map(Vec<(Range<usize>, &'static str)>, Option<usize>);
 
 impl Map {
     fn of(log: &[u8]) -> Self {
-        let mut map = Self(vec![(0..header_len(log), HEADER)]);
+        let mut map = Self(vec![(0..header_len(log), HEADER)], None);
         let mut at = header_len(log);
         while at < log.len() {
             at = map.add(log, at);
@@ -96,6 +109,9 @@ impl Map {
         }
         let data = at + 4..at + 4 + little(log, at);
         let end = data.end;
+        if &log[data.clone()] == b"Exit Boot Services Invocation" {
+            self.1 = Some(start);
+        }
         if kind == 3 {
             self.0.push((start..end, INFORMATIVE));
         } else if QUOTED & 1 << pcr == 0 {
@@ -113,13 +129,16 @@ impl Map {
         let of = |at: usize| self.0.iter().find(|(range, _)| range.contains(&at));
         match changed.how {
             Change::Replaced(_) => of(changed.at).map(|(_, reason)| *reason),
-            // What follows is nothing that counts.
+            // What follows is nothing that counts, or the end.
             Change::Cut => {
+                let ending = self.1.filter(|start| changed.at <= *start);
                 let mut rest = self.0.iter().filter(|(range, _)| range.end > changed.at);
                 rest.all(|(range, reason)| {
-                    range.start >= changed.at && matches!(*reason, OTHER_PCR | INFORMATIVE)
+                    range.start >= changed.at
+                        && (matches!(*reason, OTHER_PCR | INFORMATIVE)
+                            || ending.is_some_and(|ending| range.start >= ending))
                 })
-                .then_some(OTHER_PCR)
+                .then_some(if ending.is_some() { ENDING } else { OTHER_PCR })
             }
             Change::Inserted(0) if changed.at + 1 == changed.bytes.len() => Some(PADDING),
             Change::Inserted(_) | Change::Removed => None,
@@ -179,7 +198,7 @@ fn every_byte_of_a_log_counts_that_pcrs_prove() {
         |log| appraise(&selected, log),
         |changed| map.reason(changed),
     );
-    assert_eq!(needed, [HEADER, OTHER_PCR, PADDING, REMARK, TYPE].into());
+    assert_eq!(needed, [ENDING, HEADER, OTHER_PCR, PADDING, REMARK, TYPE].into());
 }
 
 /// As many ways as there are bytes: to learn takes long.

@@ -50,7 +50,7 @@ fn contents(measurements: &Measurements) -> String {
         .collect();
     let count = |is: fn(&Content<'_>) -> bool| contents.iter().filter(|content| is(content)).count();
     let whole = count(|content| matches!(content, Content::Whole(_)));
-    let part = count(|content| matches!(content, Content::Part(_)));
+    let part = count(|content| matches!(content, Content::Part(_) | Content::Unended(_)));
     let absent = count(|content| matches!(content, Content::Absent));
     format!("{whole} whole, {part} part, {absent} absent")
 }
@@ -59,7 +59,8 @@ fn boot(measurements: &Measurements) -> String {
     let mut said = vec![
         SecureBoot::of(measurements).map_or_else(code, |state| secure_boot(&state)),
         Handover::of(measurements).map_or_else(code, |handover| {
-            format!("{}+{} images", handover.before.len(), handover.images.len())
+            let end = if handover.has_ended { "" } else { ", no end" };
+            format!("{}+{} images{end}", handover.before.len(), handover.images.len())
         }),
         uki_sections(measurements).map_or_else(code, |sections| {
             let names = sections.iter().flatten().map(|section| section.name);

@@ -135,7 +135,13 @@ impl Awaited {
             return Err(Reject::ImaContinuity);
         }
         let list = MeasurementList::parse_binary(&part.content)?;
-        let first = match boot.ways.first() {
+        // Values on record may hold more than the kernel saw when it began: systemd extends words later.
+        let on_record = PcrValues::default();
+        let seen = boot.ways.first().map(|values| match boot.content {
+            Some(_) => values,
+            None => &on_record,
+        });
+        let first = match seen {
             Some(values) if progress.entries() == 0 => list.check_boot(values),
             _ => self.first,
         };
@@ -202,11 +208,13 @@ impl Awaited {
         let Some(claimed) = &self.claimed else {
             return unexplained;
         };
-        let is_phase = |way: &&PcrValues| {
-            let mut phases = way.iter().filter(|(_, pcr, _)| *pcr == event_log::UKI_PCR);
-            phases.all(|(alg, pcr, value)| claimed.get(alg, pcr) == Some(value))
+        let differing = |way: &&PcrValues| {
+            let values = way.iter();
+            values
+                .filter(|(alg, pcr, value)| claimed.get(*alg, *pcr) != Some(*value))
+                .count()
         };
-        let replayed = boot.ways.iter().find(is_phase).or(boot.ways.first());
+        let replayed = boot.ways.iter().min_by_key(differing);
         let mut replayed = replayed.iter().flat_map(|values| values.iter());
         let Some((alg, pcr, _)) = replayed.find(|(alg, pcr, value)| claimed.get(*alg, *pcr) != Some(*value))
         else {

@@ -230,6 +230,66 @@ fn an_advisory_denies_a_tpm() {
     );
 }
 
+/// What the annotated example says, of TPMs as vendors describe them.
+#[test]
+fn the_example_of_advisories_names_well_known_flaws() {
+    let ca = Ca::root("maker", |_| ());
+    let (config, dir) = trusting(&[&ca]);
+    let example = include_str!("../../../../deploy/tpm-advisories.toml");
+    // The TPMs of these tests are of another vendor, whom a copy of each table names.
+    let check = |vendor: &str, version: [u16; 4], is_denied: bool| {
+        let text = example
+            .replace(&format!("\"{vendor}\""), "\"PLST\"")
+            .replace("\"warn\"", "\"deny\"")
+            .replace("NPCT65*", "Cara*");
+        let mut machine = machine(&ca);
+        let numbers = version.into_iter();
+        machine.tpm().said = Said {
+            firmware_version: numbers.fold(0, |all, number| (all << 16) | u64::from(number)),
+            ..Said::default()
+        };
+        let config = with_advisories(&config, dir.path(), &text);
+        let expected = is_denied.then_some("ek_advisory");
+        assert_eq!(refusal(&config, &mut machine), expected, "{vendor} {version:?}");
+    };
+    for (vendor, version, is_denied) in [
+        ("IFX", [5, 61, 0, 0], true),
+        ("IFX", [5, 62, 0, 0], false),
+        ("IFX", [7, 61, 0xffff, 0xffff], true),
+        ("IFX", [7, 62, 0, 0], false),
+        ("IFX", [13, 11, 0, 0], false),
+        ("STM", [71, 12, 0, 0], true),
+        ("STM", [71, 16, 0, 0], false),
+        ("STM", [73, 4, 0, 0], true),
+        ("STM", [73, 9, 0, 0], true),
+        ("STM", [73, 20, 0, 0], false),
+        ("STM", [74, 16, 0, 0], true),
+        ("STM", [74, 20, 0, 0], false),
+        ("STM", [1, 258, 0, 0], false),
+        ("INTC", [11, 8, 64, 0], true),
+        ("INTC", [11, 8, 65, 0], false),
+        ("INTC", [11, 22, 64, 0], true),
+        ("INTC", [11, 22, 65, 0], false),
+        ("INTC", [4, 0, 14, 0], true),
+        ("INTC", [4, 0, 15, 0], false),
+        ("NTC", [1, 3, 2, 8], true),
+        ("NTC", [1, 3, 2, 20], false),
+        ("NTC", [7, 2, 0, 2], false),
+        ("PLST", [7, 61, 0, 0], false),
+    ] {
+        check(vendor, version, is_denied);
+    }
+    let ids: std::collections::BTreeSet<_> =
+        example.lines().filter(|line| line.starts_with("id = ")).collect();
+    let expected = [
+        "id = \"CVE-2017-15361\"",
+        "id = \"CVE-2019-11090\"",
+        "id = \"CVE-2019-16863\"",
+        "id = \"CVE-2023-1017\"",
+    ];
+    assert!(ids.into_iter().eq(expected));
+}
+
 #[test]
 fn nobody_gets_around_an_advisory_by_hiding_the_certificate() {
     let ca = Ca::root("maker", |_| ());

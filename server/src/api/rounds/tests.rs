@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use attest::{PcrSelection, Standing, wire::ClockInfo, wire::Public};
 use plugin_api::{Appraised, EnrolledEk, HostClaim, Step};
+use proptest::prelude::*;
 use svid::{Timestamp, TrustDomain};
 use tempfile::TempDir;
 use tokio::{sync::mpsc, time::advance};
@@ -290,5 +291,23 @@ async fn an_agent_is_told_what_it_does_not_know_since_its_welcome() {
         rounds = rounds.told(welcome);
         assert_eq!(rounds.news(now.clone()), expected);
         assert_eq!(rounds.news(now), None, "once");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_question_comes_up_to_a_fifth_of_the_interval_early_and_never_late(
+        millis in 1_u64..=86_400_000,
+        random in prop_oneof![Just(0), Just(u32::MAX), any::<u32>()],
+    ) {
+        let interval = Duration::from_millis(millis);
+        let rounding = Duration::from_nanos(1);
+        for pause in [shortened(interval, random), jittered(interval)] {
+            prop_assert!(pause <= interval, "{pause:?}");
+            prop_assert!(pause + rounding >= interval * 4 / 5, "{pause:?}");
+        }
+        let (latest, soonest) = (shortened(interval, 0), shortened(interval, u32::MAX));
+        prop_assert_eq!(latest, interval);
+        prop_assert!(soonest <= interval * 4 / 5 + rounding, "{:?}", soonest);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use attest::{
     HashAlg, PcrSelection, PcrSet, PcrValues,
-    event_log::EventLog,
+    event_log::{EventLog, before_words},
     ima::{MeasurementList, Progress, ProvenList, Quoted, explain},
     policy::{Evidence, Policy},
 };
@@ -83,7 +83,7 @@ impl EvidenceFiles {
             None => (said(&log), None),
             Some(path) => {
                 let values = read_pcrs(path)?;
-                let list = self.list(&values)?;
+                let list = self.list(&values, &log)?;
                 (values, list)
             }
         };
@@ -95,14 +95,15 @@ impl EvidenceFiles {
         })
     }
 
-    fn list(&self, values: &PcrValues) -> Result<Option<ProvenList>, CommandError> {
+    fn list(&self, values: &PcrValues, log: &EventLog) -> Result<Option<ProvenList>, CommandError> {
         let Some(path) = &self.ima_log else {
             return Ok(None);
         };
         let bytes = read(path)?;
         let prove = || {
             let list = MeasurementList::parse(&bytes)?;
-            explain(list, 0, &Progress::of_boot(0), 0, &Quoted::Values(values))?.from_this_boot(values)
+            explain(list, 0, &Progress::of_boot(0), 0, &Quoted::Values(values))?
+                .from_this_boot(&before_words(log, values))
         };
         prove().map(Some).map_err(|reject| unusable(path, reject))
     }

@@ -10,6 +10,7 @@ mod conformance;
 mod crash;
 mod crl;
 mod disk;
+mod enrolment;
 mod evidence;
 mod failures;
 mod fleet;

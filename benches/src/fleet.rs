@@ -19,7 +19,9 @@ use edge::{
     tls::{self, Expected, Identity},
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use proto::plastron::host::v1::{EndorsementKey, ImportHostsRequest, NewHost, hosts_client::HostsClient};
+use proto::plastron::host::v1::{
+    EndorsementKey, Finding, ImportHostsRequest, ListHostsRequest, NewHost, hosts_client::HostsClient,
+};
 use svid::SpiffeId;
 use swtpm_tests::fleet::{Member, Standing};
 use tokio::{
@@ -65,12 +67,12 @@ struct Counted<S> {
 /// Hosts that follow the server.
 type Following = Vec<(Member, JoinHandle<()>)>;
 
-/// Measures a server with a fleet of so many `hosts`.
-pub(crate) async fn run(binaries: &Path, plan: &Plan, hosts: usize) -> Result<()> {
+/// Measures a server with a fleet of so many `hosts`; in the end it is `away` for so long.
+pub(crate) async fn run(binaries: &Path, plan: &Plan, hosts: usize, away: Duration) -> Result<()> {
     if !plan.wants("fleet") {
         return Ok(());
     }
-    let stage = Stage::with_limits(binaries).await?;
+    let mut stage = Stage::with_limits(binaries).await?;
     let server = stage.server.id();
     let idle = memory(server)?;
     let passed = Passed::default();
@@ -88,7 +90,8 @@ pub(crate) async fn run(binaries: &Path, plan: &Plan, hosts: usize) -> Result<()
         "fleet, memory"
     );
     watch(server, &passed, &following).await?;
-    come_back(&stage, &passed, following).await
+    let following = come_back(&stage, &passed, following).await?;
+    outlast(&mut stage, &passed, following, away).await
 }
 
 /// How much the rounds cost.
@@ -117,28 +120,51 @@ async fn watch(server: u32, passed: &Passed, following: &Following) -> Result<()
     Ok(())
 }
 
+/// The server is away for so long, and all come back.
+async fn outlast(stage: &mut Stage, passed: &Passed, following: Following, away: Duration) -> Result<()> {
+    stage.restart_server_after(away).await?;
+    println!("{:34} {:8} s", "fleet, the server was away", away.as_secs());
+    come_back(stage, passed, following).await?;
+    let request = ListHostsRequest::default();
+    let mut hosts = HostsClient::new(calls::local(&stage.socket()).await?);
+    let listed = hosts.list_hosts(request).await?.into_inner().hosts;
+    let verified = listed.iter().filter_map(|host| host.verdict.as_ref());
+    let verified = verified
+        .filter(|verdict| verdict.finding() == Finding::Verified)
+        .count();
+    println!(
+        "{:34} {verified:8} of {} verified, the others quarantined or stale",
+        "fleet, after that",
+        listed.len()
+    );
+    Ok(())
+}
+
 /// All lose their connections, and come back.
-async fn come_back(stage: &Stage, passed: &Passed, following: Following) -> Result<()> {
+async fn come_back(stage: &Stage, passed: &Passed, following: Following) -> Result<Following> {
     let (members, tasks): (Vec<_>, Vec<_>) = following.into_iter().unzip();
     tasks.iter().for_each(JoinHandle::abort);
     let begun_at = Instant::now();
     let returning = members.into_iter().map(|member| async {
-        let (_, following, tries) = begun(member, stage, passed).await?;
-        anyhow::Ok((following, tries, begun_at.elapsed()))
+        let (member, following, tries) = begun(member, stage, passed).await?;
+        anyhow::Ok((member, following, tries, begun_at.elapsed()))
     });
     let back: Vec<_> = stream::iter(returning)
         .buffer_unordered(usize::MAX)
         .try_collect()
         .await?;
-    let most = back.iter().map(|(_, _, took)| *took).max().unwrap_or_default();
-    let tries: usize = back.iter().map(|(_, tries, _)| tries).sum();
+    let most = back.iter().map(|(.., took)| *took).max().unwrap_or_default();
+    let tries: usize = back.iter().map(|(_, _, tries, _)| tries).sum();
     println!(
         "{:34} {:8.2} s until the last of {} is back (target 30), {tries} tries, none refused for good",
         "fleet, all come back",
         most.as_secs_f64(),
         back.len()
     );
-    Ok(())
+    let standing = back
+        .into_iter()
+        .map(|(member, following, ..)| (member, following));
+    Ok(standing.collect())
 }
 
 /// A host in its session, followed beside; and how often it tried.

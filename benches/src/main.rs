@@ -16,6 +16,8 @@ mod stage;
 mod verify;
 mod work;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use clap::Parser;
 use nix::{
@@ -55,6 +57,9 @@ struct Load {
     /// Hosts with a TPM, for the measurement of a fleet.
     #[arg(long, default_value_t = 1000)]
     hosts: usize,
+    /// How long the server of a fleet is away in the end, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    away: u64,
 }
 
 /// The core that drives; the serving processes have the other.
@@ -91,5 +96,5 @@ async fn run(load: Load) -> Result<()> {
     work::run(&binaries, &plan, &floor).await?;
     scale::run(&binaries, &plan, load.entries).await?;
     sessions::run(&binaries, &plan, load.sessions).await?;
-    fleet::run(&binaries, &plan, load.hosts).await
+    fleet::run(&binaries, &plan, load.hosts, Duration::from_secs(load.away)).await
 }

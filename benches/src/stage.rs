@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -58,20 +59,26 @@ impl Stage {
 
     /// Kills the server, and starts it again on what it left.
     pub(crate) async fn restart_server(&mut self) -> Result<()> {
+        self.restart_server_after(Duration::ZERO).await
+    }
+
+    /// The same, but the server is away for so long.
+    pub(crate) async fn restart_server_after(&mut self, away: Duration) -> Result<()> {
         self.server.kill();
+        tokio::time::sleep(away).await;
         self.server = start_server(self.folder.path(), &self.binaries)?;
         self.wait_for_server().await
     }
 
     async fn wait_for_server(&self) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
         loop {
             match calls::is_healthy(&self.socket()).await {
                 Ok(true) => return Ok(()),
                 outcome if tokio::time::Instant::now() > deadline => {
                     outcome.context("server is not ready")?;
                 }
-                _ => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
     }

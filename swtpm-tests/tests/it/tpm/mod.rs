@@ -8,6 +8,8 @@ mod quote;
 mod sealing;
 mod signing;
 
+use std::time::Duration;
+
 use attest::{HashAlg, Name, PcrSelection, credential::IssuedCredential, wire::Public};
 use plugin_api::{Activation, TpmDevice, TpmEk, TpmError, TpmIdentity};
 use svid::TrustDomain;
@@ -26,6 +28,8 @@ fn trust_domain() -> TrustDomain {
 fn config(tcti: String) -> Config {
     Config {
         tcti,
+        // However busy the machine is with other tests.
+        answer_within: Duration::from_secs(60),
         ..Config::default()
     }
 }

@@ -428,8 +428,7 @@ fn bundles(registry: Registry) -> tls::BundleSource {
     })
 }
 
-/// Removes what has ended, every second.
-/// Forgets what ended, unless the clock by which it did is in doubt.
+/// Every second forgets what ended, unless the clock by which it did is in doubt.
 async fn prune(registry: Registry, clock: Clock) {
     let mut belief = Belief::new(clock.moment());
     loop {
